@@ -1,0 +1,96 @@
+"""What travels beside the activations: the batch that a step reads, and the context that every mixer sees.
+
+Letters: B rows, T tokens of this call, S all tokens seen so far with these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+NOT_COUNTED = -100  # a target that no loss counts: padding, or the end of what is known
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """The tokens of one step and what each should predict.
+
+    Attributes:
+        ids: token ids, (B, T), int64.
+        targets: the id that follows each token, (B, T), int64; `NOT_COUNTED` where nothing is to be learnt.
+        segments: which document of its row each token belongs to, (B, T), int64; None means one document a row.
+        positions: the place of each token in its document, (B, T), int64; None means 0, 1, 2, ... along the row.
+    """
+
+    ids: Int[Tensor, "B T"]
+    targets: Int[Tensor, "B T"]
+    segments: Int[Tensor, "B T"] | None = None
+    positions: Int[Tensor, "B T"] | None = None
+
+    @property
+    def counted_tokens(self) -> int:
+        """The number of targets that count."""
+        return int((self.targets != NOT_COUNTED).sum())
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Returns the batch on another device."""
+        move = lambda t: None if t is None else t.to(device, non_blocking=True)  # noqa: E731
+        return Batch(
+            ids=self.ids.to(device, non_blocking=True),
+            targets=self.targets.to(device, non_blocking=True),
+            segments=move(self.segments),
+            positions=move(self.positions),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What every mixer of one forward may know besides its input.
+
+    Attributes:
+        positions: the place of each token in its document, (B, T).
+        segments: which document of its row each token belongs to, (B, T); tokens of different documents never see
+            each other. None means one document a row. Not used together with states.
+        seen: tokens that the state has read before this call, (B,); None without states.
+        lengths: how many of the T tokens of each row are real, (B,); the rest is padding on the right. None: all.
+        reach: an upper bound of positions + 1 in this call, known without asking the device.
+        shared: values that layers compute once and share, see `once`.
+    """
+
+    positions: Int[Tensor, "B T"]
+    segments: Int[Tensor, "B T"] | None = None
+    seen: Int[Tensor, "B"] | None = None
+    lengths: Int[Tensor, "B"] | None = None
+    reach: int = 0
+    shared: dict[Hashable, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def whole(
+        cls,
+        ids: Tensor,
+        *,
+        segments: Int[Tensor, "B T"] | None = None,
+        positions: Int[Tensor, "B T"] | None = None,
+    ) -> Context:
+        """Returns the context of whole sequences: ``ids`` is (B, T, ...) and only its shape and device are read."""
+        if positions is None:
+            positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape[:2])
+        return cls(positions=positions, segments=segments, reach=ids.shape[1])
+
+    @classmethod
+    def after(
+        cls, seen: Int[Tensor, "B"], tokens: int, *, reach: int, lengths: Int[Tensor, "B"] | None = None
+    ) -> Context:
+        """Returns the context of the next ``tokens`` tokens of rows that have read ``seen`` (B,) tokens each."""
+        positions = seen[:, None] + torch.arange(tokens, device=seen.device)
+        return cls(positions=positions, seen=seen, lengths=lengths, reach=reach)
+
+    def once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """Returns what ``make`` returns, computed by the first layer that asks for ``key``."""
+        if key not in self.shared:
+            self.shared[key] = make()
+        return self.shared[key]

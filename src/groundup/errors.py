@@ -1,0 +1,110 @@
+"""What can go wrong by a mistake that its reader can mend.
+
+Every message says what was given, what was expected and what to do. The command line prints it without a
+traceback and exits with 2.
+
+    GroundupError
+    ├── SpecError         sizes or fields of a spec that do not fit together
+    ├── ConfigError       a setting that does not exist, or has a value of the wrong kind
+    ├── ModelError        a MODEL that cannot be found or is not one
+    ├── WeightsError      weights that do not belong to the model that reads them
+    ├── TextError         a tokenizer, a chat template or a text that cannot be read
+    ├── DataError         a corpus that is missing, empty, unreadable or too small
+    ├── TrainingError     a run that cannot go on: loss or gradients that are not finite
+    ├── CheckpointError   a checkpoint that is incomplete, changed or of another kind
+    ├── GenerationError   a prompt or a sampling setting that the model cannot take
+    ├── StorageError      a disk that is full, or a place that cannot be written
+    └── MissingExtra      an optional package that is not installed
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class GroundupError(Exception):
+    """A mistake that its reader can mend; the base of all errors of this package."""
+
+
+class SpecError(GroundupError, ValueError):
+    """Sizes or fields of a spec that do not fit together."""
+
+
+class ConfigError(GroundupError, ValueError):
+    """A setting that does not exist, or has a value of the wrong kind."""
+
+
+class ModelError(GroundupError, LookupError):
+    """A MODEL that cannot be found or is not one."""
+
+
+class WeightsError(GroundupError, ValueError):
+    """Weights that do not belong to the model that reads them."""
+
+
+class TextError(GroundupError, ValueError):
+    """A tokenizer, a chat template or a text that cannot be read."""
+
+
+class DataError(GroundupError, ValueError):
+    """A corpus that is missing, empty, unreadable or too small."""
+
+
+class TrainingError(GroundupError, ArithmeticError):
+    """A run that cannot go on."""
+
+
+class CheckpointError(GroundupError, ValueError):
+    """A checkpoint that is incomplete, changed or of another kind."""
+
+
+class GenerationError(GroundupError, ValueError):
+    """A prompt or a sampling setting that the model cannot take."""
+
+
+class StorageError(GroundupError, OSError):
+    """A disk that is full, or a place that cannot be written."""
+
+
+class MissingExtra(GroundupError, ImportError):
+    """An optional package that is not installed."""
+
+    def __init__(self, package: str, *, purpose: str, extra: str) -> None:
+        super().__init__(f"{purpose} needs the package {package}: pip install 'groundup[{extra}]'")
+
+
+def nearest(given: str, names: Iterable[str]) -> str:
+    """Returns ``did you mean 'a' or 'b'?`` for the names closest to what was given, or the empty string."""
+    close = difflib.get_close_matches(given, list(names), n=3, cutoff=0.4)
+    return f"did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
+
+
+_WRITE_FAULTS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "it is on a read-only file system",
+    errno.EACCES: "it may not be written by this user",
+    errno.EPERM: "it may not be written by this user",
+    errno.ENOTDIR: "a part of its path is a file, not a folder",
+}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns the operating system's refusals to write below ``path`` into one sentence.
+
+    Raises:
+        StorageError: the disk is full or the place cannot be written.
+    """
+    try:
+        yield
+    except OSError as fault:
+        if isinstance(fault, GroundupError) or fault.errno not in _WRITE_FAULTS:
+            raise
+        raise StorageError(
+            f"cannot write {path}: {_WRITE_FAULTS[fault.errno]}; choose another place with --out"
+        ) from fault

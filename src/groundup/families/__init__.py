@@ -1,0 +1,36 @@
+"""Families of models: thin files with presets, configurations both ways and weight rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from groundup.errors import SpecError, nearest
+from groundup.families import gpt2, llama
+from groundup.families.family import Config, Family
+from groundup.model.decoder import Decoder
+
+FAMILIES: tuple[Family, ...] = (gpt2.FAMILY, llama.FAMILY)
+
+PRESETS: dict[str, Callable[[], Decoder]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
+
+
+def family_of_config(config: Config) -> Family:
+    """Returns the family that reads a Hugging Face configuration.
+
+    A configuration without ``model_type`` is read as GPT-2 where it uses that family's names (n_embd), as LLaMA
+    otherwise.
+
+    Raises:
+        SpecError: no family knows its model_type.
+    """
+    kind = config.get("model_type", "gpt2" if "n_embd" in config else "llama")
+    by_type = {name: family for family in FAMILIES for name in family.model_types}
+    if kind not in by_type:
+        hint = nearest(str(kind), by_type) or f"known: {', '.join(by_type)}"
+        raise SpecError(f"no family reads model_type {kind!r}; {hint}")
+    return by_type[kind]
+
+
+def family_of(spec: Decoder) -> Family | None:
+    """Returns the family whose configuration says all that a spec says, or None."""
+    return next((family for family in FAMILIES if family.describes(spec)), None)

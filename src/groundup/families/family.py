@@ -1,0 +1,181 @@
+"""What a family of models is: presets, a configuration that goes both ways, and invertible weight rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from groundup.errors import SpecError, nearest
+from groundup.model.decoder import Decoder
+from groundup.rules import Rule
+
+Config = Mapping[str, Any]  # a Hugging Face config.json, as json.loads gives it
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models; families hold rules as data and never read files.
+
+    Attributes:
+        name: the family's name, in lower case.
+        model_types: the values of config.json's ``model_type`` that it reads; the first is the one it writes.
+        presets: published sizes by name, as functions that make the spec.
+        read: a configuration to a spec.
+        write: a spec to a configuration, meant for specs of this family; `describes` tells whether it was one.
+        rules: the weight rules of a spec.
+        prefix: what some files put before every name of a tensor.
+        ignored: names of tensors that hold no weights, as a pattern.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    presets: Mapping[str, Callable[[], Decoder]]
+    read: Callable[[Keys], Decoder]
+    write: Callable[[Decoder], dict[str, Any]]
+    rules: Callable[[Decoder], list[Rule]]
+    prefix: str = ""
+    ignored: re.Pattern[str] = re.compile(r"(?!)")
+
+    def spec(self, config: Config) -> Decoder:
+        """Returns the spec that a configuration describes.
+
+        Raises:
+            SpecError: a key is missing, has a value that this family does not have, or is unknown.
+        """
+        keys = Keys(config, family=self.name)
+        spec = self.read(keys)
+        keys.done()
+        return spec
+
+    def config(self, spec: Decoder) -> dict[str, Any]:
+        """Returns the configuration of a spec that this family `describes`."""
+        return {"model_type": self.model_types[0], **self.write(spec)}
+
+    def describes(self, spec: Decoder) -> bool:
+        """Returns whether a configuration of this family says all that the spec says."""
+        try:
+            return self.spec(self.config(spec)) == spec
+        except (SpecError, AttributeError, IndexError):  # a spec of other parts has not the fields that are read
+            return False
+
+
+class Keys:
+    """The keys of a configuration, each taken once, so that what nobody took can be refused by name."""
+
+    # Keys that say nothing about what the model computes.
+    inert = frozenset(
+        {
+            "model_type",
+            "architectures",
+            "torch_dtype",
+            "dtype",
+            "transformers_version",
+            "_name_or_path",
+            "name_or_path",
+            "use_cache",
+            "bos_token_id",
+            "eos_token_id",
+            "pad_token_id",
+            "sep_token_id",
+            "decoder_start_token_id",
+            "task_specific_params",
+            "output_attentions",
+            "output_hidden_states",
+            "return_dict",
+            "return_dict_in_generate",
+            "torchscript",
+            "use_bfloat16",
+            "id2label",
+            "label2id",
+            "problem_type",
+            "gradient_checkpointing",
+            "use_flash_attention",
+            "use_flash_attention_2",
+            "_attn_implementation",
+            "attn_implementation",
+            "_attn_implementation_autoset",
+            "chunk_size_feed_forward",
+            "is_decoder",
+            "is_encoder_decoder",
+            "finetuning_task",
+            "prefix",
+            "tokenizer_class",
+            "auto_map",
+            "is_llama_config",
+            "transformers.js_config",
+        }
+    )
+
+    def __init__(self, config: Config, *, family: str) -> None:
+        self.config, self.family = config, family
+        self.taken: set[str] = set()
+
+    def take(self, *names: str, default: Any = ...) -> Any:
+        """Returns the value of the first of the names that is there; all of them count as taken.
+
+        Raises:
+            SpecError: none is there and there is no default, or two of them disagree.
+        """
+        self.taken.update(names)
+        found = {name: self.config[name] for name in names if self.config.get(name) is not None}
+        values = list(found.values())
+        if any(value != values[0] for value in values):
+            raise SpecError(f"the configuration says {found}, which are names of one setting; keep one of them")
+        if not values and default is ...:
+            raise SpecError(f"the configuration of a {self.family} model needs the key {' or '.join(names)}")
+        return values[0] if values else default
+
+    def number(self, *names: str, default: Any = ..., whole: bool = True) -> Any:
+        """Returns the value as a positive number; ``default`` may be None.
+
+        Raises:
+            SpecError: the value is no such number.
+        """
+        value = self.take(*names, default=default)
+        if value is None:
+            return None
+        right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if not right or value < 0 or (whole and value == 0):
+            kind = "a whole number of at least 1" if whole else "a number of at least 0"
+            raise SpecError(f"the configuration's {names[0]} is {value!r}; expected {kind}")
+        return value if whole else float(value)
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        """Returns the value as true or false.
+
+        Raises:
+            SpecError: the value is neither.
+        """
+        value = self.take(name, default=default)
+        if not isinstance(value, bool):
+            raise SpecError(f"the configuration's {name} is {value!r}; expected true or false")
+        return value
+
+    def only(self, name: str, *values: Any) -> None:
+        """Takes a key that may only have one of these values; the first is the default.
+
+        Raises:
+            SpecError: it has another.
+        """
+        value = self.take(name, default=values[0])
+        if value not in values:
+            raise SpecError(
+                f"the configuration's {name} is {value!r}, which would change the mathematics; "
+                f"the {self.family} family is built with {values[0]!r} only"
+            )
+
+    def done(self) -> None:
+        """Refuses what nobody took.
+
+        Raises:
+            SpecError: keys are left that may change the mathematics; the message names them and the nearest known.
+        """
+        left = sorted(name for name in self.config if name not in self.taken and name not in self.inert)
+        if left:
+            hint = nearest(left[0], self.taken)
+            raise SpecError(
+                f"the configuration's {', '.join(left)} is not known to the {self.family} family and may change "
+                f"the mathematics; {hint + ' otherwise ' if hint else ''}remove it if it does not"
+            )

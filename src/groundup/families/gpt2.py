@@ -1,0 +1,183 @@
+"""GPT-2 and GPT-3: pre-norm layers, learnt positions, tanh GELU, tied embeddings, biases throughout.
+
+Sources: Radford et al. 2019 (Language Models are Unsupervised Multitask Learners), Brown et al. 2020
+(arXiv:2005.14165), table 2.1. GPT-3's locally banded sparse layers are dense here: the paper does not give the
+bands, and the parameters are the same. Two sizes of that table contradict themselves; 13B is built 5120 wide, as
+its table D.1 counts it, and XL with 16 heads of 128.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+from groundup.families.family import Family, Keys
+from groundup.mixers.attention import Attention
+from groundup.mixers.mlp import MLP
+from groundup.model.decoder import Decoder
+from groundup.model.heads import Tied, Untied
+from groundup.model.layer import Layer
+from groundup.model.residual import Residual
+from groundup.parts.init import ScaledNormal
+from groundup.parts.norm import LayerNorm
+from groundup.parts.position import Learned, NoPosition
+from groundup.rules import TRANSPOSE, Rule, rule, split, split_transposed
+
+ACTS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu", "silu": "silu"}
+THEIR_ACTS = {ours: theirs for theirs, ours in reversed(ACTS.items())}
+
+
+def gpt2(
+    *,
+    width: int,
+    layers: int,
+    heads: int,
+    context: int = 1024,
+    vocab: int = 50257,
+    hidden: int | None = None,
+    act: str = "gelu_tanh",
+    eps: float = 1e-5,
+    bias: bool = True,
+    tied: bool = True,
+    deviation: float = 0.02,
+    dropout: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> Decoder:
+    """Returns the spec of a GPT-2 of these sizes.
+
+    Args:
+        width: the width of the residual stream.
+        layers: the number of layers.
+        heads: attention heads, each ``width / heads`` wide.
+        context: the number of learnt positions.
+        vocab: the number of token ids.
+        hidden: the width inside the feed-forward part; None means four times ``width``.
+        act: the activation.
+        eps: of the norms.
+        bias: whether maps and norms have biases.
+        tied: whether the head reads the token embedding.
+        deviation: of the first weights.
+        dropout: of the embeddings, of what layers add to the stream, and of attention weights.
+    """
+    norm = LayerNorm(eps=eps, bias=bias)
+    of_embeddings, of_stream, of_attention = dropout
+    attention = Attention(
+        heads=heads,
+        kv_heads=heads,
+        head_width=width // heads,
+        position=NoPosition(),
+        bias=bias,
+        out_bias=bias,
+        dropout=of_attention,
+    )
+    mlp = MLP(hidden=hidden or 4 * width, act=act, bias=bias)
+    layer = Layer(mix=Residual(attention, pre=norm, dropout=of_stream), ffn=Residual(mlp, pre=norm, dropout=of_stream))
+    return Decoder(
+        width=width,
+        vocab=vocab,
+        context=context,
+        layers=(layer,) * layers,
+        position=Learned(context),
+        norm=norm,
+        head=Tied() if tied else Untied(),
+        init=ScaledNormal(deviation=deviation),
+        dropout=of_embeddings,
+    )
+
+
+gpt3 = partial(gpt2, context=2048)
+
+PRESETS = {
+    "gpt2": partial(gpt2, width=768, layers=12, heads=12),
+    "gpt2-medium": partial(gpt2, width=1024, layers=24, heads=16),
+    "gpt2-large": partial(gpt2, width=1280, layers=36, heads=20),
+    "gpt2-xl": partial(gpt2, width=1600, layers=48, heads=25),
+    "gpt3-125m": partial(gpt3, width=768, layers=12, heads=12),
+    "gpt3-350m": partial(gpt3, width=1024, layers=24, heads=16),
+    "gpt3-760m": partial(gpt3, width=1536, layers=24, heads=16),
+    "gpt3-1.3b": partial(gpt3, width=2048, layers=24, heads=16),
+    "gpt3-2.7b": partial(gpt3, width=2560, layers=32, heads=32),
+    "gpt3-6.7b": partial(gpt3, width=4096, layers=32, heads=32),
+    "gpt3-13b": partial(gpt3, width=5120, layers=40, heads=40),
+    "gpt3-175b": partial(gpt3, width=12288, layers=96, heads=96),
+}
+
+
+def read(keys: Keys) -> Decoder:
+    """Returns the spec of a GPT-2 configuration."""
+    keys.only("scale_attn_weights", True)
+    keys.only("scale_attn_by_inverse_layer_idx", False)
+    keys.only("reorder_and_upcast_attn", False, True)  # a matter of precision, not of mathematics
+    keys.only("add_cross_attention", False)
+    for name in ("type", "use_proj", "activation", "proj_to_labels", "first_dropout"):
+        keys.take(f"summary_{name}", default=None)  # a classification head that is not part of the language model
+    act = keys.take("activation_function", "hidden_act", default="gelu_new")
+    keys.only("activation_function", act, *ACTS)
+    context = keys.number("n_positions", "max_position_embeddings", default=1024)
+    keys.only("n_ctx", context)
+    return gpt2(
+        width=keys.number("n_embd", "hidden_size", default=768),
+        layers=keys.number("n_layer", "num_hidden_layers", default=12),
+        heads=keys.number("n_head", "num_attention_heads", default=12),
+        context=context,
+        vocab=keys.number("vocab_size", default=50257),
+        hidden=keys.number("n_inner", default=None),
+        act=ACTS[act],
+        eps=keys.number("layer_norm_epsilon", default=1e-5, whole=False),
+        tied=keys.flag("tie_word_embeddings", default=True),
+        deviation=keys.number("initializer_range", default=0.02, whole=False),
+        dropout=tuple(keys.number(f"{name}_pdrop", default=0.1, whole=False) for name in ("embd", "resid", "attn")),
+    )
+
+
+def write(spec: Decoder) -> dict[str, Any]:
+    """Returns the configuration of a GPT-2 spec."""
+    attention, mlp = spec.layers[0].mix.mixer, spec.layers[0].ffn.mixer
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": spec.vocab,
+        "n_positions": spec.context,
+        "n_embd": spec.width,
+        "n_layer": len(spec.layers),
+        "n_head": attention.heads,
+        "n_inner": mlp.hidden,
+        "activation_function": THEIR_ACTS[mlp.act],
+        "layer_norm_epsilon": spec.norm.eps,
+        "initializer_range": spec.init.deviation,
+        "tie_word_embeddings": spec.head == Tied(),
+        "embd_pdrop": spec.dropout,
+        "resid_pdrop": spec.layers[0].mix.dropout,
+        "attn_pdrop": attention.dropout,
+    }
+
+
+def rules(spec: Decoder) -> list[Rule]:
+    """Returns the weight rules; their matrices are stored transposed and q, k and v as one."""
+    theirs, ours = "transformer.h.{l}", "layers.{l}"
+    both = ("weight", "bias")
+    maps = [("attn.c_proj", "mix.mixer.out"), ("mlp.c_fc", "ffn.mixer.up"), ("mlp.c_proj", "ffn.mixer.down")]
+    qkv = {end: " ".join(f"{ours}.mix.mixer.{x}.{end}" for x in "qkv") for end in both}
+    return [
+        rule("transformer.wte.weight", "embed.weight"),
+        rule("transformer.wpe.weight", "position.weight"),
+        *(rule(f"{theirs}.ln_1.{end}", f"{ours}.mix.pre.{end}") for end in both),
+        rule(f"{theirs}.attn.c_attn.weight", qkv["weight"], split_transposed(3)),
+        rule(f"{theirs}.attn.c_attn.bias", qkv["bias"], split(3)),
+        *(rule(f"{theirs}.{a}.weight", f"{ours}.{b}.weight", TRANSPOSE) for a, b in maps),
+        *(rule(f"{theirs}.{a}.bias", f"{ours}.{b}.bias") for a, b in maps),
+        *(rule(f"{theirs}.ln_2.{end}", f"{ours}.ffn.pre.{end}") for end in both),
+        *(rule(f"transformer.ln_f.{end}", f"norm.{end}") for end in both),
+        rule("lm_head.weight", "head.weight"),
+    ]
+
+
+FAMILY = Family(
+    name="gpt2",
+    model_types=("gpt2",),
+    presets=PRESETS,
+    read=read,
+    write=write,
+    rules=rules,
+    prefix="transformer.",
+    ignored=re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)"),
+)

@@ -1,0 +1,273 @@
+"""LLaMA 1, 2, 3, 3.1 and 3.2, SmolLM2 and TinyLlama: pre-norm layers with RMSNorm, RoPE, SwiGLU and no biases.
+
+Sources: Touvron et al. 2023 (arXiv:2302.13971 and arXiv:2307.09288), Grattafiori et al. 2024 (arXiv:2407.21783),
+Allal et al. 2025 (arXiv:2502.02737), Zhang et al. 2024 (arXiv:2401.02385).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from groundup.errors import SpecError
+from groundup.families.family import Family, Keys
+from groundup.mixers.attention import Attention
+from groundup.mixers.mlp import GatedMLP
+from groundup.model.decoder import Decoder
+from groundup.model.heads import Tied, Untied
+from groundup.model.layer import Layer
+from groundup.model.residual import Residual
+from groundup.parts.init import ScaledNormal
+from groundup.parts.norm import RMSNorm
+from groundup.parts.position import (
+    LinearScaling,
+    Llama3Scaling,
+    NoScaling,
+    NTKScaling,
+    RoPE,
+    Scaling,
+    YaRN,
+)
+from groundup.rules import Rule, rule
+
+ACTS = {"silu": "silu", "swish": "silu", "swiglu": "silu", "gelu": "gelu", "geglu": "gelu", "relu": "relu"}
+TANH = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
+THEIR_ACTS = {"silu": "silu", "gelu": "gelu", "relu": "relu", "gelu_tanh": "gelu_pytorch_tanh"}
+
+
+def llama(
+    *,
+    width: int,
+    layers: int,
+    heads: int,
+    hidden: int,
+    kv_heads: int | None = None,
+    head_width: int | None = None,
+    vocab: int = 32000,
+    context: int = 2048,
+    position: RoPE = RoPE(),  # noqa: B008 - a spec is a value
+    eps: float = 1e-5,
+    act: str = "silu",
+    bias: bool = False,
+    mlp_bias: bool = False,
+    tied: bool = False,
+    deviation: float = 0.02,
+    dropout: float = 0.0,
+) -> Decoder:
+    """Returns the spec of a LLaMA of these sizes.
+
+    Args:
+        width: the width of the residual stream.
+        layers: the number of layers.
+        heads: heads of queries.
+        hidden: the width inside the feed-forward part.
+        kv_heads: heads of keys and values; None means as many as ``heads``.
+        head_width: the width of a head; None means ``width / heads``.
+        vocab: the number of token ids.
+        context: the longest sequence.
+        position: the rotation of queries and keys.
+        eps: of the norms.
+        act: the activation of the gate.
+        bias: whether the four maps of attention have biases.
+        mlp_bias: whether the three maps of the feed-forward part have biases.
+        tied: whether the head reads the token embedding.
+        deviation: of the first weights.
+        dropout: of attention weights.
+    """
+    if head_width is None and width % heads:
+        raise SpecError(f"width={width} is not a multiple of heads={heads}; change one of them, or give head_width")
+    norm = RMSNorm(eps=eps)
+    attention = Attention(
+        heads=heads,
+        kv_heads=kv_heads or heads,
+        head_width=head_width or width // heads,
+        position=position,
+        bias=bias,
+        out_bias=bias,
+        dropout=dropout,
+    )
+    layer = Layer(
+        mix=Residual(attention, pre=norm), ffn=Residual(GatedMLP(hidden=hidden, act=act, bias=mlp_bias), pre=norm)
+    )
+    return Decoder(
+        width=width,
+        vocab=vocab,
+        context=context,
+        layers=(layer,) * layers,
+        norm=norm,
+        head=Tied() if tied else Untied(),
+        init=ScaledNormal(deviation=deviation),
+    )
+
+
+llama1 = partial(llama, eps=1e-6)
+llama2 = partial(llama, context=4096)
+llama3 = partial(llama, kv_heads=8, vocab=128256, context=8192, position=RoPE(theta=5e5))
+llama31 = partial(llama3, context=131072, position=RoPE(theta=5e5, scaling=Llama3Scaling(factor=8.0)))
+llama32 = partial(llama31, position=RoPE(theta=5e5, scaling=Llama3Scaling(factor=32.0)), tied=True)
+smollm2 = partial(llama, vocab=49152, context=8192, position=RoPE(theta=1e5), tied=True)
+
+PRESETS = {
+    "llama-7b": partial(llama1, width=4096, layers=32, heads=32, hidden=11008),
+    "llama-13b": partial(llama1, width=5120, layers=40, heads=40, hidden=13824),
+    "llama-33b": partial(llama1, width=6656, layers=60, heads=52, hidden=17920),
+    "llama-65b": partial(llama1, width=8192, layers=80, heads=64, hidden=22016),
+    "llama-2-7b": partial(llama2, width=4096, layers=32, heads=32, hidden=11008),
+    "llama-2-13b": partial(llama2, width=5120, layers=40, heads=40, hidden=13824),
+    "llama-2-70b": partial(llama2, width=8192, layers=80, heads=64, kv_heads=8, hidden=28672),
+    "llama-3-8b": partial(llama3, width=4096, layers=32, heads=32, hidden=14336),
+    "llama-3-70b": partial(llama3, width=8192, layers=80, heads=64, hidden=28672),
+    "llama-3.1-8b": partial(llama31, width=4096, layers=32, heads=32, hidden=14336),
+    "llama-3.1-70b": partial(llama31, width=8192, layers=80, heads=64, hidden=28672),
+    "llama-3.1-405b": partial(llama31, width=16384, layers=126, heads=128, hidden=53248),
+    "llama-3.2-1b": partial(llama32, width=2048, layers=16, heads=32, hidden=8192),
+    "llama-3.2-3b": partial(llama32, width=3072, layers=28, heads=24, hidden=8192),
+    "smollm2-135m": partial(smollm2, width=576, layers=30, heads=9, kv_heads=3, hidden=1536),
+    "smollm2-360m": partial(smollm2, width=960, layers=32, heads=15, kv_heads=5, hidden=2560),
+    "smollm2-1.7b": partial(smollm2, width=2048, layers=24, heads=32, hidden=8192, position=RoPE(theta=1.3e5)),
+    "tinyllama-1.1b": partial(llama, width=2048, layers=22, heads=32, kv_heads=4, hidden=5632),
+}
+
+
+def read(keys: Keys) -> Decoder:
+    """Returns the spec of a LLaMA configuration."""
+    keys.only("rope_interleaved", False)
+    keys.only("pretraining_tp", 1)  # how the training was cut over devices, where it changed the sums' order
+    act = str(keys.take("hidden_act", default="silu"))
+    known = ACTS | TANH
+    if act.lower() not in known:
+        raise SpecError(f"the configuration's hidden_act is {act!r}; the llama family knows {', '.join(known)}")
+    width, heads = keys.number("hidden_size"), keys.number("num_attention_heads")
+    context = keys.number("max_position_embeddings", default=2048)
+    return llama(
+        width=width,
+        layers=keys.number("num_hidden_layers"),
+        heads=heads,
+        hidden=keys.number("intermediate_size"),
+        kv_heads=keys.number("num_key_value_heads", default=None),
+        head_width=keys.number("head_dim", default=None),
+        vocab=keys.number("vocab_size"),
+        context=context,
+        position=read_rope(keys, context=context),
+        eps=keys.number("rms_norm_eps", "layer_norm_eps", default=1e-6, whole=False),
+        act=known[act.lower()],
+        bias=keys.flag("attention_bias", default=False),
+        mlp_bias=keys.flag("mlp_bias", default=False),
+        tied=keys.flag("tie_word_embeddings", default=False),
+        deviation=keys.number("initializer_range", default=0.02, whole=False),
+        dropout=keys.number("attention_dropout", default=0.0, whole=False),
+    )
+
+
+def read_rope(keys: Keys, *, context: int) -> RoPE:
+    """Returns the rotation of a configuration, whether it says so in rope_theta and rope_scaling or rope_parameters."""
+    fraction = keys.number("partial_rotary_factor", "rotary_emb_fraction", default=None, whole=False)
+    theta = keys.number("rope_theta", default=None, whole=False)
+    given = keys.take("rope_parameters", "rope_scaling", default={})
+    if not isinstance(given, Mapping):
+        raise SpecError(f"the configuration's rope_parameters are {given!r}; expected a mapping with rope_type")
+    rope = Keys(given, family=f"{keys.family} (its rope_parameters)")
+    theta = rope.number("rope_theta", default=theta or 10_000.0, whole=False)
+    fraction = rope.number("partial_rotary_factor", default=1.0 if fraction is None else fraction, whole=False)
+    position = RoPE(theta=theta, fraction=fraction, scaling=_scaling(rope, context=context))
+    rope.done()
+    return position
+
+
+def _scaling(rope: Keys, *, context: int) -> Scaling:
+    kind = rope.take("rope_type", "type", default="default")
+    number = partial(rope.number, whole=False)
+    if kind == "default":
+        return NoScaling()
+    if kind == "linear":
+        return LinearScaling(factor=number("factor"))
+    if kind == "ntk":
+        return NTKScaling(factor=number("factor"))
+    original = rope.number("original_max_position_embeddings", default=context)
+    if kind == "llama3":
+        low, high = number("low_freq_factor"), number("high_freq_factor")
+        return Llama3Scaling(factor=number("factor"), low=low, high=high, original=original)
+    if kind == "yarn":
+        rope.only("truncate", True)
+        fast, slow = number("beta_fast", default=32.0), number("beta_slow", default=1.0)
+        sharpness = number("attention_factor", default=None)
+        return YaRN(factor=number("factor"), original=original, fast=fast, slow=slow, sharpness=sharpness)
+    raise SpecError(
+        f"rope_type {kind!r} is not known; known are default, linear, ntk, llama3 and yarn "
+        "(dynamic and longrope change with the length of the text, so no cached key would stay right)"
+    )
+
+
+def write_rope(position: RoPE) -> dict[str, Any]:
+    """Returns the rope_parameters of a rotation."""
+    said: dict[str, Any] = {"rope_theta": position.theta, "rope_type": "default"}
+    if position.fraction != 1.0:
+        said["partial_rotary_factor"] = position.fraction
+    match position.scaling:
+        case LinearScaling(factor=factor):
+            said |= {"rope_type": "linear", "factor": factor}
+        case NTKScaling(factor=factor):
+            said |= {"rope_type": "ntk", "factor": factor}
+        case Llama3Scaling(factor=factor, low=low, high=high, original=original):
+            said |= {"rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high}
+            said |= {"original_max_position_embeddings": original}
+        case YaRN(factor=factor, original=original, fast=fast, slow=slow, sharpness=sharpness):
+            said |= {"rope_type": "yarn", "factor": factor, "beta_fast": fast, "beta_slow": slow}
+            said |= {"original_max_position_embeddings": original}
+            said |= {} if sharpness is None else {"attention_factor": sharpness}
+    return said
+
+
+def write(spec: Decoder) -> dict[str, Any]:
+    """Returns the configuration of a LLaMA spec."""
+    attention, mlp = spec.layers[0].mix.mixer, spec.layers[0].ffn.mixer
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": spec.vocab,
+        "hidden_size": spec.width,
+        "intermediate_size": mlp.hidden,
+        "num_hidden_layers": len(spec.layers),
+        "num_attention_heads": attention.heads,
+        "num_key_value_heads": attention.kv_heads,
+        "head_dim": attention.head_width,
+        "hidden_act": THEIR_ACTS[mlp.act],
+        "max_position_embeddings": spec.context,
+        "rms_norm_eps": spec.norm.eps,
+        "rope_parameters": write_rope(attention.position),
+        "attention_bias": attention.bias,
+        "mlp_bias": mlp.bias,
+        "tie_word_embeddings": spec.head == Tied(),
+        "initializer_range": spec.init.deviation,
+        "attention_dropout": attention.dropout,
+    }
+
+
+def rules(spec: Decoder) -> list[Rule]:
+    """Returns the weight rules: names only, for theirs and ours are laid out alike."""
+    theirs, ours = "model.layers.{l}", "layers.{l}"
+    maps = [
+        *((f"self_attn.{x}_proj", f"mix.mixer.{y}") for x, y in zip("qkvo", ("q", "k", "v", "out"), strict=True)),
+        *((f"mlp.{x}_proj", f"ffn.mixer.{x}") for x in ("gate", "up", "down")),
+    ]
+    return [
+        rule("model.embed_tokens.weight", "embed.weight"),
+        rule(f"{theirs}.input_layernorm.weight", f"{ours}.mix.pre.weight"),
+        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps for end in ("weight", "bias")),
+        rule(f"{theirs}.post_attention_layernorm.weight", f"{ours}.ffn.pre.weight"),
+        rule("model.norm.weight", "norm.weight"),
+        rule("lm_head.weight", "head.weight"),
+    ]
+
+
+FAMILY = Family(
+    name="llama",
+    model_types=("llama", "smollm"),
+    presets=PRESETS,
+    read=read,
+    write=write,
+    rules=rules,
+    prefix="",
+    ignored=re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"),
+)

@@ -1,0 +1,109 @@
+"""Softmax attention with shared key/value heads: multi-head, grouped and multi-query are values of ``kv_heads``.
+
+    out = W_o concat_h attend(R(N(W_q x)), R(N(W_k x)), W_v x)
+    R rotates by place, N norms each head's queries and keys.
+
+Sources: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2; Shazeer 2019 (arXiv:1911.02150); Ainslie et al. 2023
+(arXiv:2305.13245). Letters: H heads, G key/value heads, K head width.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from groundup.context import Context
+from groundup.errors import SpecError
+from groundup.mixers.base import Mixer, MixerSpec
+from groundup.mixers.kv import KVState, WindowState
+from groundup.ops import attention
+from groundup.parts.linear import Linear
+from groundup.parts.mask import Causal, Mask
+from groundup.parts.norm import NoNorm, Norm
+from groundup.parts.position import Position, RoPE
+
+
+class Attention(MixerSpec):
+    """Softmax attention with shared key/value heads.
+
+    Attributes:
+        heads: heads of queries.
+        kv_heads: heads of keys and values; each serves ``heads / kv_heads`` heads of queries.
+        head_width: the width of one head.
+        mask: who sees whom.
+        position: how queries and keys learn their places.
+        norm: the norm of each head's queries and keys.
+        bias: whether queries, keys and values have a bias.
+        out_bias: whether the output has a bias.
+        dropout: the chance of each attention weight to be dropped in training.
+    """
+
+    heads: int
+    kv_heads: int
+    head_width: int
+    mask: Mask = Causal()
+    position: Position = RoPE()
+    norm: Norm = NoNorm()
+    bias: bool = False
+    out_bias: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.heads, self.kv_heads, self.head_width) < 1:
+            raise SpecError(f"heads, kv_heads and head_width must be at least 1 in {self!r}")
+        if self.heads % self.kv_heads:
+            fit = ", ".join(str(n) for n in range(1, self.heads + 1) if self.heads % n == 0)
+            raise SpecError(
+                f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}; choose kv_heads from {fit}"
+            )
+
+    def build(self, width: int) -> AttentionMixer:
+        """Returns the module for a stream of ``width``."""
+        return AttentionMixer(self, width)
+
+
+class AttentionMixer(Mixer):
+    """The module of `Attention`."""
+
+    def __init__(self, spec: Attention, width: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.q = Linear(width, spec.heads * spec.head_width, bias=spec.bias, role="in")
+        self.k = Linear(width, spec.kv_heads * spec.head_width, bias=spec.bias, role="in")
+        self.v = Linear(width, spec.kv_heads * spec.head_width, bias=spec.bias, role="in")
+        self.out = Linear(spec.heads * spec.head_width, width, bias=spec.out_bias, role="out")
+        self.q_norm = spec.norm.build(spec.head_width)
+        self.k_norm = spec.norm.build(spec.head_width)
+        self.position = spec.position.build(spec.head_width)
+        self.scale = spec.head_width**-0.5
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], ctx: Context, state: KVState | WindowState | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """Returns the attended stream; with a state, over all that it holds and these tokens."""
+        split = (-1, self.spec.head_width)
+        q = self.position(self.q_norm(self.q(x).unflatten(-1, split)), ctx).transpose(1, 2)  # (B, H, T, K)
+        k = self.position(self.k_norm(self.k(x).unflatten(-1, split)), ctx).transpose(1, 2)  # (B, G, T, K)
+        v = self.v(x).unflatten(-1, split).transpose(1, 2)
+        if state is None:
+            allowed = self.spec.mask.within(ctx)
+        else:
+            k, v, places = state.append(k, v, ctx)
+            allowed = ctx.once((repr(self.spec.mask), k.shape[2]), lambda: self.spec.mask.over(ctx, keys=places))
+        chance = self.spec.dropout if self.training else 0.0
+        y = attention.attend(q, k, v, allowed=allowed, scale=self.scale, dropout=chance)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+    def new_state(
+        self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> KVState | WindowState:
+        """Returns empty keys and values for ``rows`` rows: ``max_len`` slots, or those of the window if fewer."""
+        window = self.spec.mask.window
+        kind, slots = (WindowState, window) if window and window < max_len else (KVState, max_len)
+        size = (rows, self.spec.kv_heads, slots, self.spec.head_width)
+        return kind(k=torch.zeros(size, device=device, dtype=dtype), v=torch.zeros(size, device=device, dtype=dtype))
+
+    def mix_flops(self, tokens: int, seen: int) -> int:
+        """Returns the operations of scores and weighted sums: 2 T S K each and head, nothing saved by the mask."""
+        return 4 * self.spec.heads * self.spec.head_width * tokens * seen

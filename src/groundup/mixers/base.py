@@ -1,0 +1,47 @@
+"""The module protocol that attention, state spaces, convolutions and MLPs share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from groundup.context import Context
+from groundup.specs import Spec
+from groundup.state import State
+
+
+class MixerSpec(Spec, abstract=True):
+    """Describes a mixer; ``build(width)`` gives its module for a stream of that width."""
+
+    def build(self, width: int) -> Mixer:
+        """Returns the module for a stream of ``width``."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class Mixer(nn.Module):
+    """What a residual part computes; the defaults are those of a mixer that remembers nothing."""
+
+    def forward(self, x: Tensor, ctx: Context, state: State | None = None) -> Tensor:
+        """Returns the mixed stream (B, T, D).
+
+        Args:
+            x: the stream, (B, T, D).
+            ctx: places, documents and lengths of its tokens.
+            state: None reads ``x`` as whole sequences; a state continues it, in place.
+        """
+        raise NotImplementedError(type(self).__name__)
+
+    def new_state(
+        self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        """Returns the state of ``rows`` rows that have read nothing, with room for ``max_len`` tokens."""
+        return State()
+
+    def mix_flops(self, tokens: int, seen: int) -> int:
+        """Returns the forward's operations for a row of ``tokens`` tokens, weight matrices excepted.
+
+        Args:
+            tokens: tokens of this call.
+            seen: tokens that the last of them sees, itself included.
+        """
+        return 0

@@ -1,0 +1,84 @@
+"""What attention remembers: keys and values, all of them or those of a window.
+
+Both states write in place into tensors of a fixed shape and return what to attend over, with the place of every key;
+a place of -1 holds nothing. Letters: B rows, T new tokens, G key/value heads, S slots, K head width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from groundup.context import Context
+from groundup.state import State
+
+Heads = Float[Tensor, "B G T K"]
+
+
+@dataclass
+class KVState(State):
+    """All keys and values, each in the slot of its place."""
+
+    k: Float[Tensor, "B G S K"]
+    v: Float[Tensor, "B G S K"]
+
+    def append(self, k: Heads, v: Heads, ctx: Context) -> tuple[Tensor, Tensor, Int[Tensor, "B S"]]:
+        """Writes new keys and values and returns all that may be seen, with their places.
+
+        Padding is written beyond the row's end, where no query of the row looks before a real token replaces it.
+        """
+        slots = ctx.positions[:, None, :, None].expand_as(k)
+        self.k.scatter_(2, slots, k.to(self.k.dtype))
+        self.v.scatter_(2, slots, v.to(self.v.dtype))
+        places = torch.arange(ctx.reach, device=k.device).expand(k.shape[0], ctx.reach)
+        return self.k[:, :, : ctx.reach], self.v[:, :, : ctx.reach], places
+
+    def rewind(self, length: Tensor) -> None:
+        """Forgets by doing nothing: places from ``length`` on are written again before they are seen."""
+
+
+@dataclass
+class WindowState(State):
+    """The last S keys and values, in a ring: place p is in slot p mod S."""
+
+    k: Float[Tensor, "B G S K"]
+    v: Float[Tensor, "B G S K"]
+    rewinds: ClassVar[bool] = False
+
+    def append(self, k: Heads, v: Heads, ctx: Context) -> tuple[Tensor, Tensor, Int[Tensor, "B S"]]:
+        """Writes new keys and values and returns all that may be seen, with their places."""
+        before = self._places(ctx.seen)
+        if k.shape[2] == 1:
+            self._write(k, v, ctx)
+            return self.k, self.v, self._places(self._seen_after(ctx, tokens=1))
+        # Several queries: the first of them still see what the last of them will overwrite.
+        all_k = torch.cat([self.k, k.to(self.k.dtype)], 2)
+        all_v = torch.cat([self.v, v.to(self.v.dtype)], 2)
+        self._write(k, v, ctx)
+        return all_k, all_v, torch.cat([before, ctx.positions], 1)
+
+    def _places(self, seen: Int[Tensor, "B"]) -> Int[Tensor, "B S"]:
+        slots = torch.arange(self.k.shape[2], device=seen.device)
+        last = seen[:, None] - 1
+        place = last - (last - slots) % self.k.shape[2]
+        return torch.where(place >= 0, place, -1)
+
+    def _seen_after(self, ctx: Context, *, tokens: int) -> Int[Tensor, "B"]:
+        return ctx.seen + (tokens if ctx.lengths is None else ctx.lengths)
+
+    def _write(self, k: Heads, v: Heads, ctx: Context) -> None:
+        size, tokens = self.k.shape[2], k.shape[2]
+        lengths = torch.full_like(ctx.seen, tokens) if ctx.lengths is None else ctx.lengths
+        # The last `size` real tokens of each row: no two of them share a slot.
+        kept = min(size, tokens)
+        index = (lengths - kept).clamp(min=0)[:, None] + torch.arange(kept, device=k.device)  # (B, kept)
+        real = (index < lengths[:, None])[:, None, :, None]
+        slots = ((ctx.seen[:, None] + index) % size)[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
+        pick = index.clamp(max=tokens - 1)[:, None, :, None].expand_as(slots)
+        for ring, new in ((self.k, k), (self.v, v)):
+            value = torch.where(real, new.gather(2, pick).to(ring.dtype), ring.gather(2, slots))
+            ring.scatter_(2, slots, value)

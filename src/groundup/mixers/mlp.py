@@ -1,0 +1,81 @@
+"""Feed-forward networks, each token alone.
+
+MLP(x)      = W_down act(W_up x)                        Vaswani et al. 2017 (arXiv:1706.03762), equation 2
+GatedMLP(x) = W_down (act(W_gate x) * W_up x)           Shazeer 2020 (arXiv:2002.05202), equation 6
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from groundup.context import Context
+from groundup.mixers.base import Mixer, MixerSpec
+from groundup.parts.act import activation
+from groundup.parts.linear import Linear
+from groundup.state import State
+
+
+class MLP(MixerSpec):
+    """Two linear maps with an activation between them.
+
+    Attributes:
+        hidden: the width between them.
+        act: the activation, a key of `groundup.parts.act.ACTIVATIONS`.
+        bias: whether both maps have a bias.
+    """
+
+    hidden: int
+    act: str = "gelu"
+    bias: bool = False
+
+    def build(self, width: int) -> MLPMixer:
+        """Returns the module for a stream of ``width``."""
+        return MLPMixer(self, width)
+
+
+class MLPMixer(Mixer):
+    """The module of `MLP`."""
+
+    def __init__(self, spec: MLP, width: int) -> None:
+        super().__init__()
+        self.up = Linear(width, spec.hidden, bias=spec.bias, role="in")
+        self.down = Linear(spec.hidden, width, bias=spec.bias, role="out")
+        self.act = activation(spec.act)
+
+    def forward(self, x: Float[Tensor, "B T D"], ctx: Context, state: State | None = None) -> Float[Tensor, "B T D"]:
+        """Returns the transformed stream."""
+        return self.down(self.act(self.up(x)))
+
+
+class GatedMLP(MixerSpec):
+    """Two linear maps, the first gated by a third: SwiGLU with ``act="silu"``.
+
+    Attributes:
+        hidden: the width between them.
+        act: the activation of the gate, a key of `groundup.parts.act.ACTIVATIONS`.
+        bias: whether all three maps have a bias.
+    """
+
+    hidden: int
+    act: str = "silu"
+    bias: bool = False
+
+    def build(self, width: int) -> GatedMLPMixer:
+        """Returns the module for a stream of ``width``."""
+        return GatedMLPMixer(self, width)
+
+
+class GatedMLPMixer(Mixer):
+    """The module of `GatedMLP`."""
+
+    def __init__(self, spec: GatedMLP, width: int) -> None:
+        super().__init__()
+        self.gate = Linear(width, spec.hidden, bias=spec.bias, role="in")
+        self.up = Linear(width, spec.hidden, bias=spec.bias, role="in")
+        self.down = Linear(spec.hidden, width, bias=spec.bias, role="out")
+        self.act = activation(spec.act)
+
+    def forward(self, x: Float[Tensor, "B T D"], ctx: Context, state: State | None = None) -> Float[Tensor, "B T D"]:
+        """Returns the transformed stream."""
+        return self.down(self.act(self.gate(x)) * self.up(x))

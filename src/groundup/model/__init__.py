@@ -1,0 +1,1 @@
+"""Residual parts, layers, and the models that stack them."""

@@ -1,0 +1,124 @@
+"""A layer is an ordered set of named residual parts: ``mix`` over tokens, ``cross`` to a memory, ``ffn`` per token.
+
+    Layer:     x <- part(x)                  for each part in turn
+    Parallel:  x <- x + sum_i part_i(pre(x))     all parts read the same stream (Wang and Komatsuzaki 2021, GPT-J)
+
+The names are the same in all families, so weight names, adapters and sharding tables are too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from groundup.context import Context
+from groundup.errors import SpecError
+from groundup.model.residual import Residual, ResidualPart
+from groundup.parts.norm import NoNorm, Norm
+from groundup.specs import Spec
+from groundup.state import State
+
+LayerState = dict[str, State]
+
+
+class LayerSpec(Spec, abstract=True):
+    """Named residual parts; None where a layer has no such part."""
+
+    mix: Residual | None = None
+    cross: Residual | None = None
+    ffn: Residual | None = None
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise SpecError(f"{type(self).__name__} has no part; give it at least one of mix, cross and ffn")
+
+    @property
+    def parts(self) -> Mapping[str, Residual]:
+        """The parts that are there, by name, in the order in which they run."""
+        named = {"mix": self.mix, "cross": self.cross, "ffn": self.ffn}
+        return {name: part for name, part in named.items() if part is not None}
+
+    def build(self, width: int) -> LayerModule:
+        """Returns the module for a stream of ``width``."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class Layer(LayerSpec):
+    """Parts that run one after the other."""
+
+    def build(self, width: int) -> LayerModule:
+        """Returns the module for a stream of ``width``."""
+        return LayerModule(self, width)
+
+
+class Parallel(LayerSpec):
+    """Parts that read the same stream and are added together.
+
+    Attributes:
+        pre: a norm of the stream that all parts share (GPT-J, PaLM, Falcon); the parts' own ``pre`` come after it.
+    """
+
+    pre: Norm = NoNorm()
+
+    def build(self, width: int) -> ParallelModule:
+        """Returns the module for a stream of ``width``."""
+        return ParallelModule(self, width)
+
+
+class LayerModule(nn.ModuleDict):
+    """The module of `Layer`: its parts by name."""
+
+    def __init__(self, spec: LayerSpec, width: int) -> None:
+        super().__init__({name: part.build(width) for name, part in spec.parts.items()})
+        self.names = tuple(spec.parts)
+
+    def part(self, name: str) -> ResidualPart:
+        """Returns the part of this name."""
+        part = self[name]
+        assert isinstance(part, ResidualPart)
+        return part
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], ctx: Context, state: LayerState | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """Returns the stream after all parts."""
+        for name in self.names:
+            x = self[name](x, ctx, None if state is None else state[name])
+        return x
+
+    def new_state(
+        self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> LayerState:
+        """Returns the states of the parts' mixers, by name."""
+        made = {name: self.part(name).mixer for name in self.names}
+        return {name: mixer.new_state(rows, max_len, device=device, dtype=dtype) for name, mixer in made.items()}
+
+    def mix_flops(self, tokens: int, seen: int) -> int:
+        """Returns the operations of all mixers besides their weight matrices."""
+        return sum(self.part(name).mixer.mix_flops(tokens, seen) for name in self.names)
+
+
+class ParallelModule(LayerModule):
+    """The module of `Parallel`."""
+
+    def __init__(self, spec: Parallel, width: int) -> None:
+        super().__init__(spec, width)
+        self["pre"] = spec.pre.build(width)
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], ctx: Context, state: LayerState | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """Returns the stream plus what every part makes of it."""
+        shared = self["pre"](x)
+        for name in self.names:
+            part = self.part(name)
+            x = torch.add(x, part.delta(shared, ctx, None if state is None else state[name]), alpha=part.scale)
+        return x
+
+
+def pattern(layers: Sequence[LayerSpec], *, of: int) -> tuple[LayerSpec, ...]:
+    """Returns ``of`` layers that repeat ``layers`` in order; the last repeat may be cut short."""
+    return tuple(layers[i % len(layers)] for i in range(of))

@@ -1,0 +1,1 @@
+"""Blocks that know no mixer: linear maps, norms, positions, masks, activations, embeddings, initialisation."""

@@ -1,0 +1,30 @@
+"""Activations, by the names of the field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from groundup.errors import SpecError, nearest
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,  # Hendrycks and Gimpel 2016, arXiv:1606.08415
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),  # the same paper's approximation, used by GPT-2
+    "silu": F.silu,  # Swish: Ramachandran et al. 2017, arXiv:1710.05941
+    "relu": F.relu,
+    "relu2": lambda x: F.relu(x).square(),  # So et al. 2021, arXiv:2109.08668
+}
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """Returns the activation of this name.
+
+    Raises:
+        SpecError: there is none; the message lists them.
+    """
+    if name not in ACTIVATIONS:
+        raise SpecError(f"act={name!r} is not known; {nearest(name, ACTIVATIONS)} choose from {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]

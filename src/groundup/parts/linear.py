@@ -1,0 +1,67 @@
+"""The one linear map of the package; adapters, quantization, sharding and initialisation are walks over it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Role = Literal["in", "out", "head"]
+
+
+class Linear(nn.Linear):
+    """y = x W^T + b with an uninitialised W, and the role of the map in its layer.
+
+    Attributes:
+        role: ``in`` reads the residual stream, ``out`` writes to it, ``head`` makes logits. Initialisation and
+            sharding tables are keyed by it.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool, role: Role) -> None:
+        self.role = role
+        super().__init__(inputs, outputs, bias=bias)
+
+    def reset_parameters(self) -> None:
+        """Leaves the weights as they are: `groundup.parts.init` fills them, or a file does."""
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    @property
+    def flops_per_token(self) -> int:
+        """Floating-point operations of the forward per token: a product and a sum for each weight."""
+        return 2 * self.in_features * self.out_features
+
+
+class TiedHead(nn.Module):
+    """Logits from the token embedding's own weights (Press and Wolf 2017, arXiv:1608.05859); owns no parameter."""
+
+    def __init__(self, embed: nn.Embedding) -> None:
+        super().__init__()
+        self._embed = (embed,)  # in a tuple, so that the embedding stays the only owner of its weights
+
+    @property
+    def weight(self) -> Tensor:
+        """The embedding's weights, (V, D)."""
+        return self._embed[0].weight
+
+    @property
+    def flops_per_token(self) -> int:
+        """Floating-point operations of the forward per token."""
+        return 2 * self.weight.numel()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns logits (..., V) of hidden states (..., D)."""
+        return F.linear(x, self.weight)
+
+
+class Embedding(nn.Embedding):
+    """A table of vectors with uninitialised weights: `groundup.parts.init` fills them, or a file does."""
+
+    def reset_parameters(self) -> None:
+        """Leaves the weights as they are."""
+
+
+def dropout(chance: float) -> nn.Module:
+    """Returns a module that drops each value with this chance in training, or one that costs nothing at zero."""
+    return nn.Dropout(chance) if chance else nn.Identity()

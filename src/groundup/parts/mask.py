@@ -1,0 +1,69 @@
+"""Who may look at whom: masks as functions of places, so that any part of them can be had without the whole."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from groundup.context import Context
+from groundup.errors import SpecError
+from groundup.specs import Spec
+
+
+class Mask(Spec, abstract=True):
+    """Which keys a query may see, by their places in the document."""
+
+    @property
+    def window(self) -> int | None:
+        """How many tokens, its own included, a query sees at most; None means all before it."""
+        return None
+
+    def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
+        """Returns whether a query at place ``q`` sees a key at place ``k``; negative places hold nothing."""
+        raise NotImplementedError(type(self).__name__)
+
+    def over(self, ctx: Context, *, keys: Int[Tensor, "B S"]) -> Bool[Tensor, "B 1 T S"]:
+        """Returns which of the keys at places ``keys`` each query of the context sees."""
+        return self.allowed(ctx.positions[:, None, :, None], keys[:, None, None, :])
+
+    def within(self, ctx: Context) -> Bool[Tensor, "B 1 T T"] | None:
+        """Returns who sees whom among the context's own tokens; None means all up to the query's own place."""
+        if ctx.segments is None and self.window is None:
+            return None
+
+        def make() -> Tensor:
+            mask = self.over(ctx, keys=ctx.positions)
+            if ctx.segments is None:
+                return mask
+            return mask & (ctx.segments[:, None, :, None] == ctx.segments[:, None, None, :])
+
+        return ctx.once(repr(self), make)
+
+
+class Causal(Mask):
+    """Every token sees itself and all before it."""
+
+    def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
+        """Returns whether ``k`` is not after ``q``."""
+        return (k <= q) & (k >= 0)
+
+
+class Window(Mask):
+    """Every token sees itself and the ``size - 1`` before it (Beltagy et al. 2020, arXiv:2004.05150)."""
+
+    size: int = dataclasses.field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise SpecError(f"Window({self.size}) sees nothing; choose a size of at least 1")
+
+    @property
+    def window(self) -> int | None:
+        """How many tokens, its own included, a query sees at most."""
+        return self.size
+
+    def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
+        """Returns whether ``k`` is among the last ``size`` places up to ``q``."""
+        return (k <= q) & (k > q - self.size) & (k >= 0)

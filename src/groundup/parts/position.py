@@ -1,0 +1,245 @@
+"""How tokens learn where they are: vectors added to the stream, or rotations of queries and keys.
+
+    RoPE:  (x1, x2) <- (x1 cos a - x2 sin a, x2 cos a + x1 sin a),   a = position * theta^(-2i/r)
+    Su et al. 2021 (arXiv:2104.09864), equation 34; the first half of the turned part pairs with the second.
+
+Every position's module is a function ``forward(x, ctx)`` of vectors and their places. No module keeps a table in a
+buffer: angles are computed in float32 from the places once a forward, so casting a model cannot round them.
+Letters beyond the common ones: r, the part of a head's width that turns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from groundup.context import Context
+from groundup.errors import SpecError
+from groundup.parts.linear import Embedding
+from groundup.specs import Spec
+
+
+class Position(Spec, abstract=True):
+    """How a part learns the places of its tokens; ``build(width)`` gives a module ``forward(x, ctx)``."""
+
+    def build(self, width: int) -> nn.Module:
+        """Returns the module for vectors of ``width``."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class NoPosition(Position):
+    """Tells tokens nothing of their place."""
+
+    def build(self, width: int) -> nn.Module:
+        """Returns a module that leaves its input as it is."""
+        return Unplaced()
+
+
+class Unplaced(nn.Module):
+    """The identity on vectors, whatever their places."""
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        """Returns ``x``."""
+        return x
+
+
+class Learned(Position):
+    """Adds a learnt vector for each of ``length`` places (Radford et al. 2019, GPT-2)."""
+
+    length: int = dataclasses.field(kw_only=False)
+
+    def build(self, width: int) -> nn.Module:
+        """Returns the module for a stream of ``width``."""
+        return LearnedTable(self.length, width)
+
+
+class LearnedTable(Embedding):
+    """The learnt vectors of `Learned`, (length, D)."""
+
+    def forward(self, x: Float[Tensor, "B T D"], ctx: Context) -> Float[Tensor, "B T D"]:
+        """Returns ``x`` plus the vectors of its places."""
+        return x + super().forward(ctx.positions)
+
+
+class Sinusoidal(Position):
+    """Adds fixed waves: sin and cos of place / theta^(2i/D) at 2i and 2i+1 (Vaswani et al. 2017, section 3.5)."""
+
+    theta: float = 10_000.0
+
+    def build(self, width: int) -> nn.Module:
+        """Returns the module for a stream of ``width``."""
+        if width % 2:
+            raise SpecError(f"Sinusoidal positions need an even width, not {width}")
+        return Waves(self.theta)
+
+
+class Waves(nn.Module):
+    """The fixed vectors of `Sinusoidal`."""
+
+    def __init__(self, theta: float) -> None:
+        super().__init__()
+        self.theta = theta
+
+    def forward(self, x: Float[Tensor, "B T D"], ctx: Context) -> Float[Tensor, "B T D"]:
+        """Returns ``x`` plus the waves at its places."""
+        angle = ctx.positions[..., None] * inverse_frequencies(x.shape[-1], self.theta, device=x.device)
+        return x + torch.stack([angle.sin(), angle.cos()], -1).flatten(-2).to(x.dtype)
+
+
+class Scaling(Spec, abstract=True):
+    """How RoPE's frequencies are changed to reach beyond the length that was trained."""
+
+    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
+        """Returns the changed frequencies of the pairs."""
+        raise NotImplementedError(type(self).__name__)
+
+    @property
+    def amplitude(self) -> float:
+        """What the rotated vectors are multiplied by."""
+        return 1.0
+
+
+class NoScaling(Scaling):
+    """Leaves the frequencies as they are."""
+
+    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
+        """Returns ``frequencies``."""
+        return frequencies
+
+
+class LinearScaling(Scaling):
+    """Squeezes places by ``factor`` (position interpolation, Chen et al. 2023, arXiv:2306.15595)."""
+
+    factor: float
+
+    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
+        """Returns the frequencies over ``factor``."""
+        return frequencies / self.factor
+
+
+class NTKScaling(Scaling):
+    """Raises theta so that the slowest pair is squeezed by ``factor`` and the fastest not at all.
+
+    theta' = theta * factor^(r / (r - 2)): "NTK-aware" scaling, as written down in Peng et al. 2023
+    (arXiv:2309.00071), definition 1.
+    """
+
+    factor: float
+
+    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
+        """Returns the frequencies of the raised theta."""
+        turned = 2 * frequencies.shape[0]
+        return inverse_frequencies(turned, theta * self.factor ** (turned / (turned - 2)), device=frequencies.device)
+
+
+class Llama3Scaling(Scaling):
+    """Squeezes slow pairs by ``factor``, leaves fast ones, and blends between (Llama 3.1's rope_type ``llama3``).
+
+    Attributes:
+        factor: how much pairs of long wavelength are squeezed.
+        low: pairs with a wavelength above ``original / low`` are squeezed whole.
+        high: pairs with a wavelength below ``original / high`` are left as they are.
+        original: the context that was trained before, in tokens.
+    """
+
+    factor: float = 8.0
+    low: float = 1.0
+    high: float = 4.0
+    original: int = 8192
+
+    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
+        """Returns the blended frequencies."""
+        turns = self.original * frequencies / (2 * math.pi)
+        keep = ((turns - self.low) / (self.high - self.low)).clamp(0, 1)
+        return (1 - keep) * frequencies / self.factor + keep * frequencies
+
+
+class YaRN(Scaling):
+    """Squeezes pairs by their wavelength and sharpens attention (Peng et al. 2023, arXiv:2309.00071).
+
+    Attributes:
+        factor: how much longer the context is than the one that was trained.
+        original: the context that was trained, in tokens.
+        fast: pairs that turn more often than this over ``original`` are left as they are.
+        slow: pairs that turn less often than this are squeezed whole.
+        sharpness: what rotated vectors are multiplied by; None means the paper's 0.1 ln(factor) + 1.
+    """
+
+    factor: float
+    original: int
+    fast: float = 32.0
+    slow: float = 1.0
+    sharpness: float | None = None
+
+    @property
+    def amplitude(self) -> float:
+        """What the rotated vectors are multiplied by (equation 22)."""
+        return 0.1 * math.log(max(self.factor, 1.0)) + 1 if self.sharpness is None else self.sharpness
+
+    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
+        """Returns the blended frequencies (section 3.2, with pairs counted as published code does)."""
+        turned = 2 * frequencies.shape[0]
+
+        def pair_turning(times: float) -> float:
+            return turned * math.log(self.original / (times * 2 * math.pi)) / (2 * math.log(theta))
+
+        first, last = math.floor(pair_turning(self.fast)), math.ceil(pair_turning(self.slow))
+        first, last = max(first, 0), min(last, turned - 1)
+        pair = torch.arange(turned // 2, dtype=torch.float32, device=frequencies.device)
+        squeezed = ((pair - first) / (max(last - first, 0.001))).clamp(0, 1)
+        return frequencies / self.factor * squeezed + frequencies * (1 - squeezed)
+
+
+class RoPE(Position):
+    """Turns pairs of each head's values by angles that grow with the place.
+
+    Attributes:
+        theta: the base of the wavelengths.
+        fraction: how much of each head's width turns; the rest stays.
+        scaling: how the frequencies are changed for longer contexts.
+    """
+
+    theta: float = 10_000.0
+    fraction: float = 1.0
+    scaling: Scaling = NoScaling()
+
+    def build(self, width: int) -> nn.Module:
+        """Returns the module for heads of ``width``."""
+        turned = int(width * self.fraction)
+        if turned < 2 or turned % 2 or turned > width:
+            raise SpecError(
+                f"RoPE(fraction={self.fraction}) turns {turned} of a head's {width} values; "
+                "choose a fraction in (0, 1] that makes an even number of at least 2"
+            )
+        return Rotation(self, turned)
+
+
+class Rotation(nn.Module):
+    """The rotation of `RoPE` for the first ``turned`` values of each head."""
+
+    def __init__(self, spec: RoPE, turned: int) -> None:
+        super().__init__()
+        self.spec, self.turned, self.key = spec, turned, f"{spec!r} over {turned}"
+
+    def table(self, ctx: Context, dtype: torch.dtype) -> Float[Tensor, "2 B T 1 r2"]:
+        """Returns cosines and sines of all angles of the context."""
+        spec = self.spec
+        frequencies = inverse_frequencies(self.turned, spec.theta, device=ctx.positions.device)
+        angle = ctx.positions[..., None] * spec.scaling.scale(frequencies, theta=spec.theta)
+        return (torch.stack([angle.cos(), angle.sin()])[..., None, :] * spec.scaling.amplitude).to(dtype)
+
+    def forward(self, x: Float[Tensor, "B T H K"], ctx: Context) -> Float[Tensor, "B T H K"]:
+        """Returns ``x`` turned by the angles of its places."""
+        cos, sin = ctx.once((self.key, x.dtype), lambda: self.table(ctx, x.dtype)).unbind(0)
+        half = self.turned // 2
+        one, two, rest = x.split([half, half, x.shape[-1] - self.turned], -1)
+        return torch.cat([one * cos - two * sin, two * cos + one * sin, rest], -1)
+
+
+def inverse_frequencies(width: int, theta: float, *, device: torch.device) -> Float[Tensor, "r2"]:
+    """Returns theta^(-2i/width) for i in 0 ... width/2 - 1, in float32."""
+    return 1.0 / theta ** (torch.arange(0, width, 2, device=device).float() / width)

@@ -1,0 +1,102 @@
+"""Weight maps as data: each rule says how some of their tensors become some of ours, and back.
+
+    theirs: h.{l}.attn.c_attn.weight   --SPLIT3_T-->   ours: layers.{l}.mix.mixer.{q,k,v}.weight
+
+A rule's operation is a pair of inverse functions, so one list of rules both imports and exports, and a round trip
+gives every bit back. ``{l}`` in a name runs over the layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from groundup.errors import WeightsError
+
+Change = Callable[[list[Tensor]], list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Op:
+    """A pair of inverse functions on lists of tensors: ``read`` makes theirs ours, ``write`` makes ours theirs."""
+
+    read: Change
+    write: Change
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which of their tensors make which of ours, and by which operation."""
+
+    theirs: tuple[str, ...]
+    ours: tuple[str, ...]
+    op: Op
+
+
+SAME = Op(lambda ts: ts, lambda ts: ts)
+TRANSPOSE = Op(lambda ts: [ts[0].T], lambda ts: [ts[0].T])
+
+
+def split(parts: int) -> Op:
+    """Returns the operation that cuts one tensor of theirs, along its first axis, into equal parts of ours."""
+    return Op(lambda ts: list(ts[0].chunk(parts)), lambda ts: [torch.cat(ts)])
+
+
+def split_transposed(parts: int) -> Op:
+    """Returns the operation that transposes one matrix of theirs and cuts it into equal parts of ours."""
+    return Op(lambda ts: list(ts[0].T.chunk(parts)), lambda ts: [torch.cat(ts).T])
+
+
+def rule(theirs: str, ours: str, op: Op = SAME) -> Rule:
+    """Returns a rule from names separated by spaces."""
+    return Rule(tuple(theirs.split()), tuple(ours.split()), op)
+
+
+def read(weights: Mapping[str, Tensor], rules: Sequence[Rule], *, layers: int) -> dict[str, Tensor]:
+    """Returns our tensors, made from theirs; tensors are taken one rule at a time, so ``weights`` may be lazy.
+
+    Raises:
+        WeightsError: a tensor of theirs is read by no rule, or a rule finds only some of its tensors.
+    """
+    steps = [(theirs, ours, rule.op.read) for rule in rules for theirs, ours in _names(rule, layers)]
+    return _apply(weights, steps)
+
+
+def write(weights: Mapping[str, Tensor], rules: Sequence[Rule], *, layers: int) -> dict[str, Tensor]:
+    """Returns their tensors, made from ours: the inverse of `read`.
+
+    Raises:
+        WeightsError: a tensor of ours is written by no rule, or a rule finds only some of its tensors.
+    """
+    steps = [(ours, theirs, rule.op.write) for rule in rules for theirs, ours in _names(rule, layers)]
+    return _apply(weights, steps)
+
+
+def _names(rule: Rule, layers: int) -> list[tuple[list[str], list[str]]]:
+    every = range(layers) if "{l}" in rule.theirs[0] else range(1)
+    fill = lambda names, i: [name.replace("{l}", str(i)) for name in names]  # noqa: E731
+    return [(fill(rule.theirs, i), fill(rule.ours, i)) for i in every]
+
+
+def _apply(weights: Mapping[str, Tensor], steps: list[tuple[list[str], list[str], Change]]) -> dict[str, Tensor]:
+    made: dict[str, Tensor] = {}
+    unread = set(weights)
+    for sources, targets, change in steps:
+        present = [name for name in sources if name in weights]
+        if not present:
+            continue
+        if len(present) < len(sources):
+            missing = sorted(set(sources) - set(present))
+            raise WeightsError(f"the weights hold {present[0]} but lack {', '.join(missing)}; the files are incomplete")
+        made |= dict(zip(targets, change([weights[name] for name in sources]), strict=True))
+        unread -= set(sources)
+    if unread:
+        some = ", ".join(sorted(unread)[:4])
+        raise WeightsError(
+            f"{len(unread)} of {len(weights)} tensors belong to no part of this architecture, among them {some}; "
+            "the configuration and the weights are of different models"
+        )
+    return made

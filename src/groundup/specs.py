@@ -1,0 +1,237 @@
+"""A spec describes one part of a model or of a run as a frozen value; a tree of them is the whole design.
+
+A subclass of `Spec` is made a frozen, keyword-only dataclass and is known by its class name, its kind. What is
+written here once works for every part: reading and writing as plain data, checking of kinds and values, walking,
+overriding by a dotted path, comparing. Specs that describe modules add ``build(width)``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, ClassVar, Self, dataclass_transform
+
+from groundup.errors import ConfigError, nearest
+
+Json = Any  # what json.loads returns: the one place where types end
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
+class Spec:
+    """A frozen value that describes a part; its ``repr`` is the constructor call that makes it."""
+
+    kinds: ClassVar[dict[str, type[Spec]]] = {}
+
+    def __init_subclass__(cls, *, abstract: bool = False) -> None:
+        dataclass(frozen=True, kw_only=True, repr=False)(cls)
+        if not abstract:
+            Spec.kinds[cls.__name__] = cls
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}={_show(value)}" for name, value in self.settings().items())
+        return f"{type(self).__name__}({inside})"
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the fields that differ from their defaults, by name."""
+        every = ((f, getattr(self, f.name)) for f in fields(self))
+        return {f.name: value for f, value in every if value != f.default}
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Json]:
+        """Returns the spec as plain data for JSON or YAML: its kind and the fields that are not at their defaults."""
+        return {"kind": type(self).__name__} | {name: _plain(value) for name, value in self.settings().items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Json]) -> Self:
+        """Returns the spec that ``to_dict`` wrote, of this class or a subclass of it.
+
+        Raises:
+            ConfigError: the kind or a field does not exist, a field is missing or of another type.
+        """
+        return _read(data, cls, where="")
+
+
+def walk(spec: Spec) -> Iterator[tuple[str, Spec]]:
+    """Yields every spec of the tree with its dotted path, parents first; the root's path is empty."""
+    yield "", spec
+    for name, value in ((f.name, getattr(spec, f.name)) for f in fields(spec)):
+        items = enumerate(value) if isinstance(value, tuple) else [(None, value)]
+        for index, item in items:
+            if isinstance(item, Spec):
+                here = name if index is None else f"{name}.{index}"
+                yield from ((f"{here}.{path}" if path else here, node) for path, node in walk(item))
+
+
+def override(spec: Spec, path: str, value: Any) -> Spec:
+    """Returns a copy in which the field at a dotted path has a new value, converted to the field's type.
+
+    ``*`` stands for every item of a tuple that has the rest of the path:
+    ``override(spec, "layers.*.mix.mixer.position.theta", "1e6")``.
+
+    Raises:
+        ConfigError: no such field (the message names the nearest), or a value of another type.
+    """
+    return _override(spec, path.split("."), value, path)
+
+
+def diff(one: Spec, other: Spec) -> dict[str, tuple[Any, Any]]:
+    """Returns the fields in which two specs differ: dotted path to (value in one, value in other)."""
+    a, b = _leaves(one), _leaves(other)
+    return {path: (a.get(path), b.get(path)) for path in a | b if a.get(path) != b.get(path)}
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    join = (lambda name: f"{path}.{name}") if path else str
+    if isinstance(value, Spec):
+        inside = {f.name: getattr(value, f.name) for f in fields(value)}
+        kind = {join("kind"): type(value).__name__}
+        return kind | {k: v for name, item in inside.items() for k, v in _leaves(item, join(name)).items()}
+    if isinstance(value, tuple):
+        return {k: v for i, item in enumerate(value) for k, v in _leaves(item, join(i)).items()}
+    return {path: value}
+
+
+def _show(value: Any) -> str:
+    if not isinstance(value, tuple):
+        return repr(value)
+    runs = [(repr(item), sum(1 for _ in run)) for item, run in itertools.groupby(value)]
+    return " + ".join(f"({text},)" + (f" * {count}" if count > 1 else "") for text, count in runs) or "()"
+
+
+def _plain(value: Any) -> Json:
+    """Plain data for a field; equal neighbours in a tuple are written once, with their count."""
+    if isinstance(value, Spec):
+        return value.to_dict()
+    if not isinstance(value, tuple):
+        return value
+    items: list[Json] = []
+    for item, run in itertools.groupby(value):
+        count = sum(1 for _ in run)
+        alone = count == 1 or not isinstance(item, Spec)
+        items += [_plain(item)] * count if alone else [{"repeat": count, "of": _plain(item)}]
+    return items
+
+
+@cache
+def _hints(cls: type[Spec]) -> dict[str, Any]:
+    names = {f.name for f in fields(cls)}
+    return {name: hint for name, hint in typing.get_type_hints(cls).items() if name in names}
+
+
+def _read(data: Any, hint: Any, where: str) -> Any:
+    """Returns ``data`` as a value of the annotated type ``hint``, or says at which path it is not one."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return _read_union(data, typing.get_args(hint), where)
+    if typing.get_origin(hint) is tuple:
+        return _read_tuple(data, typing.get_args(hint)[0], where)
+    if isinstance(hint, type) and issubclass(hint, Spec):
+        return data if isinstance(data, hint) else _read_spec(data, hint, where)
+    return _read_number_or_text(data, hint, where)
+
+
+def _read_union(data: Any, options: tuple[Any, ...], where: str) -> Any:
+    if type(None) in options and (data is None or data == "none"):
+        return None
+    options = tuple(option for option in options if option is not type(None))
+    for option in options[:-1]:
+        try:
+            return _read(data, option, where)
+        except ConfigError:
+            continue
+    return _read(data, options[-1], where)
+
+
+def _read_tuple(data: Any, hint: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(data, list | tuple):
+        raise ConfigError(f"{where or 'value'} is {data!r}; expected a list")
+    items: list[Any] = []
+    for i, item in enumerate(data):
+        run = isinstance(item, Mapping) and set(item) == {"repeat", "of"}
+        count = _read(item["repeat"], int, f"{where}.{i}.repeat") if run else 1
+        items += [_read(item["of"] if run else item, hint, f"{where}.{i}")] * count
+    return tuple(items)
+
+
+def _read_spec(data: Any, base: type[Spec], where: str) -> Spec:
+    if isinstance(data, str):
+        data = {"kind": data}
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where or 'the spec'} is {data!r}; expected a mapping with the settings of {base.__name__}")
+    known = {name.lower(): cls for name, cls in Spec.kinds.items() if issubclass(cls, base)}
+    kind = data.get("kind", base.__name__)
+    cls = known.get(str(kind).lower())
+    if cls is None:
+        names = [c.__name__ for c in known.values()]
+        hint = nearest(str(kind), names) or f"known: {', '.join(sorted(names))}"
+        raise ConfigError(f"{where or 'the spec'} has the unknown kind {kind!r}; {hint}")
+    hints, prefix = _hints(cls), f"{where}." if where else ""
+    for name in data:
+        if name != "kind" and name not in hints:
+            hint = nearest(str(name), hints) or f"known: {', '.join(hints)}"
+            raise ConfigError(f"{cls.__name__} has no setting {prefix}{name}; {hint}")
+    required = [f.name for f in fields(cls) if f.default is dataclasses.MISSING]
+    missing = [prefix + name for name in required if name not in data]
+    if missing:
+        raise ConfigError(f"{cls.__name__} needs {', '.join(missing)}")
+    return cls(**{name: _read(value, hints[name], prefix + name) for name, value in data.items() if name != "kind"})
+
+
+_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def _read_number_or_text(data: Any, hint: Any, where: str) -> Any:
+    if hint is bool and isinstance(data, str) and data.lower() in _WORDS:
+        return _WORDS[data.lower()]
+    if hint in (int, float) and isinstance(data, str | int | float) and not isinstance(data, bool):
+        try:
+            number = float(data) if hint is float or not isinstance(data, int) else data
+        except ValueError:
+            number = None
+        if number is not None and (hint is float or number == number // 1):
+            return hint(number)
+    elif hint is Any or (isinstance(hint, type) and isinstance(data, hint)):
+        return data
+    kind = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(hint, str(hint))
+    raise ConfigError(f"{where or 'value'} is {data!r}; expected {kind}")
+
+
+def _override(node: Any, keys: list[str], value: Any, path: str) -> Any:
+    key, rest = keys[0], keys[1:]
+    if isinstance(node, tuple):
+        return _override_items(node, key, rest, value, path)
+    if not isinstance(node, Spec):
+        raise ConfigError(f"{path} goes on below {node!r}, which has no settings; drop .{'.'.join(keys)}")
+    hints = _hints(type(node))
+    if key not in hints:
+        hint = nearest(key, hints) or f"known: {', '.join(hints) or 'none'}"
+        raise ConfigError(f"{path}: {type(node).__name__} has no setting {key!r}; {hint}")
+    new = _override(getattr(node, key), rest, value, path) if rest else _read(value, hints[key], path)
+    return node.replace(**{key: new})
+
+
+def _override_items(items: tuple[Any, ...], key: str, rest: list[str], value: Any, path: str) -> tuple[Any, ...]:
+    if not rest:
+        raise ConfigError(f"{path} names a whole item; name one of its settings, as in {path}.FIELD")
+    if key != "*":
+        if not (key.isdigit() and int(key) < len(items)):
+            raise ConfigError(f"{path}: {key!r} is not an item; choose * or a number from 0 to {len(items) - 1}")
+        new = _override(items[int(key)], rest, value, path)
+        return (*items[: int(key)], new, *items[int(key) + 1 :])
+    changed, fault = [], None
+    for item in items:
+        try:
+            changed.append(_override(item, rest, value, path))
+        except ConfigError as error:
+            changed.append(item)
+            fault = error
+    if fault and tuple(changed) == items:
+        raise fault
+    return tuple(changed)
