@@ -1,0 +1,1 @@
+"""From texts to batches: sources, cleaning, a corpus on disk, and the loader that reads it."""
