@@ -1,0 +1,33 @@
+"""Predict the next token: -sum_t log p(x_{t+1} | x_1 ... x_t), over the targets that count."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from groundup.context import NOT_COUNTED, Batch
+from groundup.model.decoder import DecoderModel
+from groundup.objectives.loss import Loss
+from groundup.ops import cross_entropy
+
+
+def next_token(model: DecoderModel, batch: Batch) -> Loss:
+    """Returns the summed cross-entropy of a batch's targets."""
+    hidden, targets = _counted(model, batch)
+    head = model.head
+    return Loss(total=cross_entropy.chunked(hidden, head.weight, targets, bias=head.bias), tokens=targets.shape[0])
+
+
+@torch.no_grad()
+def token_losses(model: DecoderModel, batch: Batch) -> Float[Tensor, "N"]:
+    """Returns the cross-entropy of each target that counts, in nats, in the order of the rows."""
+    hidden, targets = _counted(model, batch)
+    return cross_entropy.token_losses(hidden, model.head.weight, targets, bias=model.head.bias)
+
+
+def _counted(model: DecoderModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The hidden states (N, D) and targets (N,) that count."""
+    hidden = model.hidden(batch.ids, segments=batch.segments, positions=batch.positions)
+    counted = batch.targets != NOT_COUNTED
+    return hidden[counted], batch.targets[counted]

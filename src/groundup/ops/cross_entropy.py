@@ -1,0 +1,118 @@
+"""The cost of the right next token, without ever holding all logits.
+
+    loss = sum_n [ logsumexp_v(w_v . h_n) - w_{t_n} . h_n ],   d loss / d logit_nv = softmax_v - [v = t_n]
+
+The gradient of the logits needs nothing but the logits, so the forward already makes the gradients of ``h`` and ``w``
+a chunk of tokens at a time and nothing is computed twice: three matrix products, as in the plain way, and logits of
+one chunk in the products' own precision. The idea is that of Hsu et al. 2024 (Liger Kernel, arXiv:2410.10989,
+section 3.2). Softmax and the loss are in float32. Letters: N tokens, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+CHUNK_BYTES = 2**27  # of one chunk's logits
+SLICE_BYTES = 2**22  # of the float32 working copy: small enough for a processor's cache
+
+
+def reference(
+    hidden: Float[Tensor, "N D"],
+    weight: Float[Tensor, "V D"],
+    targets: Int[Tensor, "N"],
+    *,
+    bias: Float[Tensor, "V"] | None = None,
+) -> Float[Tensor, ""]:
+    """Returns the summed cross-entropy in nats, from all logits at once: the definition."""
+    logits = F.linear(hidden, weight, bias)
+    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="sum")
+
+
+def chunked(
+    hidden: Float[Tensor, "N D"],
+    weight: Float[Tensor, "V D"],
+    targets: Int[Tensor, "N"],
+    *,
+    bias: Float[Tensor, "V"] | None = None,
+) -> Float[Tensor, ""]:
+    """Returns what `reference` does, holding the logits of one chunk of tokens at a time."""
+    if not torch.is_grad_enabled():
+        return token_losses(hidden, weight, targets, bias=bias).sum()
+    return _Chunked.apply(hidden, weight, bias, targets)
+
+
+@torch.no_grad()
+def token_losses(
+    hidden: Float[Tensor, "N D"],
+    weight: Float[Tensor, "V D"],
+    targets: Int[Tensor, "N"],
+    *,
+    bias: Float[Tensor, "V"] | None = None,
+) -> Float[Tensor, "N"]:
+    """Returns the cross-entropy of every token in nats, in float32, without gradients."""
+    dtype = _product_dtype(hidden)
+    weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+    losses = [
+        F.cross_entropy(_wide(F.linear(h.to(dtype), weight, bias)), t, reduction="none")
+        for h, t in zip(hidden.split(chunk_rows(weight)), targets.split(chunk_rows(weight)), strict=True)
+    ]
+    return torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)
+
+
+def chunk_rows(weight: Tensor) -> int:
+    """Returns how many tokens' logits make one chunk for a head of these weights (V, D)."""
+    return max(64, CHUNK_BYTES // (weight.shape[0] * weight.element_size()))
+
+
+def _product_dtype(hidden: Tensor) -> torch.dtype:
+    device = hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class _Chunked(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+        dtype = _product_dtype(hidden)
+        with torch.autocast(hidden.device.type, enabled=False):
+            w, b = weight.to(dtype), None if bias is None else bias.to(dtype)
+            loss = torch.zeros((), dtype=torch.promote_types(dtype, torch.float32), device=hidden.device)
+            grad_hidden = torch.empty_like(hidden)
+            grad_weight = grad_bias = None
+            rows = chunk_rows(w)
+            for h, t, grad_h in zip(hidden.split(rows), targets.split(rows), grad_hidden.split(rows), strict=True):
+                h = h.to(dtype)
+                logits = F.linear(h, w, b)
+                loss += _losses_to_gradients(logits, t)
+                torch.mm(logits, w, out=grad_h) if grad_h.dtype == dtype else grad_h.copy_(logits @ w)
+                part = (logits.T @ h).to(weight.dtype)
+                grad_weight = part if grad_weight is None else grad_weight.add_(part)
+                if b is not None:
+                    part = _wide(logits).sum(0).to(bias.dtype)
+                    grad_bias = part if grad_bias is None else grad_bias.add_(part)
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return *(None if part is None else part * grad.to(part.dtype) for part in ctx.saved_tensors), None
+
+
+def _losses_to_gradients(logits: Tensor, targets: Tensor) -> Tensor:
+    """Replaces logits by the gradients of their losses, in place, and returns the sum of the losses."""
+    loss = torch.zeros((), dtype=torch.promote_types(logits.dtype, torch.float32), device=logits.device)
+    rows = max(1, SLICE_BYTES // (4 * logits.shape[1]))
+    for part, target in zip(logits.split(rows), targets.split(rows), strict=True):
+        log_p = F.log_softmax(_wide(part), -1)
+        loss -= log_p.gather(1, target[:, None]).sum()
+        p = log_p.exp_()
+        part.copy_(p.scatter_add_(1, target[:, None], torch.full_like(p[:, :1], -1.0)))
+    return loss
