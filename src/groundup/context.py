@@ -57,7 +57,7 @@ class Context:
             each other. None means one document a row. Not used together with states.
         seen: tokens that the state has read before this call, (B,); None without states.
         lengths: how many of the T tokens of each row are real, (B,); the rest is padding on the right. None: all.
-        reach: an upper bound of positions + 1 in this call, known without asking the device.
+        reach: an upper bound of positions + 1 in this call, known without asking the device; 0 where there is none.
         shared: values that layers compute once and share, see `once`.
     """
 
@@ -79,7 +79,8 @@ class Context:
         """Returns the context of whole sequences: ``ids`` is (B, T, ...) and only its shape and device are read."""
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape[:2])
-        return cls(positions=positions, segments=segments, reach=ids.shape[1])
+            return cls(positions=positions, segments=segments, reach=ids.shape[1])
+        return cls(positions=positions, segments=segments)
 
     @classmethod
     def after(

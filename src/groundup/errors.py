@@ -23,6 +23,7 @@ import difflib
 import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 
@@ -75,12 +76,17 @@ class MissingExtra(GroundupError, ImportError):
 
     def __init__(self, package: str, *, purpose: str, extra: str) -> None:
         super().__init__(f"{purpose} needs the package {package}: pip install 'groundup[{extra}]'")
+        self._again = partial(MissingExtra, package, purpose=purpose, extra=extra)
+
+    def __reduce__(self) -> tuple[partial[MissingExtra], tuple[()]]:
+        return self._again, ()  # exceptions of worker processes are pickled, and pickle passes no keywords
 
 
 def nearest(given: str, names: Iterable[str]) -> str:
     """Returns ``did you mean 'a' or 'b'?`` for the names closest to what was given, or the empty string."""
-    close = difflib.get_close_matches(given, list(names), n=3, cutoff=0.4)
-    return f"did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
+    by_lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(given.lower(), by_lower, n=3, cutoff=0.4)
+    return f"did you mean {' or '.join(repr(by_lower[name]) for name in close)}?" if close else ""
 
 
 _WRITE_FAULTS = {
@@ -90,6 +96,7 @@ _WRITE_FAULTS = {
     errno.EACCES: "it may not be written by this user",
     errno.EPERM: "it may not be written by this user",
     errno.ENOTDIR: "a part of its path is a file, not a folder",
+    errno.EISDIR: "a folder stands in its place",
 }
 
 

@@ -8,7 +8,7 @@ gives every bit back. ``{l}`` in a name runs over the layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,11 +56,16 @@ def rule(theirs: str, ours: str, op: Op = SAME) -> Rule:
 
 
 def read(weights: Mapping[str, Tensor], rules: Sequence[Rule], *, layers: int) -> dict[str, Tensor]:
-    """Returns our tensors, made from theirs; tensors are taken one rule at a time, so ``weights`` may be lazy.
+    """Returns our tensors, made from theirs.
 
     Raises:
         WeightsError: a tensor of theirs is read by no rule, or a rule finds only some of its tensors.
     """
+    return dict(read_each(weights, rules, layers=layers))
+
+
+def read_each(weights: Mapping[str, Tensor], rules: Sequence[Rule], *, layers: int) -> Iterator[tuple[str, Tensor]]:
+    """Yields what `read` returns, one rule at a time, so that neither side need be in memory as a whole."""
     steps = [(theirs, ours, rule.op.read) for rule in rules for theirs, ours in _names(rule, layers)]
     return _apply(weights, steps)
 
@@ -71,6 +76,11 @@ def write(weights: Mapping[str, Tensor], rules: Sequence[Rule], *, layers: int) 
     Raises:
         WeightsError: a tensor of ours is written by no rule, or a rule finds only some of its tensors.
     """
+    return dict(write_each(weights, rules, layers=layers))
+
+
+def write_each(weights: Mapping[str, Tensor], rules: Sequence[Rule], *, layers: int) -> Iterator[tuple[str, Tensor]]:
+    """Yields what `write` returns, one rule at a time, so that neither side need be in memory as a whole."""
     steps = [(ours, theirs, rule.op.write) for rule in rules for theirs, ours in _names(rule, layers)]
     return _apply(weights, steps)
 
@@ -81,17 +91,15 @@ def _names(rule: Rule, layers: int) -> list[tuple[list[str], list[str]]]:
     return [(fill(rule.theirs, i), fill(rule.ours, i)) for i in every]
 
 
-def _apply(weights: Mapping[str, Tensor], steps: list[tuple[list[str], list[str], Change]]) -> dict[str, Tensor]:
-    made: dict[str, Tensor] = {}
+def _apply(
+    weights: Mapping[str, Tensor], steps: list[tuple[list[str], list[str], Change]]
+) -> Iterator[tuple[str, Tensor]]:
     unread = set(weights)
-    for sources, targets, change in steps:
-        present = [name for name in sources if name in weights]
-        if not present:
-            continue
-        if len(present) < len(sources):
-            missing = sorted(set(sources) - set(present))
-            raise WeightsError(f"the weights hold {present[0]} but lack {', '.join(missing)}; the files are incomplete")
-        made |= dict(zip(targets, change([weights[name] for name in sources]), strict=True))
+    for sources, _, _ in steps:
+        present = [name for name in sources if name in unread]
+        if present and len(present) < len(sources):
+            missing = ", ".join(sorted(set(sources) - set(present)))
+            raise WeightsError(f"the weights hold {present[0]} but lack {missing}; the files are incomplete")
         unread -= set(sources)
     if unread:
         some = ", ".join(sorted(unread)[:4])
@@ -99,4 +107,6 @@ def _apply(weights: Mapping[str, Tensor], steps: list[tuple[list[str], list[str]
             f"{len(unread)} of {len(weights)} tensors belong to no part of this architecture, among them {some}; "
             "the configuration and the weights are of different models"
         )
-    return made
+    for sources, targets, change in steps:
+        if sources[0] in weights:
+            yield from zip(targets, change([weights[name] for name in sources]), strict=True)

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, ClassVar, Self, dataclass_transform
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
-from groundup.errors import ConfigError, nearest
+from groundup.errors import ConfigError, SpecError, nearest
 
 Json = Any  # what json.loads returns: the one place where types end
+AnySpec = TypeVar("AnySpec", bound="Spec")
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
@@ -26,11 +29,16 @@ class Spec:
     """A frozen value that describes a part; its ``repr`` is the constructor call that makes it."""
 
     kinds: ClassVar[dict[str, type[Spec]]] = {}
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     def __init_subclass__(cls, *, abstract: bool = False) -> None:
         dataclass(frozen=True, kw_only=True, repr=False)(cls)
-        if not abstract:
-            Spec.kinds[cls.__name__] = cls
+        if abstract:
+            return
+        known = Spec.kinds.setdefault(cls.__name__, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise SpecError(f"there is a spec {cls.__name__} in {known.__module__} already; choose another name")
+        Spec.kinds[cls.__name__] = cls  # defined again at the same place: a notebook cell, a reloaded module
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={_show(value)}" for name, value in self.settings().items())
@@ -50,7 +58,7 @@ class Spec:
         return {"kind": type(self).__name__} | {name: _plain(value) for name, value in self.settings().items()}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Json]) -> Self:
+    def from_dict(cls, data: Json) -> Self:
         """Returns the spec that ``to_dict`` wrote, of this class or a subclass of it.
 
         Raises:
@@ -70,16 +78,16 @@ def walk(spec: Spec) -> Iterator[tuple[str, Spec]]:
                 yield from ((f"{here}.{path}" if path else here, node) for path, node in walk(item))
 
 
-def override(spec: Spec, path: str, value: Any) -> Spec:
+def override(spec: AnySpec, path: str, value: Any) -> AnySpec:
     """Returns a copy in which the field at a dotted path has a new value, converted to the field's type.
 
-    ``*`` stands for every item of a tuple that has the rest of the path:
+    A number names one item of a tuple, ``*`` every item that has the rest of the path:
     ``override(spec, "layers.*.mix.mixer.position.theta", "1e6")``.
 
     Raises:
         ConfigError: no such field (the message names the nearest), or a value of another type.
     """
-    return _override(spec, path.split("."), value, path)
+    return _override(spec, type(spec), path.split("."), value, path)
 
 
 def diff(one: Spec, other: Spec) -> dict[str, tuple[Any, Any]]:
@@ -131,7 +139,7 @@ def _read(data: Any, hint: Any, where: str) -> Any:
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return _read_union(data, typing.get_args(hint), where)
     if typing.get_origin(hint) is tuple:
-        return _read_tuple(data, typing.get_args(hint)[0], where)
+        return _read_tuple(data, typing.get_args(hint), where)
     if isinstance(hint, type) and issubclass(hint, Spec):
         return data if isinstance(data, hint) else _read_spec(data, hint, where)
     return _read_number_or_text(data, hint, where)
@@ -149,15 +157,24 @@ def _read_union(data: Any, options: tuple[Any, ...], where: str) -> Any:
     return _read(data, options[-1], where)
 
 
-def _read_tuple(data: Any, hint: Any, where: str) -> tuple[Any, ...]:
+def _read_tuple(data: Any, hints: tuple[Any, ...], where: str) -> tuple[Any, ...]:
     if not isinstance(data, list | tuple):
         raise ConfigError(f"{where or 'value'} is {data!r}; expected a list")
-    items: list[Any] = []
+    items: list[tuple[str, Any]] = []
     for i, item in enumerate(data):
         run = isinstance(item, Mapping) and set(item) == {"repeat", "of"}
         count = _read(item["repeat"], int, f"{where}.{i}.repeat") if run else 1
-        items += [_read(item["of"] if run else item, hint, f"{where}.{i}")] * count
-    return tuple(items)
+        if count < 1:
+            raise ConfigError(f"{where}.{i}.repeat is {count}; expected 1 or more")
+        items += [(f"{where}.{i}", item["of"] if run else item)] * count
+    if hints[-1] is not Ellipsis and len(items) != len(hints):
+        raise ConfigError(f"{where or 'value'} is {data!r}; expected {len(hints)} items")
+    return tuple(_read(item, _item_hint(hints, i), place) for i, (place, item) in enumerate(items))
+
+
+def _item_hint(hints: tuple[Any, ...], index: int) -> Any:
+    """The type of an item of ``tuple[X, ...]`` or ``tuple[X, Y]``, given what stands in the brackets."""
+    return hints[0] if hints[-1] is Ellipsis else hints[index]
 
 
 def _read_spec(data: Any, base: type[Spec], where: str) -> Spec:
@@ -165,13 +182,7 @@ def _read_spec(data: Any, base: type[Spec], where: str) -> Spec:
         data = {"kind": data}
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where or 'the spec'} is {data!r}; expected a mapping with the settings of {base.__name__}")
-    known = {name.lower(): cls for name, cls in Spec.kinds.items() if issubclass(cls, base)}
-    kind = data.get("kind", base.__name__)
-    cls = known.get(str(kind).lower())
-    if cls is None:
-        names = [c.__name__ for c in known.values()]
-        hint = nearest(str(kind), names) or f"known: {', '.join(sorted(names))}"
-        raise ConfigError(f"{where or 'the spec'} has the unknown kind {kind!r}; {hint}")
+    cls = _kind(data.get("kind", base.__name__), base, where)
     hints, prefix = _hints(cls), f"{where}." if where else ""
     for name in data:
         if name != "kind" and name not in hints:
@@ -184,54 +195,74 @@ def _read_spec(data: Any, base: type[Spec], where: str) -> Spec:
     return cls(**{name: _read(value, hints[name], prefix + name) for name, value in data.items() if name != "kind"})
 
 
+def _kind(name: Any, base: type[Spec], where: str) -> type[Spec]:
+    known = {kind.lower(): cls for kind, cls in Spec.kinds.items() if issubclass(cls, base)}
+    cls = known.get(str(name).lower())
+    if cls is not None:
+        return cls
+    names = sorted(c.__name__ for c in known.values())
+    if name == base.__name__:
+        raise ConfigError(f"{where or 'the spec'} needs a kind of {name}; choose from {', '.join(names)}")
+    hint = nearest(str(name), names) or f"choose from {', '.join(names)}"
+    raise ConfigError(f"{where or 'the spec'} has the unknown kind {name!r}; {hint}")
+
+
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 def _read_number_or_text(data: Any, hint: Any, where: str) -> Any:
     if hint is bool and isinstance(data, str) and data.lower() in _WORDS:
         return _WORDS[data.lower()]
-    if hint in (int, float) and isinstance(data, str | int | float) and not isinstance(data, bool):
-        try:
-            number = float(data) if hint is float or not isinstance(data, int) else data
-        except ValueError:
-            number = None
-        if number is not None and (hint is float or number == number // 1):
-            return hint(number)
+    if hint in (int, float):
+        with suppress(OverflowError):  # of a whole number that no float can hold
+            number = _number(data)
+            if number is not None and (hint is float or number == number // 1):
+                return hint(number)
     elif hint is Any or (isinstance(hint, type) and isinstance(data, hint)):
         return data
     kind = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(hint, str(hint))
     raise ConfigError(f"{where or 'value'} is {data!r}; expected {kind}")
 
 
-def _override(node: Any, keys: list[str], value: Any, path: str) -> Any:
+def _number(data: Any) -> int | float | None:
+    """The number that was given as such or as text; None for anything else, and for what is not a number by name."""
+    if isinstance(data, str):
+        for kind in (int, float):  # int first: a float would round a large whole number
+            with suppress(ValueError):
+                return _number(kind(data))
+    if isinstance(data, bool) or not isinstance(data, int | float) or math.isnan(data):
+        return None
+    return data
+
+
+def _override(node: Any, hint: Any, keys: list[str], value: Any, path: str) -> Any:
+    if not keys:
+        return _read(value, hint, path)
     key, rest = keys[0], keys[1:]
     if isinstance(node, tuple):
-        return _override_items(node, key, rest, value, path)
+        return _override_items(node, hint, keys, value, path)
     if not isinstance(node, Spec):
         raise ConfigError(f"{path} goes on below {node!r}, which has no settings; drop .{'.'.join(keys)}")
     hints = _hints(type(node))
     if key not in hints:
-        hint = nearest(key, hints) or f"known: {', '.join(hints) or 'none'}"
-        raise ConfigError(f"{path}: {type(node).__name__} has no setting {key!r}; {hint}")
-    new = _override(getattr(node, key), rest, value, path) if rest else _read(value, hints[key], path)
-    return node.replace(**{key: new})
+        known = nearest(key, hints) or f"known: {', '.join(hints) or 'none'}"
+        raise ConfigError(f"{path}: {type(node).__name__} has no setting {key!r}; {known}")
+    return node.replace(**{key: _override(getattr(node, key), hints[key], rest, value, path)})
 
 
-def _override_items(items: tuple[Any, ...], key: str, rest: list[str], value: Any, path: str) -> tuple[Any, ...]:
-    if not rest:
-        raise ConfigError(f"{path} names a whole item; name one of its settings, as in {path}.FIELD")
-    if key != "*":
-        if not (key.isdigit() and int(key) < len(items)):
-            raise ConfigError(f"{path}: {key!r} is not an item; choose * or a number from 0 to {len(items) - 1}")
-        new = _override(items[int(key)], rest, value, path)
-        return (*items[: int(key)], new, *items[int(key) + 1 :])
-    changed, fault = [], None
-    for item in items:
+def _override_items(items: tuple[Any, ...], hint: Any, keys: list[str], value: Any, path: str) -> tuple[Any, ...]:
+    key, rest = keys[0], keys[1:]
+    hints = typing.get_args(next(h for h in (hint, *typing.get_args(hint)) if typing.get_origin(h) is tuple))
+    chosen = [i for i in range(len(items)) if key in ("*", str(i))]
+    if not chosen:
+        known = f"choose * or a number from 0 to {len(items) - 1}" if items else "there are none"
+        raise ConfigError(f"{path}: {key!r} is not an item; {known}")
+    changed, faults = list(items), []
+    for i in chosen:
         try:
-            changed.append(_override(item, rest, value, path))
-        except ConfigError as error:
-            changed.append(item)
-            fault = error
-    if fault and tuple(changed) == items:
-        raise fault
+            changed[i] = _override(items[i], _item_hint(hints, i), rest, value, path)
+        except ConfigError as fault:  # with *, another item may have the setting
+            faults.append(fault)
+    if len(faults) == len(chosen):
+        raise faults[0]
     return tuple(changed)

@@ -11,11 +11,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from groundup.errors import GenerationError, writing
@@ -23,13 +23,12 @@ from groundup.errors import GenerationError, writing
 
 @dataclass
 class State:
-    """The memory of rows of tokens; this base class is the state of parts that remember nothing.
+    """The memory of rows of tokens; this base class is the state of parts that remember nothing."""
 
-    Attributes:
-        rewinds: whether the last tokens of a row can be forgotten again. Where not, keep a `fork`.
-    """
-
-    rewinds: ClassVar[bool] = True
+    @property
+    def rewinds(self) -> bool:
+        """Whether the last tokens of a row can be forgotten again, by every part; where not, keep a `fork`."""
+        return all(value.rewinds for value in self._values() if isinstance(value, State))
 
     def select(self, rows: Tensor) -> Self:
         """Returns the given rows, in the given order; ``rows`` holds indices (any may come twice) or booleans."""
@@ -59,13 +58,13 @@ class State:
         """Forgets, in place, all but the first ``length`` (B,) tokens of each row.
 
         Raises:
-            GenerationError: the state holds a part that cannot forget; keep a `fork` instead.
+            GenerationError: the state holds a part that cannot forget, and is as it was; keep a `fork` instead.
         """
+        if not self.rewinds:
+            raise GenerationError(f"{type(self).__name__} cannot rewind; fork the state before the tokens to forget")
         for value in self._values():
             if isinstance(value, State):
                 value.rewind(length)
-        if not self.rewinds:
-            raise GenerationError(f"{type(self).__name__} cannot rewind; fork the state before the tokens to forget")
 
     def tensors(self, prefix: str = "") -> dict[str, Tensor]:
         """Returns every tensor of the state and of the states inside it, by dotted name."""
@@ -77,11 +76,15 @@ class State:
         return sum(t.nbytes for t in self.tensors().values())
 
     def save(self, path: Path | str) -> None:
-        """Writes the state to a safetensors file."""
+        """Writes the state to a safetensors file.
+
+        Raises:
+            StorageError: the disk is full or the place cannot be written.
+        """
         numbers = {name: leaf for name, leaf in _leaves(self) if not isinstance(leaf, Tensor)}
         tensors = {name: t.contiguous() for name, t in self.tensors().items()}
         with writing(Path(path)):
-            save_file(tensors, path, metadata={"state": json.dumps(numbers)})
+            Path(path).write_bytes(to_bytes(tensors, metadata={"state": json.dumps(numbers)}))
 
     def load(self, path: Path | str) -> Self:
         """Returns a state shaped as this one with the content that `save` wrote.
@@ -95,10 +98,11 @@ class State:
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError) as fault:
             raise GenerationError(f"{path} is not a saved state: {fault}") from fault
-        mine = self.tensors()
-        if {n: t.shape for n, t in mine.items()} != {n: t.shape for n, t in found.items()}:
-            raise GenerationError(f"{path} holds the state of another model, row count or max_len")
-        named = iter(_leaves(self))
+        mine, leaves = self.tensors(), _leaves(self)
+        same_shapes = {n: t.shape for n, t in mine.items()} == {n: t.shape for n, t in found.items()}
+        if not same_shapes or numbers.keys() != {name for name, leaf in leaves if not isinstance(leaf, Tensor)}:
+            raise GenerationError(f"{path} holds the state of another model, row count or max_len, or none")
+        named = iter(leaves)
 
         def restore(leaf: Any) -> Any:
             name, _ = next(named)

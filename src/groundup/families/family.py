@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,21 @@ from groundup.rules import Rule
 
 Config = Mapping[str, Any]  # a Hugging Face config.json, as json.loads gives it
 
+# The activations that transformers knows by their names in configurations, and their names here.
+ACTS = {
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "silu": "silu",
+    "swish": "silu",
+    "relu": "relu",
+    "relu2": "relu2",
+}
+THEIR_ACTS = {ours: theirs for theirs, ours in reversed(ACTS.items())}
+
 
 @dataclass(frozen=True)
 class Family:
@@ -23,7 +39,7 @@ class Family:
         model_types: the values of config.json's ``model_type`` that it reads; the first is the one it writes.
         presets: published sizes by name, as functions that make the spec.
         read: a configuration to a spec.
-        write: a spec to a configuration, meant for specs of this family; `describes` tells whether it was one.
+        write: a spec to a configuration that says what the family can say of it; `describes` tells whether that is all.
         rules: the weight rules of a spec.
         prefix: what some files put before every name of a tensor.
         ignored: names of tensors that hold no weights, as a pattern.
@@ -50,14 +66,18 @@ class Family:
         return spec
 
     def config(self, spec: Decoder) -> dict[str, Any]:
-        """Returns the configuration of a spec that this family `describes`."""
+        """Returns the configuration of a spec that this family `describes`.
+
+        Raises:
+            SpecError: the spec is of other parts than the family's.
+        """
         return {"model_type": self.model_types[0], **self.write(spec)}
 
     def describes(self, spec: Decoder) -> bool:
         """Returns whether a configuration of this family says all that the spec says."""
         try:
             return self.spec(self.config(spec)) == spec
-        except (SpecError, AttributeError, IndexError):  # a spec of other parts has not the fields that are read
+        except SpecError:  # a spec of other parts
             return False
 
 
@@ -83,6 +103,8 @@ class Keys:
             "task_specific_params",
             "output_attentions",
             "output_hidden_states",
+            "output_past",
+            "_num_labels",
             "return_dict",
             "return_dict_in_generate",
             "torchscript",
@@ -137,10 +159,32 @@ class Keys:
         if value is None:
             return None
         right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if not right or value < 0 or (whole and value == 0):
+        if not right or not 0 <= value < math.inf or (whole and value == 0):
             kind = "a whole number of at least 1" if whole else "a number of at least 0"
             raise SpecError(f"the configuration's {names[0]} is {value!r}; expected {kind}")
         return value if whole else float(value)
+
+    def positive(self, *names: str, default: Any = ...) -> Any:
+        """Returns the value as a number above zero; ``default`` may be None.
+
+        Raises:
+            SpecError: the value is no such number.
+        """
+        value = self.number(*names, default=default, whole=False)
+        if value == 0:
+            raise SpecError(f"the configuration's {names[0]} is {value!r}; expected a number above 0")
+        return value
+
+    def choice(self, *names: str, known: Mapping[str, Any], default: str) -> Any:
+        """Returns what ``known`` has under the value, whatever its case.
+
+        Raises:
+            SpecError: it has nothing under it.
+        """
+        value = self.take(*names, default=default)
+        if not isinstance(value, str) or value.lower() not in known:
+            raise SpecError(f"the configuration's {names[0]} is {value!r}; choose from {', '.join(known)}")
+        return known[value.lower()]
 
     def flag(self, name: str, *, default: bool) -> bool:
         """Returns the value as true or false.

@@ -12,7 +12,8 @@ import re
 from functools import partial
 from typing import Any
 
-from groundup.families.family import Family, Keys
+from groundup.errors import SpecError
+from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
 from groundup.model.decoder import Decoder
@@ -23,9 +24,6 @@ from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm
 from groundup.parts.position import Learned, NoPosition
 from groundup.rules import TRANSPOSE, Rule, rule, split, split_transposed
-
-ACTS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu", "silu": "silu"}
-THEIR_ACTS = {ours: theirs for theirs, ours in reversed(ACTS.items())}
 
 
 def gpt2(
@@ -58,7 +56,12 @@ def gpt2(
         tied: whether the head reads the token embedding.
         deviation: of the first weights.
         dropout: of the embeddings, of what layers add to the stream, and of attention weights.
+
+    Raises:
+        SpecError: ``heads`` does not divide ``width``.
     """
+    if width % heads:
+        raise SpecError(f"width={width} is not a multiple of heads={heads}; change one of them")
     norm = LayerNorm(eps=eps, bias=bias)
     of_embeddings, of_stream, of_attention = dropout
     attention = Attention(
@@ -109,10 +112,10 @@ def read(keys: Keys) -> Decoder:
     keys.only("scale_attn_by_inverse_layer_idx", False)
     keys.only("reorder_and_upcast_attn", False, True)  # a matter of precision, not of mathematics
     keys.only("add_cross_attention", False)
+    keys.only("n_special", 0)
+    keys.take("predict_special_tokens", default=None)  # of such tokens there are none
     for name in ("type", "use_proj", "activation", "proj_to_labels", "first_dropout"):
         keys.take(f"summary_{name}", default=None)  # a classification head that is not part of the language model
-    act = keys.take("activation_function", "hidden_act", default="gelu_new")
-    keys.only("activation_function", act, *ACTS)
     context = keys.number("n_positions", "max_position_embeddings", default=1024)
     keys.only("n_ctx", context)
     return gpt2(
@@ -122,7 +125,7 @@ def read(keys: Keys) -> Decoder:
         context=context,
         vocab=keys.number("vocab_size", default=50257),
         hidden=keys.number("n_inner", default=None),
-        act=ACTS[act],
+        act=keys.choice("activation_function", "hidden_act", known=ACTS, default="gelu_new"),
         eps=keys.number("layer_norm_epsilon", default=1e-5, whole=False),
         tied=keys.flag("tie_word_embeddings", default=True),
         deviation=keys.number("initializer_range", default=0.02, whole=False),
@@ -131,24 +134,34 @@ def read(keys: Keys) -> Decoder:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a GPT-2 spec."""
-    attention, mlp = spec.layers[0].mix.mixer, spec.layers[0].ffn.mixer
-    return {
-        "architectures": ["GPT2LMHeadModel"],
-        "vocab_size": spec.vocab,
-        "n_positions": spec.context,
-        "n_embd": spec.width,
-        "n_layer": len(spec.layers),
-        "n_head": attention.heads,
-        "n_inner": mlp.hidden,
-        "activation_function": THEIR_ACTS[mlp.act],
-        "layer_norm_epsilon": spec.norm.eps,
-        "initializer_range": spec.init.deviation,
-        "tie_word_embeddings": spec.head == Tied(),
-        "embd_pdrop": spec.dropout,
-        "resid_pdrop": spec.layers[0].mix.dropout,
-        "attn_pdrop": attention.dropout,
-    }
+    """Returns the configuration of a GPT-2 spec.
+
+    Raises:
+        SpecError: the spec is of other parts.
+    """
+    match spec:
+        case Decoder(
+            layers=(Layer(mix=Residual(mixer=Attention() as attention) as mix, ffn=Residual(mixer=MLP() as mlp)), *_),
+            norm=LayerNorm(eps=eps),
+            init=ScaledNormal(deviation=deviation),
+        ) if mlp.act in THEIR_ACTS:
+            return {
+                "architectures": ["GPT2LMHeadModel"],
+                "vocab_size": spec.vocab,
+                "n_positions": spec.context,
+                "n_embd": spec.width,
+                "n_layer": len(spec.layers),
+                "n_head": attention.heads,
+                "n_inner": mlp.hidden,
+                "activation_function": (THEIR_ACTS | {"gelu_tanh": "gelu_new"})[mlp.act],  # its published name
+                "layer_norm_epsilon": eps,
+                "initializer_range": deviation,
+                "tie_word_embeddings": spec.head == Tied(),
+                "embd_pdrop": spec.dropout,
+                "resid_pdrop": mix.dropout,
+                "attn_pdrop": attention.dropout,
+            }
+    raise SpecError("no GPT-2 of transformers is made of these parts; see groundup.families.gpt2 for those it has")
 
 
 def rules(spec: Decoder) -> list[Rule]:

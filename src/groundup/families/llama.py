@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from groundup.errors import SpecError
-from groundup.families.family import Family, Keys
+from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import GatedMLP
 from groundup.model.decoder import Decoder
@@ -32,9 +32,8 @@ from groundup.parts.position import (
 )
 from groundup.rules import Rule, rule
 
-ACTS = {"silu": "silu", "swish": "silu", "swiglu": "silu", "gelu": "gelu", "geglu": "gelu", "relu": "relu"}
-TANH = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
-THEIR_ACTS = {"silu": "silu", "gelu": "gelu", "relu": "relu", "gelu_tanh": "gelu_pytorch_tanh"}
+GATED_ACTS = ACTS | {"swiglu": "silu", "geglu": "gelu"}  # a gated layer's own name says its activation
+FRACTION = ("partial_rotary_factor", "rotary_emb_fraction")
 
 
 def llama(
@@ -134,13 +133,9 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a LLaMA configuration."""
     keys.only("rope_interleaved", False)
-    keys.only("pretraining_tp", 1)  # how the training was cut over devices, where it changed the sums' order
-    act = str(keys.take("hidden_act", default="silu"))
-    known = ACTS | TANH
-    if act.lower() not in known:
-        raise SpecError(f"the configuration's hidden_act is {act!r}; the llama family knows {', '.join(known)}")
+    keys.take("pretraining_tp", default=1)  # over how many devices its maps were cut: the order of sums, no more
     width, heads = keys.number("hidden_size"), keys.number("num_attention_heads")
-    context = keys.number("max_position_embeddings", default=2048)
+    context = keys.number("max_position_embeddings", "max_sequence_length", default=2048)
     return llama(
         width=width,
         layers=keys.number("num_hidden_layers"),
@@ -152,7 +147,7 @@ def read(keys: Keys) -> Decoder:
         context=context,
         position=read_rope(keys, context=context),
         eps=keys.number("rms_norm_eps", "layer_norm_eps", default=1e-6, whole=False),
-        act=known[act.lower()],
+        act=keys.choice("hidden_act", known=GATED_ACTS, default="silu"),
         bias=keys.flag("attention_bias", default=False),
         mlp_bias=keys.flag("mlp_bias", default=False),
         tied=keys.flag("tie_word_embeddings", default=False),
@@ -163,14 +158,17 @@ def read(keys: Keys) -> Decoder:
 
 def read_rope(keys: Keys, *, context: int) -> RoPE:
     """Returns the rotation of a configuration, whether it says so in rope_theta and rope_scaling or rope_parameters."""
-    fraction = keys.number("partial_rotary_factor", "rotary_emb_fraction", default=None, whole=False)
-    theta = keys.number("rope_theta", default=None, whole=False)
     given = keys.take("rope_parameters", "rope_scaling", default={})
     if not isinstance(given, Mapping):
         raise SpecError(f"the configuration's rope_parameters are {given!r}; expected a mapping with rope_type")
-    rope = Keys(given, family=f"{keys.family} (its rope_parameters)")
-    theta = rope.number("rope_theta", default=theta or 10_000.0, whole=False)
-    fraction = rope.number("partial_rotary_factor", default=1.0 if fraction is None else fraction, whole=False)
+    said = {name: keys.take(name, default=None) for name in ("rope_theta", *FRACTION)}
+    said = {name: value for name, value in said.items() if value is not None}
+    disputed = [name for name, value in said.items() if given.get(name) not in (None, value)]
+    if disputed:
+        raise SpecError(f"the configuration and its rope_parameters disagree on {disputed[0]}; keep one of them")
+    rope = Keys({**given, **said}, family=f"{keys.family} (its rope_parameters)")
+    theta = rope.positive("rope_theta", default=10_000.0)
+    fraction = rope.positive(*FRACTION, default=1.0)
     position = RoPE(theta=theta, fraction=fraction, scaling=_scaling(rope, context=context))
     rope.done()
     return position
@@ -178,22 +176,21 @@ def read_rope(keys: Keys, *, context: int) -> RoPE:
 
 def _scaling(rope: Keys, *, context: int) -> Scaling:
     kind = rope.take("rope_type", "type", default="default")
-    number = partial(rope.number, whole=False)
     if kind == "default":
         return NoScaling()
     if kind == "linear":
-        return LinearScaling(factor=number("factor"))
+        return LinearScaling(factor=rope.positive("factor"))
     if kind == "ntk":
-        return NTKScaling(factor=number("factor"))
+        return NTKScaling(factor=rope.positive("factor"))
     original = rope.number("original_max_position_embeddings", default=context)
     if kind == "llama3":
-        low, high = number("low_freq_factor"), number("high_freq_factor")
-        return Llama3Scaling(factor=number("factor"), low=low, high=high, original=original)
+        low, high = rope.positive("low_freq_factor"), rope.positive("high_freq_factor")
+        return Llama3Scaling(factor=rope.positive("factor"), low=low, high=high, original=original)
     if kind == "yarn":
         rope.only("truncate", True)
-        fast, slow = number("beta_fast", default=32.0), number("beta_slow", default=1.0)
-        sharpness = number("attention_factor", default=None)
-        return YaRN(factor=number("factor"), original=original, fast=fast, slow=slow, sharpness=sharpness)
+        fast, slow = rope.positive("beta_fast", default=32.0), rope.positive("beta_slow", default=1.0)
+        sharpness = rope.positive("attention_factor", default=None)
+        return YaRN(factor=rope.positive("factor"), original=original, fast=fast, slow=slow, sharpness=sharpness)
     raise SpecError(
         f"rope_type {kind!r} is not known; known are default, linear, ntk, llama3 and yarn "
         "(dynamic and longrope change with the length of the text, so no cached key would stay right)"
@@ -201,15 +198,15 @@ def _scaling(rope: Keys, *, context: int) -> Scaling:
 
 
 def write_rope(position: RoPE) -> dict[str, Any]:
-    """Returns the rope_parameters of a rotation."""
+    """Returns the rope_parameters of a rotation.
+
+    A fraction and NTK scaling stay unsaid, although `read_rope` understands them: transformers' LLaMA does not, and
+    would turn whole heads.
+    """
     said: dict[str, Any] = {"rope_theta": position.theta, "rope_type": "default"}
-    if position.fraction != 1.0:
-        said["partial_rotary_factor"] = position.fraction
     match position.scaling:
         case LinearScaling(factor=factor):
             said |= {"rope_type": "linear", "factor": factor}
-        case NTKScaling(factor=factor):
-            said |= {"rope_type": "ntk", "factor": factor}
         case Llama3Scaling(factor=factor, low=low, high=high, original=original):
             said |= {"rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high}
             said |= {"original_max_position_embeddings": original}
@@ -221,27 +218,44 @@ def write_rope(position: RoPE) -> dict[str, Any]:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a LLaMA spec."""
-    attention, mlp = spec.layers[0].mix.mixer, spec.layers[0].ffn.mixer
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "vocab_size": spec.vocab,
-        "hidden_size": spec.width,
-        "intermediate_size": mlp.hidden,
-        "num_hidden_layers": len(spec.layers),
-        "num_attention_heads": attention.heads,
-        "num_key_value_heads": attention.kv_heads,
-        "head_dim": attention.head_width,
-        "hidden_act": THEIR_ACTS[mlp.act],
-        "max_position_embeddings": spec.context,
-        "rms_norm_eps": spec.norm.eps,
-        "rope_parameters": write_rope(attention.position),
-        "attention_bias": attention.bias,
-        "mlp_bias": mlp.bias,
-        "tie_word_embeddings": spec.head == Tied(),
-        "initializer_range": spec.init.deviation,
-        "attention_dropout": attention.dropout,
-    }
+    """Returns the configuration of a LLaMA spec.
+
+    Raises:
+        SpecError: the spec is of other parts; or the heads do not divide the width, which transformers refuses even
+            where their width is given.
+    """
+    match spec:
+        case Decoder(
+            layers=(
+                Layer(
+                    mix=Residual(mixer=Attention(position=RoPE() as position) as attention),
+                    ffn=Residual(mixer=GatedMLP() as mlp),
+                ),
+                *_,
+            ),
+            norm=RMSNorm(eps=eps),
+            init=ScaledNormal(deviation=deviation),
+        ) if spec.width % attention.heads == 0 and mlp.act in THEIR_ACTS:
+            return {
+                "architectures": ["LlamaForCausalLM"],
+                "vocab_size": spec.vocab,
+                "hidden_size": spec.width,
+                "intermediate_size": mlp.hidden,
+                "num_hidden_layers": len(spec.layers),
+                "num_attention_heads": attention.heads,
+                "num_key_value_heads": attention.kv_heads,
+                "head_dim": attention.head_width,
+                "hidden_act": THEIR_ACTS[mlp.act],
+                "max_position_embeddings": spec.context,
+                "rms_norm_eps": eps,
+                "rope_parameters": write_rope(position),
+                "attention_bias": attention.bias,
+                "mlp_bias": mlp.bias,
+                "tie_word_embeddings": spec.head == Tied(),
+                "initializer_range": deviation,
+                "attention_dropout": attention.dropout,
+            }
+    raise SpecError("no LLaMA of transformers is made of these parts; see groundup.families.llama for those it has")
 
 
 def rules(spec: Decoder) -> list[Rule]:
@@ -268,6 +282,6 @@ FAMILY = Family(
     read=read,
     write=write,
     rules=rules,
-    prefix="",
+    prefix="model.",
     ignored=re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"),
 )

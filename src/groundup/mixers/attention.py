@@ -77,8 +77,9 @@ class AttentionMixer(Mixer):
         self.k_norm = spec.norm.build(spec.head_width)
         self.position = spec.position.build(spec.head_width)
         self.scale = spec.head_width**-0.5
+        self.mask_key = f"{spec.mask!r} over a state"
 
-    def forward(
+    def forward(  # pyrefly: ignore[bad-override]: a mixer is given the kind of state that it makes
         self, x: Float[Tensor, "B T D"], ctx: Context, state: KVState | WindowState | None = None
     ) -> Float[Tensor, "B T D"]:
         """Returns the attended stream; with a state, over all that it holds and these tokens."""
@@ -90,7 +91,8 @@ class AttentionMixer(Mixer):
             allowed = self.spec.mask.within(ctx)
         else:
             k, v, places = state.append(k, v, ctx)
-            allowed = ctx.once((repr(self.spec.mask), k.shape[2]), lambda: self.spec.mask.over(ctx, keys=places))
+            k, v = k.to(q.dtype), v.to(q.dtype)
+            allowed = ctx.once(self.mask_key, lambda: self.spec.mask.over(ctx, keys=places))
         chance = self.spec.dropout if self.training else 0.0
         y = attention.attend(q, k, v, allowed=allowed, scale=self.scale, dropout=chance)
         return self.out(y.transpose(1, 2).flatten(2))
@@ -100,10 +102,15 @@ class AttentionMixer(Mixer):
     ) -> KVState | WindowState:
         """Returns empty keys and values for ``rows`` rows: ``max_len`` slots, or those of the window if fewer."""
         window = self.spec.mask.window
-        kind, slots = (WindowState, window) if window and window < max_len else (KVState, max_len)
+        kind, slots = (WindowState, window) if window and window <= max_len else (KVState, max_len)
         size = (rows, self.spec.kv_heads, slots, self.spec.head_width)
         return kind(k=torch.zeros(size, device=device, dtype=dtype), v=torch.zeros(size, device=device, dtype=dtype))
 
     def mix_flops(self, tokens: int, seen: int) -> int:
-        """Returns the operations of scores and weighted sums: 2 T S K each and head, nothing saved by the mask."""
-        return 4 * self.spec.heads * self.spec.head_width * tokens * seen
+        """Returns the operations of scores and weighted sums: 2 T S K each and head, nothing saved by the mask.
+
+        A window saves only what none of these tokens sees, which is what its state no longer holds.
+        """
+        window = self.spec.mask.window
+        keys = seen if window is None else min(seen, window + tokens - 1)
+        return 4 * self.spec.heads * self.spec.head_width * tokens * keys

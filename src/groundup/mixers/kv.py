@@ -7,7 +7,6 @@ a place of -1 holds nothing. Letters: B rows, T new tokens, G key/value heads, S
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -47,18 +46,27 @@ class WindowState(State):
 
     k: Float[Tensor, "B G S K"]
     v: Float[Tensor, "B G S K"]
-    rewinds: ClassVar[bool] = False
+
+    @property
+    def rewinds(self) -> bool:
+        """False: what a window has let go cannot come back."""
+        return False
 
     def append(self, k: Heads, v: Heads, ctx: Context) -> tuple[Tensor, Tensor, Int[Tensor, "B S"]]:
         """Writes new keys and values and returns all that may be seen, with their places."""
-        before = self._places(ctx.seen)
-        if k.shape[2] == 1:
-            self._write(k, v, ctx)
-            return self.k, self.v, self._places(self._seen_after(ctx, tokens=1))
+        assert ctx.seen is not None  # a context with states says what they have seen
+        seen, tokens = ctx.seen, k.shape[2]
+        before = self._places(seen)
+        lengths = torch.full_like(seen, tokens) if ctx.lengths is None else ctx.lengths
+        if tokens == 1:
+            self._write(k, v, seen, lengths)
+            # A row whose one token is padding is not written: that query sees an old key in its own place, and no
+            # query sees none at all.
+            return self.k, self.v, self._places(seen + 1)
         # Several queries: the first of them still see what the last of them will overwrite.
         all_k = torch.cat([self.k, k.to(self.k.dtype)], 2)
         all_v = torch.cat([self.v, v.to(self.v.dtype)], 2)
-        self._write(k, v, ctx)
+        self._write(k, v, seen, lengths)
         return all_k, all_v, torch.cat([before, ctx.positions], 1)
 
     def _places(self, seen: Int[Tensor, "B"]) -> Int[Tensor, "B S"]:
@@ -67,17 +75,13 @@ class WindowState(State):
         place = last - (last - slots) % self.k.shape[2]
         return torch.where(place >= 0, place, -1)
 
-    def _seen_after(self, ctx: Context, *, tokens: int) -> Int[Tensor, "B"]:
-        return ctx.seen + (tokens if ctx.lengths is None else ctx.lengths)
-
-    def _write(self, k: Heads, v: Heads, ctx: Context) -> None:
+    def _write(self, k: Heads, v: Heads, seen: Int[Tensor, "B"], lengths: Int[Tensor, "B"]) -> None:
         size, tokens = self.k.shape[2], k.shape[2]
-        lengths = torch.full_like(ctx.seen, tokens) if ctx.lengths is None else ctx.lengths
         # The last `size` real tokens of each row: no two of them share a slot.
         kept = min(size, tokens)
         index = (lengths - kept).clamp(min=0)[:, None] + torch.arange(kept, device=k.device)  # (B, kept)
         real = (index < lengths[:, None])[:, None, :, None]
-        slots = ((ctx.seen[:, None] + index) % size)[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
+        slots = ((seen[:, None] + index) % size)[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
         pick = index.clamp(max=tokens - 1)[:, None, :, None].expand_as(slots)
         for ring, new in ((self.k, k), (self.v, v)):
             value = torch.where(real, new.gather(2, pick).to(ring.dtype), ring.gather(2, slots))

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from groundup.context import Context
+from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.parts.act import activation
 from groundup.parts.linear import Linear
@@ -28,6 +29,10 @@ class MLP(MixerSpec):
     hidden: int
     act: str = "gelu"
     bias: bool = False
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1:
+            raise SpecError(f"hidden={self.hidden} must be at least 1")
 
     def build(self, width: int) -> MLPMixer:
         """Returns the module for a stream of ``width``."""
@@ -60,6 +65,10 @@ class GatedMLP(MixerSpec):
     hidden: int
     act: str = "silu"
     bias: bool = False
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1:
+            raise SpecError(f"hidden={self.hidden} must be at least 1")
 
     def build(self, width: int) -> GatedMLPMixer:
         """Returns the module for a stream of ``width``."""

@@ -80,6 +80,11 @@ class DecoderState(State):
         """Forgets, in place, all but the first ``length`` (B,) tokens of each row."""
         super().rewind(length)
         self.seen.copy_(torch.minimum(self.seen, length))
+        self.tighten()
+
+    def tighten(self) -> None:
+        """Makes ``reach`` exact, which asks the device; it is too large after padding, lost rows or compiled steps."""
+        self.reach = max(self.seen.tolist(), default=0)
 
 
 class DecoderModel(nn.Module):
@@ -105,7 +110,11 @@ class DecoderModel(nn.Module):
         lengths: Int[Tensor, "B"] | None = None,
     ) -> Float[Tensor, "B T V"]:
         """Returns the logits of the token after each token, in float32; the arguments are those of `hidden`."""
-        logits = self.head(self.hidden(ids, state, segments=segments, positions=positions, lengths=lengths))
+        return self.logits(self.hidden(ids, state, segments=segments, positions=positions, lengths=lengths))
+
+    def logits(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
+        """Returns the head's logits of hidden states, in float32 (in float64 for a model in float64)."""
+        logits = self.head(hidden)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def hidden(
@@ -128,12 +137,14 @@ class DecoderModel(nn.Module):
                 without one, padding on the right changes nothing before it.
 
         Raises:
-            GenerationError: the state has no room for these tokens.
+            GenerationError: the state has no room for these tokens, or segments or positions came with a state.
         """
         if state is None:
             ctx = Context.whole(ids, segments=segments, positions=positions)
-        else:
+        elif segments is None and positions is None:
             ctx = self._continue(ids, state, lengths)
+        else:
+            raise GenerationError("segments and positions are for whole sequences; a state has its own places")
         x = self.dropout(self.position(self.embed(ids), ctx))
         for i, layer in enumerate(self.layers):
             x = layer(x, ctx, None if state is None else state.layers[i])
@@ -142,6 +153,11 @@ class DecoderModel(nn.Module):
         return self.norm(x)
 
     def _continue(self, ids: Tensor, state: DecoderState, lengths: Tensor | None) -> Context:
+        if torch.compiler.is_compiling():  # one graph for all steps: no number that grows, and a mask over every slot
+            state.reach = state.room
+            return Context.after(state.seen, ids.shape[1], reach=state.room, lengths=lengths)
+        if state.reach + ids.shape[1] > state.room:
+            state.tighten()
         reach = state.reach + ids.shape[1]
         if reach > state.room:
             raise GenerationError(

@@ -63,6 +63,12 @@ class Parallel(LayerSpec):
 
     pre: Norm = NoNorm()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, part in self.parts.items():
+            if part.out != NoNorm():
+                raise SpecError(f"{name}.out={part.out!r} has no place in Parallel, whose parts share one sum; drop it")
+
     def build(self, width: int) -> ParallelModule:
         """Returns the module for a stream of ``width``."""
         return ParallelModule(self, width)

@@ -40,6 +40,8 @@ class TiedHead(nn.Module):
         super().__init__()
         self._embed = (embed,)  # in a tuple, so that the embedding stays the only owner of its weights
 
+    bias = None
+
     @property
     def weight(self) -> Tensor:
         """The embedding's weights, (V, D)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -32,14 +33,15 @@ class Mask(Spec, abstract=True):
         """Returns who sees whom among the context's own tokens; None means all up to the query's own place."""
         if ctx.segments is None and self.window is None:
             return None
+        return ctx.once(repr(self), lambda: self._within(ctx))
 
-        def make() -> Tensor:
-            mask = self.over(ctx, keys=ctx.positions)
-            if ctx.segments is None:
-                return mask
-            return mask & (ctx.segments[:, None, :, None] == ctx.segments[:, None, None, :])
-
-        return ctx.once(repr(self), make)
+    def _within(self, ctx: Context) -> Bool[Tensor, "B 1 T T"]:
+        rows, tokens = ctx.positions.shape
+        if ctx.segments is None:  # one document a row: its order alone, and one mask for all rows
+            place = torch.arange(tokens, device=ctx.positions.device)
+            return self.allowed(place[:, None], place).expand(rows, 1, tokens, tokens)
+        same = ctx.segments[:, None, :, None] == ctx.segments[:, None, None, :]
+        return self.over(ctx, keys=ctx.positions) & same
 
 
 class Causal(Mask):

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from groundup.context import Context
-from groundup.errors import SpecError
+from groundup.errors import GenerationError, SpecError
 from groundup.parts.linear import Embedding
 from groundup.specs import Spec
 
@@ -60,8 +60,18 @@ class Learned(Position):
 class LearnedTable(Embedding):
     """The learnt vectors of `Learned`, (length, D)."""
 
-    def forward(self, x: Float[Tensor, "B T D"], ctx: Context) -> Float[Tensor, "B T D"]:
-        """Returns ``x`` plus the vectors of its places."""
+    def forward(  # pyrefly: ignore[bad-override]: the table is read by place, not by the vectors it is added to
+        self, x: Float[Tensor, "B T D"], ctx: Context
+    ) -> Float[Tensor, "B T D"]:
+        """Returns ``x`` plus the vectors of its places.
+
+        Raises:
+            GenerationError: the text goes on beyond the last learnt place.
+        """
+        if ctx.reach > self.num_embeddings:
+            raise GenerationError(
+                f"the text is {ctx.reach} tokens long and the model has learnt {self.num_embeddings} places; shorten it"
+            )
         return x + super().forward(ctx.positions)
 
 
@@ -133,6 +143,8 @@ class NTKScaling(Scaling):
     def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
         """Returns the frequencies of the raised theta."""
         turned = 2 * frequencies.shape[0]
+        if turned == 2:
+            return frequencies  # the only pair is the fastest
         return inverse_frequencies(turned, theta * self.factor ** (turned / (turned - 2)), device=frequencies.device)
 
 
@@ -183,12 +195,11 @@ class YaRN(Scaling):
     def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
         """Returns the blended frequencies (section 3.2, with pairs counted as published code does)."""
         turned = 2 * frequencies.shape[0]
-
-        def pair_turning(times: float) -> float:
-            return turned * math.log(self.original / (times * 2 * math.pi)) / (2 * math.log(theta))
-
-        first, last = math.floor(pair_turning(self.fast)), math.ceil(pair_turning(self.slow))
-        first, last = max(first, 0), min(last, turned - 1)
+        fast, slow = (
+            turned * math.log(self.original / (times * 2 * math.pi)) / (2 * math.log(theta))
+            for times in (self.fast, self.slow)
+        )  # the pairs, as fractions, that turn this often
+        first, last = max(math.floor(fast), 0), min(math.ceil(slow), turned - 1)
         pair = torch.arange(turned // 2, dtype=torch.float32, device=frequencies.device)
         squeezed = ((pair - first) / (max(last - first, 0.001))).clamp(0, 1)
         return frequencies / self.factor * squeezed + frequencies * (1 - squeezed)

@@ -1,0 +1,276 @@
+"""Presets have the published sizes, configurations say what they mean, and what they do not mean is refused by name."""
+
+from __future__ import annotations
+
+import csv
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from groundup.errors import SpecError
+from groundup.families import FAMILIES, PRESETS, family_of, family_of_config, gpt2, llama
+from groundup.families.family import Config
+from groundup.model.decoder import Decoder
+from groundup.model.heads import Tied
+from groundup.parts.norm import LayerNorm, RMSNorm
+from groundup.parts.position import LinearScaling, Llama3Scaling, NoScaling, NTKScaling, RoPE, Scaling, YaRN
+from groundup.specs import diff, override
+
+DATA = Path(__file__).parent.parent / "data"
+CONFIGS = {path.stem: json.loads(path.read_text()) for path in sorted((DATA / "configs").glob("*.json"))}
+
+
+def read(config: Config) -> Decoder:
+    return family_of_config(config).spec(config)
+
+
+@cache
+def parameters(spec: Decoder) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in spec.build().parameters())
+
+
+def first_layer(spec: Decoder) -> Any:
+    """The first layer as a value whose fields no type checker knows."""
+    return spec.layers[0]
+
+
+# The rows of the table that are no presets.
+OTHERS = {
+    "nanogpt-without-biases": lambda: gpt2.gpt2(width=768, layers=12, heads=12, bias=False, act="gelu"),
+    "gpt3-13b-as-printed": lambda: gpt2.gpt3(width=5140, layers=40, heads=20),  # attention as wide as the stream
+    "swiglu-65b": lambda: read(CONFIGS["swiglu-65b"]),
+    "swiglu-65b-tied": lambda: read(CONFIGS["swiglu-65b"] | {"tie_word_embeddings": True}),
+}
+
+with (DATA / "model_params.csv").open(newline="") as file:
+    PUBLISHED = {row["model"]: int(row["total_params"]) for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_are_those_of_the_published_model(name: str):
+    assert parameters((PRESETS | OTHERS)[name]()) == PUBLISHED[name]
+
+
+def closed_form(spec: Decoder) -> int:
+    """Counts by hand: matrices, norms and tables, without a look at the modules."""
+    attention, mlp = first_layer(spec).mix.mixer, first_layer(spec).ffn.mixer
+    d, rows = spec.width, attention.heads * attention.head_width
+    columns = attention.kv_heads * attention.head_width
+    if isinstance(spec.norm, LayerNorm):
+        layer = 4 * d * d + 2 * d * mlp.hidden + 4 * d + mlp.hidden + d + 4 * d
+        return (spec.vocab + spec.context) * d + len(spec.layers) * layer + 2 * d
+    layer = 2 * d * rows + 2 * d * columns + 3 * d * mlp.hidden + 2 * d
+    return (1 if spec.head == Tied() else 2) * spec.vocab * d + len(spec.layers) * layer + d
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_parameters_of_every_preset_have_the_closed_form(name: str):
+    spec = PRESETS[name]()
+    assert parameters(spec) == closed_form(spec)
+
+
+def test_sizes_that_differ_in_context_only_have_the_same_parameters():
+    for size in ("8b", "70b"):
+        assert parameters(PRESETS[f"llama-3-{size}"]()) == parameters(PRESETS[f"llama-3.1-{size}"]())
+
+
+def test_small_llamas_tie_their_embeddings_and_large_ones_do_not():
+    tied = {name for name, make in llama.PRESETS.items() if make().head == Tied()}
+    assert tied == {"llama-3.2-1b", "llama-3.2-3b", "smollm2-135m", "smollm2-360m", "smollm2-1.7b"}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_configuration_of_a_preset_says_all_that_it_says(name: str):
+    spec = PRESETS[name]()
+    family = family_of(spec)
+    assert family is not None and name in family.presets
+    config = json.loads(json.dumps(family.config(spec)))
+    assert read(config) == spec
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS.keys() & PRESETS.keys()))
+def test_published_configuration_is_the_preset(name: str):
+    changed = diff(read(CONFIGS[name]), PRESETS[name]())
+    # The presets start from the papers' weights and train without dropout; neither changes what the model computes.
+    assert all(path.endswith(("dropout", "init.deviation")) for path in changed)
+
+
+def test_every_key_of_the_swiglu_configuration_is_honoured():
+    spec = read(CONFIGS["swiglu-65b"])
+    attention, mlp = first_layer(spec).mix.mixer, first_layer(spec).ffn.mixer
+    assert (spec.vocab, spec.context, spec.width, len(spec.layers)) == (64000, 32768, 8192, 60)
+    assert (attention.heads, attention.kv_heads, attention.head_width) == (64, 64, 128)
+    assert attention.bias and attention.out_bias and not mlp.bias
+    assert (mlp.hidden, mlp.act) == (32768, "silu")
+    assert attention.position == RoPE(theta=10000.0, fraction=1.0)
+    assert spec.norm == first_layer(spec).mix.pre == first_layer(spec).ffn.pre == RMSNorm(eps=1e-6)
+    for key, value in {"rotary_emb_fraction": 0.5, "layer_norm_eps": 1e-5, "rope_theta": 20000}.items():
+        assert read(CONFIGS["swiglu-65b"] | {key: value}) != spec
+
+
+SMALL = {
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
+SMALL_GPT2 = {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 100}
+
+
+@pytest.mark.parametrize("base", [SMALL, SMALL_GPT2], ids=["llama", "gpt2"])
+@pytest.mark.parametrize(
+    "key", ["sliding_window", "logit_softcap", "quantization_config", "n_experts", "head_width", "ROPE_THETA", "kind"]
+)
+def test_unknown_key_is_refused_by_name(base: Config, key: str):
+    with pytest.raises(SpecError, match=key):
+        read(dict(base) | {key: 1})
+
+
+def test_unknown_key_is_told_the_nearest():
+    with pytest.raises(SpecError, match="'num_key_value_heads'"):
+        read(SMALL | {"num_key_value_head": 2})
+
+
+def test_unknown_key_inside_rope_parameters_is_refused_by_name():
+    with pytest.raises(SpecError, match="mscale"):
+        read(SMALL | {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "mscale": 1.0}})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rms_norm_eps": 1e-5, "layer_norm_eps": 1e-6},
+        {"partial_rotary_factor": 0.5, "rotary_emb_fraction": 1.0},
+        {"rope_theta": 1e4, "rope_parameters": {"rope_theta": 1e5}},
+        {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_type": "default"}},
+        {"rope_scaling": {"type": "linear", "rope_type": "yarn", "factor": 2.0}},
+        {"max_position_embeddings": 2048, "max_sequence_length": 4096},
+    ],
+    ids=str,
+)
+def test_names_of_one_setting_that_disagree_are_refused(change: Config):
+    with pytest.raises(SpecError, match="keep one of them"):
+        read(SMALL | dict(change))
+
+
+def test_names_of_one_setting_may_agree():
+    assert read(SMALL | {"rms_norm_eps": 1e-5, "layer_norm_eps": 1e-5}) == read(SMALL | {"rms_norm_eps": 1e-5})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_size": "32"},
+        {"hidden_size": 32.0},
+        {"hidden_size": True},
+        {"num_hidden_layers": 0},
+        {"vocab_size": -1},
+        {"vocab_size": None},
+        {"rms_norm_eps": float("nan")},
+        {"rms_norm_eps": float("inf")},
+        {"rope_theta": 0},
+        {"attention_bias": 1},
+        {"hidden_act": "gelu_quick"},
+        {"rope_interleaved": True},
+        {"rope_scaling": "linear"},
+        {"rope_scaling": {"type": "linear"}},
+        {"rope_scaling": {"type": "linear", "factor": 0}},
+        {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
+        {"num_attention_heads": 5},
+        {"num_key_value_heads": 3},
+        {"model_type": "lama"},
+    ],
+    ids=str,
+)
+def test_bad_value_is_refused_in_one_sentence(change: Config):
+    with pytest.raises(SpecError) as caught:
+        read(SMALL | dict(change))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_head": 5},
+        {"activation_function": "gelu_quick"},
+        {"scale_attn_by_inverse_layer_idx": True},
+        {"scale_attn_weights": False},
+        {"add_cross_attention": True},
+        {"n_ctx": 7},
+        {"n_special": 3},
+        {"resid_pdrop": "none"},
+    ],
+    ids=str,
+)
+def test_bad_value_of_gpt2_is_refused_in_one_sentence(change: Config):
+    with pytest.raises(SpecError) as caught:
+        read(SMALL_GPT2 | dict(change))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_key_is_named():
+    with pytest.raises(SpecError, match="intermediate_size"):
+        read({name: value for name, value in SMALL.items() if name != "intermediate_size"})
+
+
+def test_configuration_without_model_type_is_read_by_its_names():
+    assert family_of_config({"n_embd": 32}).name == "gpt2"
+    assert family_of_config(SMALL).name == "llama"
+
+
+@pytest.mark.parametrize(
+    ("said", "scaling"),
+    [
+        ({}, NoScaling()),
+        ({"type": "linear", "factor": 4}, LinearScaling(factor=4.0)),
+        ({"rope_type": "ntk", "factor": 4.0}, NTKScaling(factor=4.0)),
+        (
+            {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+            Llama3Scaling(factor=8.0, original=64),
+        ),
+        ({"type": "yarn", "factor": 4.0, "beta_fast": 16}, YaRN(factor=4.0, original=64, fast=16.0)),
+    ],
+    ids=str,
+)
+def test_old_and_new_spellings_of_rope_mean_the_same(said: Config, scaling: Scaling):
+    old = read(SMALL | {"max_position_embeddings": 64, "rope_theta": 5e5, "rope_scaling": dict(said) or None})
+    new = read(SMALL | {"max_position_embeddings": 64, "rope_parameters": {"rope_theta": 5e5, **said}})
+    assert old == new
+    assert first_layer(old).mix.mixer.position == RoPE(theta=5e5, scaling=scaling)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("layers.*.mix.mixer.position.fraction", 0.5),
+        ("layers.*.mix.mixer.position.scaling", NTKScaling(factor=2.0)),
+        ("layers.*.mix.mixer.out_bias", True),
+        ("layers.1.ffn.mixer.hidden", 48),
+        ("layers.*.mix.dropout", 0.1),
+        ("position", {"kind": "Learned", "length": 64}),
+    ],
+)
+def test_family_does_not_claim_what_transformers_cannot_say(path: str, value: object):
+    spec = read(SMALL)
+    assert family_of(spec) is not None
+    assert family_of(override(spec, path, value)) is None
+
+
+def test_heads_that_do_not_divide_the_width_are_read_but_not_claimed():
+    spec = read(SMALL | {"num_attention_heads": 5, "head_dim": 8})
+    assert parameters(spec) > 0
+    assert family_of(spec) is None
+
+
+def test_gpt2_without_biases_is_not_claimed():
+    assert family_of(gpt2.gpt2(width=32, layers=2, heads=4, bias=False)) is None
+
+
+def test_families_do_not_share_the_names_of_presets():
+    assert len(PRESETS) == sum(len(family.presets) for family in FAMILIES)
