@@ -1,0 +1,183 @@
+"""Folders that hold a model: ours (spec.json) and Hugging Face's (config.json), with weights as safetensors.
+
+Reading compares names and shapes from the files' headers with those of the model on the meta device before it reads
+a weight, and then takes the weights one rule at a time, so that the whole is never in memory twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from groundup import rules
+from groundup.errors import ModelError, SpecError, StorageError, WeightsError, writing
+from groundup.families import family_of
+from groundup.hub import manifest
+from groundup.hub.match import EMBED, Naming, compare, match, shapes
+from groundup.hub.spec_file import OURS, THEIRS, family_of_file, read_spec, write_json
+from groundup.hub.tensors import INDEX, KINDS, ONE_FILE, Lazy, Stored, save, stored_in, weight_files
+from groundup.model.decoder import Decoder, DecoderModel
+
+SHARD_BYTES = 5_000_000_000  # what transformers cuts large files into
+
+
+def spec_file(folder: Path) -> Path | None:
+    """Returns the file in a folder that describes a model, or None."""
+    return next((folder / name for name in (OURS, THEIRS) if (folder / name).is_file()), None)
+
+
+def read(folder: Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> DecoderModel:
+    """Returns the model of a folder, in evaluation mode.
+
+    Args:
+        folder: a checkpoint of ours or a Hugging Face folder; checksums are verified where it has them.
+        dtype: of the weights; None means the one in which most of them are stored.
+        device: where the weights go.
+
+    Raises:
+        ModelError: no file in the folder describes a model.
+        WeightsError: the weights are missing, damaged, or of another model.
+        CheckpointError: a file is not what the checksums say.
+    """
+    described = spec_file(folder)
+    if described is None:
+        raise ModelError(f"{folder} holds neither {OURS} nor {THEIRS}; give the folder of a model")
+    if (folder / manifest.MANIFEST).exists():
+        manifest.verify(folder, only=[path.name for path in (described, *weight_files(folder))])
+    model = shapes(read_spec(described))
+    stored = stored_in(folder)
+    naming = _naming(described, model, stored)
+    found = match(stored, model, naming, where=str(folder))
+    dtype = dtype or _usual_dtype(found.values())
+    ours = rules.read_each(Lazy(found), naming.rules, layers=len(model.spec.layers))
+    weights = {name: t.to(device, dtype, copy=True, memory_format=torch.contiguous_format) for name, t in ours}
+    model.load_state_dict(weights, assign=True)
+    return model.eval()
+
+
+def write_hf(
+    weights: Mapping[str, Tensor],
+    *,
+    spec: Decoder,
+    folder: Path,
+    dtype: torch.dtype | None = None,
+    tokens: Mapping[str, int | None] | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Writes a folder that transformers opens.
+
+    Args:
+        weights: a model's ``state_dict()``.
+        spec: the model's spec.
+        folder: where to; it must not hold a model yet.
+        dtype: of the written weights; None leaves them as they are.
+        tokens: ids by the names of config.json, bos_token_id and the like; unnamed ones are written as unknown.
+        shard_bytes: weights beyond this go to several files with an index.
+
+    Raises:
+        SpecError: no family of transformers can say all that the spec says.
+        WeightsError: the weights are not those of the spec.
+        StorageError: the folder holds a model, or cannot be written.
+    """
+    family = family_of(spec)
+    if family is None:
+        raise SpecError(
+            "no architecture of transformers says all that this spec says, so it has no Hugging Face form; "
+            "write it in the form of groundup"
+        )
+    _check_own(weights, spec)
+    _prepare(folder)
+    made = rules.write_each(weights, family.rules(spec), layers=len(spec.layers))
+    theirs = ((name, _portable(tensor, dtype)) for name, tensor in made)
+    sizes = rules.write(shapes(spec).state_dict(), family.rules(spec), layers=len(spec.layers))
+    _save_shards(theirs, folder, files=_plan(sizes, weights, dtype, shard_bytes))
+    unknown = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+    kind = str(dtype or weights[EMBED].dtype).removeprefix("torch.")
+    write_json(family.config(spec) | unknown | dict(tokens or {}) | {"dtype": kind}, folder / THEIRS)
+
+
+def write_own(weights: Mapping[str, Tensor], *, spec: Decoder, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Writes a folder with our names: the spec and one file of weights.
+
+    Args:
+        weights: a model's ``state_dict()``.
+        spec: the model's spec.
+        folder: where to; it must not hold a model yet.
+        dtype: of the written weights; None leaves them as they are.
+
+    Raises:
+        WeightsError: the weights are not those of the spec.
+        StorageError: the folder holds a model, or cannot be written.
+    """
+    _check_own(weights, spec)
+    _prepare(folder)
+    save({name: _portable(t, dtype) for name, t in weights.items()}, folder / ONE_FILE, metadata={"format": "pt"})
+    write_json(spec.to_dict(), folder / OURS)
+
+
+def _naming(described: Path, model: DecoderModel, stored: Mapping[str, Stored]) -> Naming:
+    if described.name == OURS and EMBED in stored:
+        return Naming.own(model)
+    family = family_of_file(described) if described.name == THEIRS else family_of(model.spec)
+    if family is None:
+        raise WeightsError(f"{described.parent} holds no {EMBED}; its weights are not those that {OURS} describes")
+    return Naming(rules=family.rules(model.spec), family=family)
+
+
+def _check_own(weights: Mapping[str, Tensor], spec: Decoder) -> None:
+    compare({name: t.shape for name, t in weights.items()}, shapes(spec).state_dict(), where="the state_dict")
+
+
+def _usual_dtype(stored: Iterable[Stored]) -> torch.dtype:
+    counts = dict.fromkeys(KINDS.values(), 0)
+    for tensor in stored:
+        counts[tensor.dtype] += torch.Size(tensor.shape).numel()
+    return max(counts, key=lambda dtype: counts[dtype])
+
+
+def _portable(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """A tensor with memory of its own on the CPU, as files hold it."""
+    return tensor.detach().to("cpu", dtype or tensor.dtype, copy=True, memory_format=torch.contiguous_format)
+
+
+def _prepare(folder: Path) -> None:
+    """Makes the folder; a model that is there already stays as it is."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    there = [name for name in (OURS, THEIRS, ONE_FILE, INDEX) if (folder / name).exists()]
+    if there:
+        raise StorageError(f"{folder} holds {there[0]} already; choose a new folder")
+
+
+def _plan(
+    sizes: Mapping[str, Tensor], weights: Mapping[str, Tensor], dtype: torch.dtype | None, shard_bytes: int
+) -> list[list[str]]:
+    """Which tensors go to which file, in order."""
+    width = max((dtype or t.dtype).itemsize for t in weights.values())
+    files: list[list[str]] = [[]]
+    filled = 0
+    for name, shape in sizes.items():
+        size = shape.numel() * width
+        if files[-1] and filled + size > shard_bytes:
+            files.append([])
+            filled = 0
+        files[-1].append(name)
+        filled += size
+    return files
+
+
+def _save_shards(tensors: Iterable[tuple[str, Tensor]], folder: Path, *, files: list[list[str]]) -> None:
+    """Saves tensors that come in the order of ``files``, holding those of one file at a time."""
+    stream = iter(tensors)
+    count, total, places = len(files), 0, {}
+    for i, names in enumerate(files):
+        file = ONE_FILE if count == 1 else f"model-{i + 1:05}-of-{count:05}.safetensors"
+        shard = dict(next(stream) for _ in names)
+        save(shard, folder / file, metadata={"format": "pt"})
+        total += sum(t.nbytes for t in shard.values())
+        places |= dict.fromkeys(shard, file)
+    if count > 1:
+        write_json({"metadata": {"total_size": total}, "weight_map": places}, folder / INDEX)

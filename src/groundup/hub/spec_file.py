@@ -1,0 +1,69 @@
+"""Specs in files: ours as JSON or YAML (they have a ``kind``), and Hugging Face's ``config.json`` (they have none)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from groundup import families
+from groundup.errors import GroundupError, ModelError, writing
+from groundup.families.family import Family
+from groundup.model.decoder import Decoder
+
+OURS, THEIRS = "spec.json", "config.json"
+
+
+def read_spec(path: Path) -> Decoder:
+    """Returns the spec that a file describes: one of ours, or a Hugging Face configuration.
+
+    Raises:
+        ModelError: the file cannot be read as JSON or YAML.
+        ConfigError: a spec of ours has a setting that does not exist or a value of another type.
+        SpecError: a configuration has a key that no family knows, or sizes that do not fit together.
+    """
+    data = _mapping(path)
+    if "kind" not in data and path.suffix != ".json":
+        raise ModelError(f"{path} has no kind; expected a spec, as `groundup show MODEL --json` writes it")
+    try:
+        return Decoder.from_dict(data) if "kind" in data else families.family_of_config(data).spec(data)
+    except GroundupError as fault:
+        raise type(fault)(f"{path}: {fault}") from fault
+
+
+def family_of_file(path: Path) -> Family:
+    """Returns the family of a Hugging Face configuration.
+
+    Raises:
+        ModelError: the file cannot be read as JSON.
+        SpecError: no family knows its model_type.
+    """
+    return families.family_of_config(_mapping(path))
+
+
+def write_json(data: dict[str, Any], path: Path) -> None:
+    """Writes plain data as readable JSON.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    with writing(path):
+        path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except UnicodeDecodeError as fault:
+        raise ModelError(f"{path} is not text in UTF-8; expected a spec or a configuration") from fault
+    except OSError as fault:
+        raise ModelError(f"{path} cannot be read: {fault.strerror}; check the path and its permissions") from fault
+    except (ValueError, RecursionError, yaml.YAMLError) as fault:
+        kind = "JSON" if path.suffix == ".json" else "YAML"
+        raise ModelError(f"{path} is not {kind} ({' '.join(str(fault).split())}); mend or replace it") from fault
+    if not isinstance(data, dict):
+        raise ModelError(f"{path} holds {type(data).__name__} data; expected a mapping of settings")
+    return data

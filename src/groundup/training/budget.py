@@ -1,0 +1,99 @@
+"""How long a run lasts: in steps, tokens or time. A schedule asks only how much of it is spent."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from groundup.errors import ConfigError
+from groundup.specs import Spec
+
+
+class Tally(Spec):
+    """What a run has spent so far.
+
+    Attributes:
+        steps: updates of the weights.
+        tokens: targets that counted.
+        seconds: time inside steps; what the caller does between them is not counted.
+    """
+
+    steps: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+class Budget(Spec, abstract=True):
+    """How long a run lasts."""
+
+    def spent(self, tally: Tally) -> float:
+        """Returns the share of the budget that a run has spent; the run ends at 1."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class Steps(Budget):
+    """A number of updates."""
+
+    count: int = dataclasses.field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        _positive(self.count, "steps")
+
+    def spent(self, tally: Tally) -> float:
+        """Returns the share of the updates that are done."""
+        return tally.steps / self.count
+
+
+class Tokens(Budget):
+    """A number of tokens that count."""
+
+    count: int = dataclasses.field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        _positive(self.count, "tokens")
+
+    def spent(self, tally: Tally) -> float:
+        """Returns the share of the tokens that are read."""
+        return tally.tokens / self.count
+
+
+class Seconds(Budget):
+    """A time, counted inside steps only; resuming goes on where the clock stood."""
+
+    count: float = dataclasses.field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        _positive(self.count, "seconds")
+
+    def spent(self, tally: Tally) -> float:
+        """Returns the share of the time that has passed."""
+        return tally.seconds / self.count
+
+
+def _positive(count: float, unit: str) -> None:
+    if not count > 0:
+        raise ConfigError(f"a budget of {count} {unit} trains nothing; give a number above 0")
+
+
+def updates(count: float) -> Budget:
+    """Returns a budget of this many updates of the weights."""
+    return Steps(int(count))
+
+
+def tokens(count: float) -> Budget:
+    """Returns a budget of this many tokens: ``tokens(10e9)``."""
+    return Tokens(int(count))
+
+
+def seconds(count: float) -> Budget:
+    """Returns a budget of this many seconds inside steps."""
+    return Seconds(float(count))
+
+
+def minutes(count: float) -> Budget:
+    """Returns a budget of this many minutes inside steps."""
+    return Seconds(60.0 * count)
+
+
+def hours(count: float) -> Budget:
+    """Returns a budget of this many hours inside steps."""
+    return Seconds(3600.0 * count)

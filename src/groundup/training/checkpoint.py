@@ -1,0 +1,233 @@
+"""Checkpoints: what a run needs to go on as if it had never stopped, complete or absent, never half.
+
+    checkpoints/step-000500/model.safetensors             the weights and buffers, tied ones once
+    checkpoints/step-000500/spec.json                     the model
+    checkpoints/step-000500/state/optimizer.safetensors   the optimizer's state, named after the parameters
+    checkpoints/step-000500/state/loop.json               where the loop was
+    checkpoints/step-000500/MANIFEST.sha256               size and hash of each file; `sha256sum -c` reads it too
+    checkpoints/latest                                    the name of the checkpoint to go on from
+
+A checkpoint is written under a hidden name, brought to the disk, and renamed; only then does ``latest`` point to it
+and are older ones removed. Nothing is ever pickled: a pickle can run code when it is read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from groundup.errors import CheckpointError, StorageError, writing
+from groundup.optim.joint import JointOptimizer, load_state_tensors, state_tensors
+from groundup.specs import Json, Spec
+from groundup.training import files
+from groundup.training.manifest import verify, write_manifest
+
+LATEST = "latest"
+REPLACED = ".replaced"  # ends the hidden name of a checkpoint whose successor of the same step is being put in place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A complete checkpoint on disk, verified when it was opened."""
+
+    path: Path
+    step: int
+    spec: Spec
+
+    @classmethod
+    def open(cls, path: Path) -> Checkpoint:
+        """Returns the checkpoint in this folder after comparing every file with the manifest.
+
+        Raises:
+            CheckpointError: a file is missing, changed, cut, foreign or a pickle. The message names it, and the
+                newest checkpoint beside it that is intact.
+        """
+        try:
+            verify(path)
+            return cls(path=path, step=_step(path), spec=Spec.from_dict(_read_json(path / "spec.json")))
+        except CheckpointError as fault:
+            raise CheckpointError(f"{fault}; {_way_out(path)}") from None
+
+    def restore(self, model: nn.Module, optimizer: JointOptimizer | None = None) -> dict[str, Json]:
+        """Copies the weights and the optimizer's state into place; returns the loop's values as they were saved.
+
+        Raises:
+            CheckpointError: the checkpoint is that of another model or another optimizer.
+        """
+        saved, own = _read_tensors(self.path / "model.safetensors"), unique_tensors(model)
+        if odd := sorted(saved.keys() ^ own.keys()):
+            side = "the checkpoint" if odd[0] in saved else "the model"
+            raise CheckpointError(f"{self.path} is of another model: only {side} has {odd[0]}; build it from spec.json")
+        for name, tensor in own.items():
+            theirs = saved[name]
+            if (theirs.shape, theirs.dtype) != (tensor.shape, tensor.dtype):
+                raise CheckpointError(
+                    f"{self.path} is of another model: {name} is {_shape(theirs)} there and {_shape(tensor)} here; "
+                    "build it from spec.json"
+                )
+        if optimizer is not None:
+            load_state_tensors(optimizer, _read_tensors(self.path / "state/optimizer.safetensors"))
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(saved[name])
+        return _read_json(self.path / "state/loop.json")
+
+
+def save(
+    folder: Path,
+    step: int,
+    *,
+    model: nn.Module,
+    spec: Spec,
+    optimizer: JointOptimizer,
+    loop: dict[str, Json],
+    keep: int = 2,
+) -> Path:
+    """Writes the checkpoint of this step into ``folder`` and returns its path; a crash leaves the ones before.
+
+    Ctrl-C waits until the checkpoint is complete; a second one gives the checkpoint up at once.
+
+    Args:
+        folder: the run's ``checkpoints`` folder.
+        step: steps done; a checkpoint of the same step is replaced.
+        model: on any device.
+        spec: what builds the model.
+        optimizer: its state lies beside the weights.
+        loop: what else the loop needs to go on; plain data.
+        keep: how many checkpoints to leave, this one among them; at least 1.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; nothing half-written remains.
+    """
+    path = folder / f"step-{step:06d}"
+    temporary = files.beside(path)
+    with files.interrupt_deferred(), writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _put_back(folder)
+        files.remove_abandoned(folder)
+        try:
+            _write(temporary, model=model, spec=spec, optimizer=optimizer, loop=loop)
+            _put(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                files.remove(temporary)
+            raise
+        files.atomic_write(folder / LATEST, f"{path.name}\n")
+        for old in [other for other in _checkpoints(folder) if other != path][max(keep, 1) - 1 :]:
+            files.remove(old.rename(files.beside(old)))
+    return path
+
+
+def load_latest(folder: Path) -> Checkpoint | None:
+    """Returns the checkpoint that ``latest`` points to, or the newest if it points to none; None if there is none.
+
+    Raises:
+        CheckpointError: that checkpoint is damaged; an older one is never taken without being asked for.
+    """
+    _put_back(folder)
+    found = _checkpoints(folder)
+    pointer = folder / LATEST
+    name = pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.is_file() else ""
+    chosen = [path for path in found if path.name == name] or found
+    return Checkpoint.open(chosen[0]) if chosen else None
+
+
+def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Returns the parameters and persistent buffers of a model, tied ones once, under their first name."""
+    first: dict[Tensor, str] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        first.setdefault(tensor, name)
+    return {name: tensor.detach() for tensor, name in first.items()}
+
+
+def _write(folder: Path, *, model: nn.Module, spec: Spec, optimizer: JointOptimizer, loop: dict[str, Json]) -> None:
+    (folder / "state").mkdir(parents=True)
+    _write_tensors(folder / "model.safetensors", unique_tensors(model))
+    (folder / "spec.json").write_text(json.dumps(spec.to_dict(), indent=1), encoding="utf-8")
+    _write_tensors(folder / "state/optimizer.safetensors", state_tensors(optimizer))
+    (folder / "state/loop.json").write_text(json.dumps(loop, indent=1), encoding="utf-8")
+    write_manifest(folder)
+    for path in [*folder.rglob("*"), folder]:
+        files.flush(path)
+
+
+def _put(temporary: Path, path: Path) -> None:
+    """Renames the complete folder; one of the same step is kept under a hidden name until the new one stands."""
+    replaced = path.with_name(f".{path.name}{REPLACED}")
+    if path.exists():
+        path.rename(replaced)
+    temporary.rename(path)
+    files.flush(path.parent)
+    if replaced.exists():
+        files.remove(replaced)
+
+
+def _put_back(folder: Path) -> None:
+    """Finishes what a crash in `_put` left: the old checkpoint returns, or goes if the new one stands."""
+    for replaced in folder.glob(f".step-*{REPLACED}"):
+        path = folder / replaced.name.removeprefix(".").removesuffix(REPLACED)
+        if path.exists():
+            files.remove(replaced)
+        else:
+            replaced.rename(path)
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
+    except SafetensorError as fault:  # tells the system's errors in Rust's words, which differ from release to release
+        code = re.search(r"(?:os error|code:) (\d+)", str(fault))
+        if code is None:
+            raise
+        why = os.strerror(int(code[1])).lower()
+        raise StorageError(f"cannot write {path}: {why}; free some space or choose another place with --out") from fault
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as fault:
+        raise CheckpointError(f"{path} is not a safetensors file: {fault}; use another checkpoint") from fault
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as fault:
+        raise CheckpointError(f"{path} is not JSON: {fault}; use another checkpoint") from fault
+
+
+def _way_out(path: Path) -> str:
+    """Returns what can be done about a damaged checkpoint: the newest other one that is intact."""
+    for other in _checkpoints(path.parent):
+        if other != path:
+            with suppress(CheckpointError):
+                verify(other)
+                return f"{other.name} is intact: remove {path.name} to go on from it"
+    return "no other checkpoint beside it is intact: start the run anew"
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Returns the checkpoint folders, newest step first."""
+    found = (path for path in folder.glob("step-*") if path.is_dir() and _step(path) >= 0)
+    return sorted(found, key=_step, reverse=True)
+
+
+def _step(path: Path) -> int:
+    digits = path.name.removeprefix("step-")
+    return int(digits) if digits.isdecimal() else -1

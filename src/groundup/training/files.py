@@ -1,0 +1,109 @@
+"""Writing so that a crash, a full disk or Ctrl-C leaves either the old or the new, never a half."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from groundup.errors import writing
+
+
+def atomic_write(path: Path, content: bytes | str) -> None:
+    """Replaces the file by one with this content; text is written as UTF-8.
+
+    Raises:
+        StorageError: the disk is full or the place cannot be written; the old file is still there.
+    """
+    temporary = beside(path)
+    with writing(path):
+        try:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            flush(temporary)
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        flush(path.parent)
+
+
+def beside(path: Path) -> Path:
+    """Returns the hidden name beside ``path`` under which this process writes it until it is complete."""
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Removes what processes that no longer run, or this one, left unfinished in ``folder``."""
+    for path in folder.glob(".*.tmp-*"):
+        pid = path.name.rpartition("-")[2]
+        if pid.isdigit() and (int(pid) == os.getpid() or not _runs(int(pid))):
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder with all that is in it."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Returns when the file, or the list of names in the folder, is on the disk itself."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open folders, and keeps their names safe by itself
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of the file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def interrupt_deferred() -> Generator[None]:
+    """Holds back Ctrl-C until the block ends; a second one comes through at once."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield  # only the main thread receives signals, and a handler set outside Python could not be put back
+        return
+    pressed = False
+
+    def hold(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            signal.signal(signal.SIGINT, before)
+            signal.raise_signal(signal.SIGINT)
+        pressed = True
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        signal.raise_signal(signal.SIGINT)
+
+
+def _runs(pid: int) -> bool:
+    if os.name == "nt":
+        return True  # there, signal 0 is Ctrl-C
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True

@@ -1,0 +1,160 @@
+"""The training loop, as a generator: the caller's own ``for`` is the place to log, save and evaluate.
+
+    for step in steps(model, loader.batch, next_token, optimizer, schedule, until=tokens(10e9)):
+        if step.every(50):
+            log(step)
+
+A step adds up the losses of its micro-batches, each divided by the tokens that count in all of them, so that
+accumulating gradients over many small batches equals one large batch. Batches are a function of their number, so a
+run that is resumed at a step sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from groundup.context import Batch
+from groundup.errors import TrainingError
+from groundup.model.decoder import DecoderModel
+from groundup.objectives.loss import Objective
+from groundup.optim.joint import JointOptimizer
+from groundup.optim.schedules import Schedule
+from groundup.training.budget import Budget, Tally
+from groundup.training.precision import autocast
+
+Batches = Callable[[int], Batch]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one update of the weights was.
+
+    Attributes:
+        tally: what the run has spent, this step included.
+        progress: the share of the budget that is spent, this step included.
+        loss: the mean loss per token that counts, in nats, before the update.
+        gradient_norm: of all gradients together, before clipping.
+        rate: the share of the peak learning rate that was used.
+        tokens: targets that counted in this step.
+        seconds: what the step took.
+        last: whether the budget is spent.
+    """
+
+    tally: Tally
+    progress: float
+    loss: float
+    gradient_norm: float
+    rate: float
+    tokens: int
+    seconds: float
+    last: bool
+
+    def every(self, count: int) -> bool:
+        """Returns whether this step's number is a multiple of ``count``, or the last."""
+        return self.last or self.tally.steps % count == 0
+
+
+def steps(
+    model: DecoderModel,
+    batches: Batches,
+    objective: Objective,
+    optimizer: JointOptimizer,
+    schedule: Schedule,
+    *,
+    until: Budget,
+    start: Tally = Tally(),  # noqa: B008 - a spec is a value
+    accumulate: int = 1,
+    clip: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> Iterator[Step]:
+    """Trains the model in place and yields after every update.
+
+    Args:
+        model: what is trained; it is put into training mode at every step.
+        batches: the micro-batch of a number; step i uses those from ``i * accumulate`` on.
+        objective: the loss of a batch.
+        optimizer: what updates the weights.
+        schedule: the learning rate over the run.
+        until: how long the run lasts.
+        start: what an earlier part of the run has spent.
+        accumulate: micro-batches in a step.
+        clip: the largest norm of the gradient; larger ones are scaled down to it (Pascanu et al. 2013,
+            arXiv:1211.5063).
+        dtype: of the matrix products; weights stay as they are.
+        seed: of dropout; every step draws from a generator of its own, so that a resumed run draws the same.
+
+    Raises:
+        TrainingError: a loss or a gradient is not finite; the weights are those before the step.
+    """
+    device = next(model.parameters()).device
+    tally = start
+    while until.spent(tally) < 1:
+        began = time.perf_counter()
+        rate = schedule.factor(_middle(until, tally))
+        model.train()
+        first = tally.steps * accumulate
+        micro = [batches(first + i).to(device) for i in range(accumulate)]
+        counted = sum(batch.counted_tokens for batch in micro)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed * 1_000_003 + tally.steps)
+            loss = _gradients(model, micro, objective, counted=counted, dtype=dtype)
+        norm = _clip(model, clip)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            raise TrainingError(
+                _why_not_finite(model, loss, step=tally.steps, first=first, last=first + accumulate - 1)
+            )
+        optimizer.scale_lr(rate)
+        optimizer.step()
+        optimizer.zero_grad()
+        took = time.perf_counter() - began
+        tally = Tally(steps=tally.steps + 1, tokens=tally.tokens + counted, seconds=tally.seconds + took)
+        progress = until.spent(tally)
+        yield Step(
+            tally=tally,
+            progress=min(progress, 1.0),
+            loss=loss.item(),
+            gradient_norm=norm.item(),
+            rate=rate,
+            tokens=counted,
+            seconds=took,
+            last=progress >= 1,
+        )
+
+
+def _middle(until: Budget, tally: Tally) -> float:
+    """The progress in the middle of the next step, if it spends what those before it did on average."""
+    if not tally.steps:
+        return until.spent(Tally(steps=1)) / 2
+    return until.spent(tally) * (1 + 0.5 / tally.steps)
+
+
+def _gradients(
+    model: DecoderModel, micro: list[Batch], objective: Objective, *, counted: int, dtype: torch.dtype
+) -> torch.Tensor:
+    """Adds the gradients of the mean loss over all micro-batches to the weights; returns that loss."""
+    total = torch.zeros((), device=micro[0].ids.device)
+    for batch in micro:
+        with autocast(batch.ids.device, dtype):
+            loss = objective(model, batch).total / max(counted, 1)
+        loss.backward()
+        total += loss.detach()
+    return total
+
+
+def _clip(model: nn.Module, largest: float) -> torch.Tensor:
+    return nn.utils.clip_grad_norm_(model.parameters(), largest, foreach=True)
+
+
+def _why_not_finite(model: nn.Module, loss: torch.Tensor, *, step: int, first: int, last: int) -> str:
+    where = f"step {step + 1} (micro-batch {first}{f' to {last}' if last > first else ''})"
+    if not torch.isfinite(loss):
+        return f"the loss of {where} is {loss.item()}; lower the learning rate, or look at the batch"
+    grads = ((name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
+    bad = next((name for name, grad in grads if not torch.isfinite(grad).all()), "all parameters together")
+    return f"the gradient of {bad} is not finite at {where}; lower the learning rate, or look at the batch"
