@@ -80,21 +80,20 @@ def test_a_batch_does_not_depend_on_those_before(
 
 
 @given(context=st.integers(1, 60))
-def test_targets_are_the_next_tokens_of_the_same_document(corpus: Corpus, context: int) -> None:
-    batch = in_file_order(corpus, context)
-    expected = [
-        id for document in corpus.split("train").documents() for id in (*document.ids[1:].tolist(), NOT_COUNTED)
-    ]
-    targets = batch.targets.flatten().tolist()
-    assert targets[: len(expected)] == expected
-    assert set(targets[len(expected) :]) <= {NOT_COUNTED}
+def test_every_token_but_the_last_predicts_the_next(corpus: Corpus, context: int) -> None:
+    tokens = stream(corpus)
+    targets = in_file_order(corpus, context).targets.flatten().tolist()
+    assert targets[: len(tokens)] == [*tokens[1:], NOT_COUNTED]
+    assert set(targets[len(tokens) :]) <= {NOT_COUNTED}
 
 
-def test_the_end_token_is_learnt_but_nothing_follows_it(corpus: Corpus) -> None:
+def test_the_end_token_is_learnt_and_predicts_how_the_next_document_begins(corpus: Corpus) -> None:
     batch = in_file_order(corpus, 16)
     assert batch.targets.flatten().tolist().count(END) == len(TEXTS)
-    assert set(batch.targets[batch.ids == END].tolist()) == {NOT_COUNTED}
-    assert batch.counted_tokens == sum(len(text) for text in TEXTS)
+    begins = [int(document.ids[0]) for document in corpus.split("train").documents()]
+    after_ends = batch.targets[batch.ids == END].tolist()  # padding has the id of the end token here
+    assert after_ends[: len(TEXTS)] == [*begins[1:], NOT_COUNTED]
+    assert set(after_ends[len(TEXTS) :]) <= {NOT_COUNTED}
 
 
 @given(context=st.integers(1, 60))
@@ -104,7 +103,7 @@ def test_segments_and_positions_begin_anew_with_each_document(corpus: Corpus, co
     rows = zip(*(told.tolist() for told in places(batch)), strict=True)
     for row, (segments, positions) in enumerate(rows):
         for place, (segment, position) in enumerate(zip(segments, positions, strict=True)):
-            begins = place == 0 or row * context + place in documents
+            begins = place == 0 or row * context + place + 1 in documents
             assert position == (0 if begins else positions[place - 1] + 1)
             assert segment == (0 if place == 0 else segments[place - 1] + begins)
 
@@ -115,10 +114,10 @@ def test_a_window_by_hand(tmp_path: Path) -> None:
     a, b, c, d, e = TOKENIZER.encode("abcde")
     batch = Loader(corpus, rows=2, context=5, order_by="file").batch(0)
     assert batch.ids.tolist() == [[a, b, END, c, d], [e, END, 0, 0, 0]]
-    assert batch.targets.tolist() == [[b, END, -100, d, e], [END, -100, -100, -100, -100]]
+    assert batch.targets.tolist() == [[b, END, c, d, e], [END, -100, -100, -100, -100]]
     segments, positions = places(batch)
-    assert segments.tolist() == [[0, 0, 0, 1, 1], [0, 0, 1, 1, 1]]
-    assert positions.tolist() == [[0, 1, 2, 0, 1], [0, 1, 0, 1, 2]]
+    assert segments.tolist() == [[0, 0, 1, 1, 1], [0, 1, 1, 1, 1]]
+    assert positions.tolist() == [[0, 1, 0, 1, 2], [0, 0, 1, 2, 3]]
     assert {told.dtype for told in (batch.ids, batch.targets, segments, positions)} == {torch.int64}
 
 

@@ -5,6 +5,10 @@ once, in an order of its own (see `shuffle`); window g of the whole run is numbe
 in epoch g // windows, and step s reads windows s * rows to (s + 1) * rows. So every token is read once an epoch, a
 batch may lie across the border of two epochs, and nothing is dropped. The last window is filled up with tokens that
 do not count.
+
+An end token has two meanings: what the document before it has to predict, and what the document after it begins with.
+So a packed document's segment starts at the end token before it, every token of the text has something to predict,
+and a model learns how documents begin.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from groundup.context import NOT_COUNTED, Batch
 from groundup.data.corpus import Corpus
@@ -54,8 +59,8 @@ class Loader:
             rows: windows in a batch, on all ranks together.
             context: tokens in a window.
             seed: draws the order of each epoch.
-            packing: ``apart`` gives each document of a window its own segment and positions from 0, and no token has
-                to predict another document's; ``together`` reads documents on as one text.
+            packing: ``apart`` gives each document of a window its own segment and positions from 0, so that no token
+                sees another document's; ``together`` reads documents on as one text.
             order_by: ``random``, or ``file`` for the order in which the tokens lie.
             rank: which of ``world`` equal parts of each batch to read.
             world: how many processes share a batch.
@@ -104,17 +109,12 @@ class Loader:
             tokens = self._split.ids(start, start + self._context + 1)
             ids[row, : len(tokens)] = tokens
             counted[row, : len(tokens) - 1] = True
-        if self._packing == "together":
-            targets = np.where(counted, ids[:, 1:], NOT_COUNTED)
-            return Batch(ids=torch.from_numpy(ids[:, :-1].copy()), targets=torch.from_numpy(targets))
-        segments, positions = self._places(starts)
-        # A token has nothing to predict where the next one is in another document.
-        counted &= segments[:, 1:] == segments[:, :-1]
+        segments, positions = self._places(starts) if self._packing == "apart" else (None, None)
         return Batch(
             ids=torch.from_numpy(ids[:, :-1].copy()),
             targets=torch.from_numpy(np.where(counted, ids[:, 1:], NOT_COUNTED)),
-            segments=torch.from_numpy(segments[:, :-1].copy()),
-            positions=torch.from_numpy(positions[:, :-1].copy()),
+            segments=segments,
+            positions=positions,
         )
 
     def _windows(self, step: int) -> NDArray[np.int64]:
@@ -129,13 +129,13 @@ class Loader:
             numbers[here] = shuffled(places[here], size=self.windows, key=(self._seed, int(epoch)))
         return numbers
 
-    def _places(self, starts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Segments and positions of the T + 1 tokens of each window, (B, T + 1) each.
+    def _places(self, starts: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Segments and positions of the T tokens of each window, (B, T) each.
 
         What fills up the last window lies behind the last document, so it is a segment of its own.
         """
-        places = starts[:, None] + np.arange(self._context + 1)
-        begins = self._split.starts
+        places = starts[:, None] + np.arange(self._context)
+        begins = self._split.starts - 1  # at the end token before the document
         document = np.searchsorted(begins, places.ravel(), side="right").reshape(places.shape) - 1
         positions = places - np.maximum(begins[document], starts[:, None])
-        return document - document[:, :1], positions
+        return torch.from_numpy(document - document[:, :1]), torch.from_numpy(positions)
