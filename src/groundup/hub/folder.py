@@ -139,8 +139,9 @@ def _usual_dtype(stored: Iterable[Stored]) -> torch.dtype:
 
 
 def _portable(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """A tensor with memory of its own on the CPU, as files hold it."""
-    return tensor.detach().to("cpu", dtype or tensor.dtype, copy=True, memory_format=torch.contiguous_format)
+    """The tensor on the CPU in memory that holds nothing else, as files do; copied only where it is not so yet."""
+    tensor = tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def _prepare(folder: Path) -> None:
