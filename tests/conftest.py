@@ -1,0 +1,46 @@
+"""The conditions under which every test runs: checked signatures, one seed, no network, the same result twice."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import settings
+
+import signatures
+
+signatures.install()
+
+torch.use_deterministic_algorithms(True)  # also fills torch.empty with NaN, so that unwritten memory is seen
+torch.set_num_threads(
+    1
+)  # tensors are tiny here: on a busy machine, threads that wait for each other took 7 times as long
+
+# The clock of a shared machine is no property of the code, and a test that fails must fail again.
+settings.register_profile("groundup", deadline=None, derandomize=True)
+settings.load_profile("groundup")
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
+    """Fails a test that leaves this machine; sockets to the machine itself are free."""
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    else:
+        return
+    if host not in (None, "", "localhost", "127.0.0.1", "::1", b"localhost"):
+        pytest.fail(f"tests have no network, but {event} was called for {host!r}")
+
+
+sys.addaudithook(_refuse_network)
+
+
+@pytest.fixture(autouse=True)
+def _one_seed() -> None:
+    torch.manual_seed(0)

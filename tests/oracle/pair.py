@@ -1,0 +1,61 @@
+"""The same model twice: as transformers has it, and as it is read from the folder that transformers wrote."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from groundup.hub import folder
+from groundup.model.decoder import DecoderModel
+from oracle.cases import Config
+
+transformers.logging.disable_progress_bar()
+
+TOLERANCE = 1e-5
+
+
+@dataclass
+class Pair:
+    theirs: Any  # a PreTrainedModel, whose methods no type checker finds
+    ours: DecoderModel
+    folder: Path
+
+    @property
+    def vocab(self) -> int:
+        return self.ours.spec.vocab
+
+    def ids(self, rows: int, tokens: int, seed: int = 0) -> Tensor:
+        return torch.randint(self.vocab, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+
+
+def make(config: Config, where: Path, *, seed: int = 0) -> Pair:
+    """Returns a pair with random weights large enough that every part of the model is heard in the logits."""
+    theirs = transformers.AutoModelForCausalLM.from_config(theirs_of(config), dtype=torch.float32).eval()
+    randomise(theirs, seed=seed)
+    theirs.save_pretrained(where)
+    (where / "config.json").write_text(json.dumps(config))  # as it was given, not as transformers rewrites it
+    return Pair(theirs, folder.read(where), where)
+
+
+def theirs_of(config: Config) -> transformers.PreTrainedConfig:
+    return transformers.AutoConfig.for_model(**json.loads(json.dumps(config)))
+
+
+def randomise(model: nn.Module, *, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        is_norm = weight.ndim == 1 and name.endswith("weight")
+        spread = 0.1 if weight.ndim == 1 else weight.shape[-1] ** -0.5
+        with torch.no_grad():
+            weight.copy_(is_norm + spread * torch.randn(weight.shape, generator=generator))
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    assert a.shape == b.shape
+    return (a - b).abs().max().item()

@@ -1,0 +1,104 @@
+"""Logits, states, gradients and greedy texts equal those of transformers, for every case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from groundup import rules
+from groundup.families import family_of
+from oracle.cases import CASES, GPT2, LLAMA
+from oracle.pair import TOLERANCE, Pair, distance, make
+
+ROOM = 48
+
+
+@pytest.fixture(params=CASES, scope="module")
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return make(CASES[request.param], tmp_path_factory.mktemp("theirs"))
+
+
+@torch.no_grad()
+def test_logits_of_whole_sequences_are_equal(pair: Pair):
+    ids = pair.ids(3, 40)
+    theirs = pair.theirs(ids).logits
+    assert theirs.std() > 0.3  # weights too small would make everything equal
+    assert distance(pair.ours(ids), theirs) < TOLERANCE
+
+
+@torch.no_grad()
+def test_logits_with_state_are_equal(pair: Pair):
+    ids = pair.ids(2, 40, seed=1)
+    state = pair.ours.new_state(2, ROOM)
+    cache = None
+    for piece in ids.split([7, 1, 1, 18, 1, 12], 1):
+        told = pair.theirs(piece, past_key_values=cache, use_cache=True)
+        cache = told.past_key_values
+        assert distance(pair.ours(piece, state), told.logits) < TOLERANCE
+
+
+@torch.no_grad()
+def test_ragged_rows_are_equal_to_rows_read_alone(pair: Pair):
+    lengths = [9, 2, 14]
+    ids = pair.ids(3, max(lengths), seed=2)
+    more = pair.ids(3, 6, seed=3)
+    state = pair.ours.new_state(3, ROOM)
+    first = pair.ours(ids, state, lengths=torch.tensor(lengths))
+    later = torch.cat([pair.ours(token, state) for token in more.split(1, 1)], 1)
+    for row, length in enumerate(lengths):
+        told = pair.theirs(ids[row : row + 1, :length], use_cache=True)
+        assert distance(first[row : row + 1, :length], told.logits) < TOLERANCE
+        cache, steps = told.past_key_values, []
+        for token in more[row : row + 1].split(1, 1):
+            told = pair.theirs(token, past_key_values=cache, use_cache=True)
+            cache = told.past_key_values
+            steps.append(told.logits)
+        assert distance(later[row : row + 1], torch.cat(steps, 1)) < TOLERANCE
+
+
+def test_gradients_of_all_weights_are_equal(pair: Pair):
+    ids, targets = pair.ids(2, 12, seed=4), pair.ids(2, 12, seed=5)
+    for model, logits in ((pair.ours, pair.ours(ids)), (pair.theirs, pair.theirs(ids).logits)):
+        model.zero_grad()
+        F.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()
+    spec = pair.ours.spec
+    family = family_of(spec)
+    assert family is not None
+    ours = {name: p.grad for name, p in pair.ours.named_parameters() if p.grad is not None}
+    ours = rules.write(ours, family.rules(spec), layers=len(spec.layers))
+    theirs = {name: p.grad for name, p in pair.theirs.named_parameters()}
+    assert ours.keys() == theirs.keys()
+    for name, told in theirs.items():
+        assert told is not None
+        assert (ours[name] - told).norm() <= TOLERANCE * told.norm(), name
+
+
+@torch.no_grad()
+def test_greedy_texts_are_equal(pair: Pair):
+    prompt = pair.ids(2, 5, seed=6)
+    told = pair.theirs.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=12,
+        do_sample=False,
+        eos_token_id=-1,
+        pad_token_id=0,
+    )
+    state = pair.ours.new_state(2, ROOM)
+    text, token = [prompt], prompt
+    for _ in range(12):
+        token = pair.ours(token, state)[:, -1:].argmax(-1)
+        text.append(token)
+    assert torch.equal(torch.cat(text, 1), told)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("config", [GPT2, LLAMA], ids=["gpt2", "llama"])
+@torch.no_grad()
+def test_logits_are_equal_whatever_the_weights(config: dict[str, object], seed: int, tmp_path: Path):
+    pair = make(config, tmp_path, seed=seed)
+    ids = pair.ids(2, 64, seed=seed)
+    assert distance(pair.ours(ids), pair.theirs(ids).logits) < TOLERANCE
