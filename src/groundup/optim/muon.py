@@ -27,7 +27,7 @@ TINY = 1e-7  # keeps a gradient of zero from a division by zero
 
 
 def orthogonal(matrix: Tensor, *, products: torch.dtype) -> Tensor:
-    """Returns the matrix with its singular values moved to about 1 (0.7 to 1.2), in the dtype of the products."""
+    """Returns the matrix with its singular values moved to about 1 (0.5 to 1.3), in the dtype of the products."""
     a, b, c = COEFFICIENTS
     tall = matrix.size(0) > matrix.size(1)
     x = matrix.T if tall else matrix
