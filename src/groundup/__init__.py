@@ -1,1 +1,136 @@
-"""Build language models from the ground up, and know before you start what it will take."""
+"""Build language models from the ground up, and know before you start what it will take.
+
+    import groundup as gu
+
+    spec = gu.spec("llama-3-8b")                                  # any model, as a tree of frozen values
+    print(gu.plan(spec, tokens=15e12, context=8192))              # what it would take
+    run = gu.train("smollm2-135m", data="corpus/", budget=gu.hours(1))
+    print(gu.load("runs/quickstart").generate("def fib(n):"))
+
+Every public name is listed here and imported when it is first used; nothing else is public.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from groundup.data.corpus import Corpus
+    from groundup.data.loader import Loader
+    from groundup.errors import GroundupError
+    from groundup.evals.perplexity import perplexity
+    from groundup.hub.resolve import spec
+    from groundup.infer.language_model import LanguageModel, load
+    from groundup.mixers.attention import Attention
+    from groundup.mixers.mlp import MLP, GatedMLP
+    from groundup.model.decoder import Decoder
+    from groundup.model.heads import Tied, Untied
+    from groundup.model.layer import Layer, Parallel, pattern
+    from groundup.model.residual import Residual
+    from groundup.objectives.next_token import next_token
+    from groundup.optim.optimizers import AdamW, Muon
+    from groundup.optim.schedules import WSD, Constant, Cosine
+    from groundup.parts.mask import Causal, Window
+    from groundup.parts.norm import LayerNorm, NoNorm, RMSNorm
+    from groundup.parts.position import (
+        Learned,
+        LinearScaling,
+        Llama3Scaling,
+        NoPosition,
+        NTKScaling,
+        RoPE,
+        Sinusoidal,
+        YaRN,
+    )
+    from groundup.planner.plan import plan
+    from groundup.recipes.train import train
+    from groundup.text.tokenizer import Tokenizer
+    from groundup.training.budget import hours, minutes, seconds, tokens, updates
+    from groundup.training.steps import steps
+
+_HOME = {
+    "groundup.data.corpus": "Corpus",
+    "groundup.data.loader": "Loader",
+    "groundup.errors": "GroundupError",
+    "groundup.evals.perplexity": "perplexity",
+    "groundup.hub.resolve": "spec",
+    "groundup.infer.language_model": "LanguageModel load",
+    "groundup.mixers.attention": "Attention",
+    "groundup.mixers.mlp": "GatedMLP MLP",
+    "groundup.model.decoder": "Decoder",
+    "groundup.model.heads": "Tied Untied",
+    "groundup.model.layer": "Layer Parallel pattern",
+    "groundup.model.residual": "Residual",
+    "groundup.objectives.next_token": "next_token",
+    "groundup.optim.optimizers": "AdamW Muon",
+    "groundup.optim.schedules": "Constant Cosine WSD",
+    "groundup.parts.mask": "Causal Window",
+    "groundup.parts.norm": "LayerNorm NoNorm RMSNorm",
+    "groundup.parts.position": "Learned LinearScaling Llama3Scaling NTKScaling NoPosition RoPE Sinusoidal YaRN",
+    "groundup.planner.plan": "plan",
+    "groundup.recipes.train": "train",
+    "groundup.text.tokenizer": "Tokenizer",
+    "groundup.training.budget": "hours minutes seconds tokens updates",
+    "groundup.training.steps": "steps",
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
+
+__version__ = "0.1.0"
+__all__ = [
+    "MLP",
+    "WSD",
+    "AdamW",
+    "Attention",
+    "Causal",
+    "Constant",
+    "Corpus",
+    "Cosine",
+    "Decoder",
+    "GatedMLP",
+    "GroundupError",
+    "LanguageModel",
+    "Layer",
+    "LayerNorm",
+    "Learned",
+    "LinearScaling",
+    "Llama3Scaling",
+    "Loader",
+    "Muon",
+    "NTKScaling",
+    "NoNorm",
+    "NoPosition",
+    "Parallel",
+    "RMSNorm",
+    "Residual",
+    "RoPE",
+    "Sinusoidal",
+    "Tied",
+    "Tokenizer",
+    "Untied",
+    "Window",
+    "YaRN",
+    "hours",
+    "load",
+    "minutes",
+    "next_token",
+    "pattern",
+    "perplexity",
+    "plan",
+    "seconds",
+    "spec",
+    "steps",
+    "tokens",
+    "train",
+    "updates",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'groundup' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

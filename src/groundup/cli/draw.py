@@ -1,0 +1,111 @@
+"""Progress on standard error: a live bar on a terminal, plain lines elsewhere; results go to standard output."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from groundup.planner import units
+from groundup.planner.measure import peak_rss_bytes
+from groundup.recipes.watch import Watch
+
+if TYPE_CHECKING:
+    from groundup.recipes.pretrain import Outcome
+    from groundup.recipes.settings import Run
+    from groundup.training.steps import Step
+
+LINE_SECONDS = 10.0  # between lines where there is no terminal
+
+
+class Drawing(Watch):
+    """Draws what a job tells of itself."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.live = self.console.is_terminal
+        self.bar = Progress(
+            TextColumn("  "), BarColumn(24), TextColumn("{task.description}"), console=self.console, transient=True
+        )
+        self.task = self.bar.add_task("", visible=False)
+        self.last_line = 0.0
+
+    def __enter__(self) -> Drawing:
+        if self.live:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        if self.live:
+            self.bar.stop()
+
+    def stage(self, title: str) -> None:
+        """Prints the title of a part of the job."""
+        self.bar.update(self.task, visible=False)
+        self.console.print(title, style="bold")
+        self.last_line = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Prints a finding, indented."""
+        self.bar.update(self.task, visible=False)
+        for line in text.splitlines() or [""]:
+            self.console.print(f"  {line}", markup=False, soft_wrap=True)
+
+    def progress(self, done: float, total: float | None) -> None:
+        """Moves the bar."""
+        self._move(done / total if total else None, units.percent(done / total) if total else f"{done:,.0f}")
+
+    def step(self, step: Step, *, bits_per_byte: float | None) -> None:
+        """Moves the bar and shows the step's figures."""
+        left = step.tally.seconds * (1 / max(step.progress, 1e-9) - 1)
+        figures = [
+            f"step {step.tally.steps:,}",
+            f"loss {step.loss:.3f}",
+            f"{bits_per_byte:.3f} bits a byte" if bits_per_byte else "",
+            f"{step.tokens / step.seconds:,.0f} tokens/s",
+            f"{units.bytes_(peak_rss_bytes())} at most",
+            f"{units.duration(left)} left",
+        ]
+        self._move(step.progress, "  ".join(figure for figure in figures if figure), last=step.last)
+
+    def table(self, title: str, rows: Sequence[Sequence[str]]) -> None:
+        """Prints a table; its first row is the header."""
+        self.say("\n".join([title, *aligned(rows)]))
+
+    def run(self, run: Run, folder: Path) -> None:
+        """Prints the resolved settings of a run, once."""
+        from groundup.recipes.settings import write_run
+
+        self.stage(f"Run {folder}")
+        self.say(write_run(run).rstrip())
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Prints where a run lies and what it came to, on standard output."""
+        self.__exit__()
+        score, tally = outcome.score, outcome.tally
+        click.echo(f"{outcome.place.folder}: {tally.steps:,} steps, {tally.tokens:,} tokens, "
+                   f"{units.duration(tally.seconds)}")
+        click.echo(f"validation: loss {score.loss:.4f}, perplexity {score.perplexity:.2f}, "
+                   f"{score.bits_per_byte:.4f} bits per byte")
+
+    def _move(self, share: float | None, text: str, *, last: bool = False) -> None:
+        if self.live:
+            self.bar.update(
+                self.task, visible=True, total=None if share is None else 1.0, completed=share or 0.0, description=text
+            )
+        elif last or time.monotonic() - self.last_line > LINE_SECONDS:
+            self.last_line = time.monotonic()
+            print(f"  {units.percent(share) + '  ' if share is not None else ''}{text}", file=sys.stderr, flush=True)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the lines of a table: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    pad = lambda i, cell: cell.ljust(widths[0]) if i == 0 else cell.rjust(widths[i])  # noqa: E731
+    return ["  ".join(pad(i, cell) for i, cell in enumerate(row)).rstrip() for row in rows]

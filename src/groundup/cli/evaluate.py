@@ -1,0 +1,30 @@
+"""``groundup evaluate``."""
+
+from __future__ import annotations
+
+import click
+
+from groundup.cli.options import as_json, offline, print_json
+
+
+@click.command()
+@click.argument("model")
+@click.option("--data", "source", help="A file, folder or dataset id.  [default: what the run held out]")
+@click.option("--field", help="The name of the text in .jsonl and .parquet files.")
+@click.option("--context", type=int, help="Tokens of a window.  [default: what the run trained with]")
+@click.option("--stride", type=int, help="Tokens by which windows advance.  [default: half of the context]")
+@as_json
+@offline
+def evaluate(model: str, source: str | None, as_json: bool, **options: object) -> None:
+    """Tell how well MODEL predicts a text: loss, perplexity and bits per byte, beside general compressors.
+
+    Example:  groundup evaluate runs/quickstart --data notes.txt
+    """
+    from groundup.recipes.evaluate import evaluate as measure
+
+    figures = measure(model, source, **options)
+    if as_json:
+        print_json(figures)
+        return
+    for name, value in figures.items():
+        click.echo(f"{name.replace('_', ' '):28}  {value:,.4f}" if isinstance(value, float) else f"{name:28}  {value}")

@@ -1,0 +1,40 @@
+"""``groundup generate``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from groundup.cli.options import offline
+
+
+@click.command()
+@click.argument("model")
+@click.argument("prompt", required=False)
+@click.option("--max-new-tokens", default=128, show_default=True, help="Tokens to add at most.")
+@click.option("--temperature", default=0.8, show_default=True, help="0 always takes the likeliest token.")
+@click.option("--top-k", type=int, help="Draw from the k likeliest tokens.")
+@click.option("--top-p", type=float, help="Draw from the likeliest tokens that make up this probability.")
+@click.option("--min-p", type=float, help="Draw from tokens at least this likely beside the likeliest.")
+@click.option("--repetition-penalty", default=1.0, show_default=True, help="Above 1, tokens seen before lose weight.")
+@click.option("--stop", multiple=True, help="Text that ends the answer; may be given several times.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same text.")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Of the weights; by default as stored.")
+@click.option("--device", help="cpu, cuda or mps; by default the best that is there.")
+@offline
+def generate(model: str, prompt: str | None, **options: object) -> None:
+    """Continue PROMPT, or the text on standard input, with MODEL.
+
+    Example:  groundup generate runs/quickstart "def fib(n):"
+    """
+    from groundup.infer.language_model import load
+
+    place = {name: options.pop(name) for name in ("dtype", "device", "offline")}
+    if prompt is None and not sys.stdin.isatty():
+        prompt = sys.stdin.read()
+    stop = options.pop("stop")
+    for piece in load(model, **place).stream(prompt or "", stop=list(stop), **options):
+        click.echo(piece, nl=False)
+        sys.stdout.flush()
+    click.echo()

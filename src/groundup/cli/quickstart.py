@@ -1,0 +1,46 @@
+"""``groundup quickstart``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from groundup.cli.options import Duration
+
+
+@click.command()
+@click.option("--time", type=Duration(), help="How long to train.  [default: 3.25 minutes]")
+@click.option("--data", default="python", show_default=True, help="A file or folder to train on instead.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/quickstart]")
+@click.option("--new", is_flag=True, help="Start anew even where an unfinished run could go on.")
+def quickstart(time: float | None, data: str, out: Path | None, new: bool) -> None:
+    """See it all in five minutes: plan, train, evaluate and sample a small model on this machine, offline.
+
+    Stopped, it goes on when it is called again. Finished, it takes a new folder.
+
+    Example:  groundup quickstart --time 10m
+    """
+    from groundup.cli.draw import Drawing
+    from groundup.recipes import quickstart as recipe
+    from groundup.recipes.place import Place
+
+    folder = out or Path("runs/quickstart")
+    go_on = not new and recipe.unfinished(folder)
+    if folder.exists() and not go_on:
+        if sys.stdin.isatty() and out is None:
+            click.confirm(f"{folder} is finished; start anew in {Place.free(folder)}?", default=True, abort=True)
+        folder = Place.free(folder)
+    run = recipe.design(seconds=time or recipe.TRAIN_SECONDS, source=data)
+    with Drawing() as drawing:
+        if go_on:
+            drawing.say(f"Going on with {folder}, which was stopped; --new starts anew.")
+        outcome = recipe.quickstart(folder, run=run, watch=drawing, go_on=go_on)
+        drawing.outcome(outcome)
+    click.echo(f"""
+All of it lies in {outcome.place.folder}. Next:
+  groundup generate {outcome.place.folder} "class Queue:"        write with it
+  groundup evaluate {outcome.place.folder} --data FILE           see how well it predicts a text of yours
+  groundup train smollm2-135m --data FOLDER --time 1h      train on your own text
+  groundup plan llama-3-8b --tokens 15T                    see what a large one would take""")

@@ -1,0 +1,31 @@
+"""``groundup show``."""
+
+from __future__ import annotations
+
+import click
+
+from groundup.cli.options import as_json, offline, print_json
+
+
+@click.command()
+@click.argument("model")
+@click.option("--context", type=int, help="Tokens that attention looks back over; by default the model's context.")
+@as_json
+@offline
+def show(model: str, context: int | None, as_json: bool, offline: bool) -> None:
+    """Show the tree of MODEL: shape, parameters, forward operations per token and state of every part.
+
+    Example:  groundup show llama-3-8b
+    """
+    from dataclasses import asdict
+
+    from groundup.hub.resolve import spec
+    from groundup.planner.books import tree
+    from groundup.planner.table import tree_lines
+
+    root = tree(spec(model, offline=offline), context=context)
+    if as_json:
+        print_json(asdict(root))
+        return
+    for line in tree_lines(root):
+        click.echo(line)

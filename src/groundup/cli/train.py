@@ -1,0 +1,51 @@
+"""``groundup train`` and ``groundup resume``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from groundup.cli.options import Duration, Number, offline
+
+
+@click.command()
+@click.argument("model")
+@click.argument("settings", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--data", "source", help="A file, a folder, ``python`` or a dataset id.  [default: python]")
+@click.option("--time", type=Duration(), help="How long to train, such as 30m or 2h.")
+@click.option("--tokens", type=Number(), help="How many tokens to train on, such as 2e9 or 2B.")
+@click.option("--steps", type=int, help="How many updates to make.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/MODEL]")
+@offline
+def train(model: str, settings: tuple[str, ...], out: Path | None, offline: bool, **asked: object) -> None:
+    """Train MODEL, or the run that a config.yaml describes, on text.
+
+    Settings are dotted, as in optimizer.lr=3e-4 rows=32 layers.*.mix.mixer.position.theta=1e6; those of the command
+    line win over those of the file.
+
+    Example:  groundup train smollm2-135m --data books/ --time 2h optimizer=muon rows=4 context=512
+    """
+    from groundup.cli.draw import Drawing
+    from groundup.recipes.pretrain import pretrain
+    from groundup.recipes.train import resolve_run, run_folder
+
+    run = resolve_run(model, settings=settings, offline=offline, **asked)
+    folder = out or run_folder(model)
+    with Drawing() as drawing:
+        drawing.run(run, folder)
+        drawing.outcome(pretrain(run, folder, watch=drawing))
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def resume(run: Path) -> None:
+    """Go on with RUN, a folder, where it was stopped.
+
+    Example:  groundup resume runs/quickstart
+    """
+    from groundup.cli.draw import Drawing
+    from groundup.recipes.pretrain import resume as go_on
+
+    with Drawing() as drawing:
+        drawing.outcome(go_on(run, watch=drawing))

@@ -1,0 +1,152 @@
+"""How well a model predicts whole documents: loss, perplexity and bits per byte.
+
+    bits per byte = sum of -log2 p(token | document so far) over all tokens / bytes of the text
+
+Every document is read after the begin token alone, and its own end counts, as in a compressor that must know where a
+file ends: no byte of the text goes free. Documents longer than the context are read in windows that overlap; in each
+window only the tokens that no earlier one has read count, so each has at least ``context - stride`` before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from groundup.context import NOT_COUNTED, Batch
+from groundup.data.corpus import TokenDocument
+from groundup.errors import DataError
+from groundup.model.decoder import DecoderModel
+from groundup.objectives.next_token import token_losses
+from groundup.training.precision import autocast
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How well a model predicts a text.
+
+    Attributes:
+        nats: the summed cross-entropy of all tokens.
+        tokens: how many there are, ends of documents included.
+        text_bytes: the length of the text in UTF-8.
+        documents: how many documents it has.
+    """
+
+    nats: float
+    tokens: int
+    text_bytes: int
+    documents: int
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy per token, in nats."""
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """The exponential of the loss; it depends on the tokenizer, bits per byte do not."""
+        return math.exp(min(self.loss, 700.0))
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits that the model needs for a byte of the text."""
+        return self.nats / math.log(2) / self.text_bytes
+
+    def to_dict(self) -> dict[str, float]:
+        """Returns all figures by name."""
+        return {
+            "loss": self.loss,
+            "perplexity": self.perplexity,
+            "bits_per_byte": self.bits_per_byte,
+            "tokens": self.tokens,
+            "text_bytes": self.text_bytes,
+            "documents": self.documents,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """Consecutive tokens of one document; the targets before ``first`` were counted by an earlier window."""
+
+    ids: NDArray[np.int64]
+    first: int
+
+
+def perplexity(
+    model: DecoderModel,
+    documents: Iterable[TokenDocument],
+    *,
+    begin: int,
+    context: int | None = None,
+    stride: int | None = None,
+    tokens_per_batch: int = 8192,
+    dtype: torch.dtype = torch.float32,
+) -> Score:
+    """Returns how well a model predicts documents.
+
+    Args:
+        model: a decoder; it is put into evaluation mode.
+        documents: what to read.
+        begin: the id of the token that is read before each document; the end token where there is no other.
+        context: tokens of a window; None means the model's.
+        stride: tokens by which windows advance; None means half of the context.
+        tokens_per_batch: how many tokens are read at once.
+        dtype: of the matrix products.
+
+    Raises:
+        DataError: there is no text.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    context = context or model.spec.context
+    stride = stride or max(context // 2, 1)
+    documents = list(documents)
+    windows = [window for doc in documents for window in _windows(doc, begin=begin, context=context, stride=stride)]
+    # Windows of like length share a batch, so that little of it is padding.
+    windows.sort(key=lambda window: len(window.ids))
+    nats, tokens = 0.0, 0
+    for batch in _batches(windows, tokens_per_batch=tokens_per_batch):
+        with autocast(device, dtype):
+            losses = token_losses(model, batch.to(device))
+        nats += losses.double().sum().item()
+        tokens += losses.shape[0]
+    text_bytes = sum(doc.text_bytes for doc in documents)
+    if not tokens or not text_bytes:
+        raise DataError("there is no text to evaluate on; give documents that are not empty")
+    return Score(nats=nats, tokens=tokens, text_bytes=text_bytes, documents=len(documents))
+
+
+def _windows(document: TokenDocument, *, begin: int, context: int, stride: int) -> Iterator[_Window]:
+    ids = np.concatenate([[begin], document.ids]).astype(np.int64)
+    first = 0
+    for start in range(0, len(ids) - 1, stride):
+        window = ids[start : start + context + 1]
+        yield _Window(window, first - start)
+        first = start + len(window) - 1
+        if first == len(ids) - 1:
+            return
+
+
+def _batches(windows: list[_Window], *, tokens_per_batch: int) -> Iterator[Batch]:
+    group: list[_Window] = []
+    for window in windows:
+        if group and (len(group) + 1) * (len(window.ids) - 1) > tokens_per_batch:
+            yield _batch(group)
+            group = []
+        group.append(window)
+    if group:
+        yield _batch(group)
+
+
+def _batch(windows: list[_Window]) -> Batch:
+    size = (len(windows), len(windows[-1].ids) - 1)
+    ids, targets = np.zeros(size, dtype=np.int64), np.full(size, NOT_COUNTED, dtype=np.int64)
+    for row, window in enumerate(windows):
+        count = len(window.ids) - 1
+        ids[row, :count] = window.ids[:-1]
+        targets[row, window.first : count] = window.ids[window.first + 1 :]
+    return Batch(ids=torch.from_numpy(ids), targets=torch.from_numpy(targets))

@@ -1,0 +1,70 @@
+"""Token ids from outside, checked once before a model reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from groundup.errors import GenerationError
+from groundup.model.decoder import Decoder
+
+
+def as_rows(ids: Tensor | Sequence[Sequence[int]], spec: Decoder, *, device: torch.device) -> Int[Tensor, "B T"]:
+    """Returns token ids as a tensor that the model can read.
+
+    Raises:
+        GenerationError: they are no whole numbers in rows of equal length, are longer than the context or outside the
+            vocabulary.
+    """
+    try:
+        rows = torch.as_tensor(ids, device=device)
+    except (TypeError, ValueError, OverflowError) as fault:
+        raise GenerationError(f"the ids are no rows of equal length ({fault}); give whole numbers in (B, T)") from fault
+    if (
+        rows.ndim != 2
+        or not rows.numel()
+        or rows.dtype.is_floating_point
+        or rows.dtype in (torch.bool, torch.complex64)
+    ):
+        kind = str(rows.dtype).removeprefix("torch.")
+        raise GenerationError(f"the ids are {kind} of shape {tuple(rows.shape)}; give whole numbers of shape (B, T)")
+    if rows.shape[1] > spec.context:
+        raise GenerationError(
+            f"the rows are {rows.shape[1]} tokens long and the model's context {spec.context}; shorten them, or read "
+            "them in pieces"
+        )
+    least, largest = rows.aminmax()
+    check_vocab(int(least), int(largest), spec.vocab)
+    return rows.to(torch.int64)
+
+
+def check_prompt(ids: Sequence[int], spec: Decoder) -> None:
+    """Checks that a model can go on from a prompt.
+
+    Raises:
+        GenerationError: it is empty, leaves no room for a new token, or has ids outside the vocabulary.
+    """
+    if not ids:
+        raise GenerationError("the prompt has no token; give at least one, such as the id of the begin token")
+    if len(ids) >= spec.context:
+        raise GenerationError(
+            f"the prompt is {len(ids)} tokens long and the model's context {spec.context}, which leaves no room for a "
+            f"new one; shorten the prompt to {spec.context - 1} tokens or fewer"
+        )
+    check_vocab(min(ids), max(ids), spec.vocab)
+
+
+def check_vocab(least: int, largest: int, vocab: int) -> None:
+    """Checks that the smallest and the largest of some token ids are in a vocabulary.
+
+    Raises:
+        GenerationError: one is not.
+    """
+    if least < 0 or largest >= vocab:
+        raise GenerationError(
+            f"token id {least if least < 0 else largest} is outside the model's vocabulary; expected 0 to {vocab - 1}, "
+            "from the tokenizer that the model was trained with"
+        )

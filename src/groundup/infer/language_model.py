@@ -1,0 +1,291 @@
+"""A model as its users meet it: text in and text out, with its tokenizer beside it.
+
+model = load("runs/quickstart")
+print(model.generate("def fib(n):", max_new_tokens=64))
+for piece in model.stream("Once upon a time", temperature=0.8): print(piece, end="")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from groundup.errors import ConfigError, GenerationError, TextError, nearest
+from groundup.hub import resolve
+from groundup.infer import folder as folders
+from groundup.infer.continuation import Continuation, stop_tokens
+from groundup.infer.generate import Generation, steps
+from groundup.infer.ids import as_rows
+from groundup.infer.sample import Sampling
+from groundup.model.decoder import Decoder, DecoderModel
+from groundup.text.tokenizer import Tokenizer
+
+MAX_NEW_TOKENS = 256  # where nobody says how long a text may be
+ROWS = 32  # prompts that are read side by side; more wait, so that the memory is bounded
+
+DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+}
+
+Message = Mapping[str, Any]
+
+
+def load(
+    model: str | Path,
+    *,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+) -> LanguageModel:
+    """Returns a MODEL with its weights and its tokenizer, in evaluation mode.
+
+    Args:
+        model: a folder (a run, a checkpoint, a Hugging Face folder) or a hub id.
+        dtype: of the weights, such as ``bf16``; None means the one in which most of them are stored.
+        device: such as ``cuda``; None means the accelerator where there is one, the processor elsewhere.
+        revision: the branch, tag or commit of a hub id; None means the main branch.
+        offline: whether a hub id may only come from the cache.
+
+    Raises:
+        ModelError: there is no such model, or it has no weights: a preset or a spec.
+        WeightsError: the weights are missing, damaged or of another model.
+        CheckpointError: a file is not what the checksums say.
+        TextError: the tokenizer is damaged.
+        ConfigError: no such dtype, or no such device on this machine.
+    """
+    place, kind = _device(device), _dtype(dtype)
+    found = resolve.find(model, revision=revision, offline=offline)
+    module = resolve.weights(found, dtype=kind, device=place)
+    tokenizer = None if found.tokenizer is None else Tokenizer.load(found.tokenizer)
+    return LanguageModel(module, tokenizer=tokenizer)
+
+
+class LanguageModel:
+    """A model with its tokenizer.
+
+    Attributes:
+        module: the torch module, for whoever wants gradients or its parts.
+        tokenizer: None for a model that works on ids alone.
+    """
+
+    def __init__(self, module: DecoderModel, *, tokenizer: Tokenizer | None = None) -> None:
+        self.module = module
+        self.tokenizer = tokenizer
+
+    def __repr__(self) -> str:
+        weights = sum(parameter.numel() for parameter in self.module.parameters())
+        words = "no tokenizer" if self.tokenizer is None else f"a tokenizer of {self.tokenizer.vocab:,} ids"
+        return f"<LanguageModel of {weights:,} parameters, context {self.spec.context:,}, {words}>"
+
+    @property
+    def spec(self) -> Decoder:
+        """The frozen tree that describes the model."""
+        return self.module.spec
+
+    @torch.no_grad()
+    def __call__(self, ids: Tensor | Sequence[Sequence[int]]) -> Float[Tensor, "B T V"]:
+        """Returns the logits of the token after each token, in float32.
+
+        Args:
+            ids: token ids (B, T), rows of equal length.
+
+        Raises:
+            GenerationError: no such ids in the vocabulary, rows of different lengths, or longer than the context.
+        """
+        return self.module(as_rows(ids, self.spec, device=self._device))
+
+    @torch.no_grad()
+    def hidden(self, ids: Tensor | Sequence[Sequence[int]]) -> Float[Tensor, "B T D"]:
+        """Returns the final hidden states, which the head reads; argument and errors are those of a call."""
+        return self.module.hidden(as_rows(ids, self.spec, device=self._device))
+
+    @overload
+    def generate(
+        self, prompt: str, *, max_new_tokens: int | None = ..., stop: str | Sequence[str] = ..., **sampling: Any
+    ) -> str: ...
+    @overload
+    def generate(
+        self, prompt: list[str], *, max_new_tokens: int | None = ..., stop: str | Sequence[str] = ..., **sampling: Any
+    ) -> list[str]: ...
+    def generate(
+        self,
+        prompt: str | list[str],
+        *,
+        max_new_tokens: int | None = MAX_NEW_TOKENS,
+        stop: str | Sequence[str] = (),
+        **sampling: Any,
+    ) -> str | list[str]:
+        """Returns the text that follows a prompt, or the texts that follow several.
+
+        Args:
+            prompt: a text or texts; an empty one starts from the tokenizer's begin token, or else its end token.
+            max_new_tokens: the most new tokens of each; None means up to the model's context.
+            stop: texts before which the answer ends; the name of a special token means that token.
+            **sampling: settings of `Sampling`, such as ``temperature=0.8``.
+
+        Raises:
+            TextError: the model has no tokenizer.
+            GenerationError: a prompt or a setting that cannot be used, such as a prompt longer than the context.
+            ConfigError: there is no such setting.
+        """
+        texts = [prompt] if isinstance(prompt, str) else prompt
+        made = self.generations(texts, max_new_tokens=max_new_tokens, stop=stop, **sampling)
+        return made[0].text if isinstance(prompt, str) else [one.text for one in made]
+
+    def generate_ids(
+        self, prompt: Sequence[int], *, max_new_tokens: int | None = MAX_NEW_TOKENS, **sampling: Any
+    ) -> list[int]:
+        """Returns the token ids that follow those of a prompt; arguments and errors are those of `generate`."""
+        return self.generations([prompt], max_new_tokens=max_new_tokens, **sampling)[0].ids
+
+    def generations(
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        *,
+        max_new_tokens: int | None = MAX_NEW_TOKENS,
+        stop: str | Sequence[str] = (),
+        seeds: Sequence[int] | None = None,
+        logprobs: bool = False,
+        **sampling: Any,
+    ) -> list[Generation]:
+        """Returns what follows each prompt with its ids, the reason of its end and, where asked, log-probabilities.
+
+        Args:
+            prompts: texts or token ids.
+            max_new_tokens: the most new tokens of each; None means up to the model's context.
+            stop: texts before which an answer ends; the name of a special token means that token.
+            seeds: one for each prompt; None gives all the one seed of the sampling, so equal prompts give equal texts.
+            logprobs: whether to keep the log-probability of each new token.
+            **sampling: settings of `Sampling`.
+
+        Raises:
+            TextError: a text, and the model has no tokenizer.
+            GenerationError: a prompt or a setting that cannot be used.
+            ConfigError: there is no such setting.
+        """
+        if seeds is not None and len(seeds) != len(prompts):
+            raise GenerationError(f"there are {len(seeds)} seeds for {len(prompts)} prompts; give one for each")
+        rows = [
+            Generation(prompt_ids=self.prompt_ids(prompt), seed=seed, logprobs=[] if logprobs else None)
+            for prompt, seed in zip(prompts, seeds or [None] * len(prompts), strict=True)
+        ]
+        for first in range(0, len(rows), ROWS):
+            for _ in self._pieces(rows[first : first + ROWS], most=max_new_tokens, stop=stop, sampling=sampling):
+                pass
+        return rows
+
+    def stream(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_new_tokens: int | None = MAX_NEW_TOKENS,
+        stop: str | Sequence[str] = (),
+        **sampling: Any,
+    ) -> Iterator[str]:
+        """Yields the text that follows a prompt as it comes, whole characters and nothing of a stop string.
+
+        Arguments and errors are those of `generate`.
+        """
+        self._words()
+        row = Generation(prompt_ids=self.prompt_ids(prompt))
+        yield from filter(None, self._pieces([row], most=max_new_tokens, stop=stop, sampling=sampling))
+
+    def chat(self, messages: Sequence[Message], **settings: Any) -> str:
+        """Returns the model's answer to a conversation, written as its chat template writes it.
+
+        Args:
+            messages: mappings with ``role`` and ``content``, in order.
+            **settings: those of `generate`.
+
+        Raises:
+            TextError: the model has no tokenizer, or that has no chat template or refuses the messages.
+        """
+        return "".join(self.stream_chat(messages, **settings))
+
+    def stream_chat(self, messages: Sequence[Message], **settings: Any) -> Iterator[str]:
+        """Yields the answer of `chat` as it comes."""
+        words = self._words()
+        yield from self.stream(words.encode(words.chat(messages), markup=True), **settings)
+
+    def prompt_ids(self, prompt: str | Sequence[int]) -> list[int]:
+        """Returns the token ids that the model starts from: ids as they are, a text with the tokenizer's frame.
+
+        Raises:
+            TextError: a text, and the model has no tokenizer.
+            GenerationError: nothing to start from: the text is empty, and the tokenizer has no begin or end token.
+        """
+        if not isinstance(prompt, str):
+            return list(prompt)
+        words = self._words()
+        start = (id for id in (words.begin, words.end) if id is not None)
+        ids = words.encode(prompt, framed=True) or list(start)[:1]
+        if not ids:
+            raise GenerationError("the prompt is empty and the tokenizer has no begin or end token; give some text")
+        return ids
+
+    def save(self, folder: str | Path, *, force: bool = False) -> None:
+        """Writes the model and its tokenizer to a new folder, which `load` reads.
+
+        Args:
+            folder: a new or empty one.
+            force: replace a model that is there already.
+
+        Raises:
+            StorageError: the folder holds a model and ``force`` is not set, holds anything else, or cannot be written.
+        """
+        folders.save(self.module, Path(folder), tokenizer=self.tokenizer, force=force)
+
+    def _pieces(
+        self, rows: list[Generation], *, most: int | None, stop: str | Sequence[str], sampling: dict[str, Any]
+    ) -> Iterator[str]:
+        """Runs the loop, keeps the rows' texts and yields each new piece of them, sometimes an empty one."""
+        words = None if self.tokenizer is None and not stop else self._words()
+        ends, stops = stop_tokens([stop] if isinstance(stop, str) else stop, words)
+        texts = {} if words is None else {row: Continuation(words, after=row.prompt_ids, stop=stops) for row in rows}
+        settings = Sampling.from_dict(sampling)
+        vocab = None if words is None else words.vocab
+        for moved in steps(self.module, rows, sampling=settings, max_new_tokens=most, ends=ends, vocab=vocab):
+            for row in moved:
+                if row in texts:
+                    yield texts[row].follow(row)
+
+    def _words(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise TextError(
+                "this model has no tokenizer, so it takes and gives token ids alone; put a tokenizer.json beside its "
+                "weights, or use generate_ids"
+            )
+        return self.tokenizer
+
+    @property
+    def _device(self) -> torch.device:
+        return self.module.embed.weight.device
+
+
+def _device(name: torch.device | str | None) -> torch.device:
+    if name is None:
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as fault:  # torch raises either, by device
+        reason = str(fault).partition("\n")[0]
+        raise ConfigError(f"device {str(name)!r} cannot be used on this machine: {reason}; try cpu") from fault
+
+
+def _dtype(name: torch.dtype | str | None) -> torch.dtype | None:
+    if name is None or isinstance(name, torch.dtype):
+        return name
+    if name not in DTYPES:
+        raise ConfigError(f"dtype {name!r} does not exist; {nearest(name, DTYPES)} choose from {', '.join(DTYPES)}")
+    return DTYPES[name]

@@ -1,0 +1,107 @@
+"""The measurements of `groundup.planner.machine`: PyTorch's kernels, timed.
+
+The sizes are those of small models' steps, and every figure is that of its fastest run: what the machine can do, not
+what other programs left of it for a moment; the figures are kept, the moment passes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+PRODUCTS = ((1024, 256, 256), (4096, 256, 768), (768, 4096, 256), (1024, 768, 3072), (3072, 1024, 768), (512, 768, 8192))
+ATTENTIONS = ((16, 4, 64, 64), (4, 4, 256, 64), (1, 4, 1024, 64))  # (B, H, T, K)
+NUMBERS = 2**24  # of a tensor of 64 MiB, beyond the caches, as a step's activations together are
+SPECIAL_NUMBERS = 2**20
+SPECIALS: dict[str, Callable[[Tensor], Tensor]] = {
+    "exp": torch.exp,
+    "silu": F.silu,
+    "gelu": lambda x: F.gelu(x, approximate="tanh"),
+    "softmax": lambda x: x.view(-1, 4096).softmax(-1),
+}
+SECONDS_EACH = 0.04  # after a first run that is not counted; some 30 figures
+RUNS_AT_LEAST = 2
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A rate that was measured.
+
+    Attributes:
+        name: ``product``, ``attention``, ``attention_backward`` (operations per second), ``stream``, ``read`` (bytes
+            per second), a key of `SPECIALS` (numbers per second), ``launch`` (operations on next to nothing per
+            second).
+        dtype: of what it was measured on.
+        size: (m, k, n) of a product, (T,) of attention, else empty.
+        per_second: the rate of the fastest run.
+    """
+
+    name: str
+    dtype: str
+    size: tuple[int, ...]
+    per_second: float
+
+
+def samples(place: torch.device, dtypes: tuple[torch.dtype, ...]) -> Iterator[Sample]:
+    """Yields everything that is measured of a device; ``dtypes`` are those that it multiplies matrices in."""
+    for dtype in dtypes:
+        name = str(dtype).removeprefix("torch.")
+        for m, k, n in PRODUCTS:
+            yield Sample("product", name, (m, k, n), 2 * m * k * n / _seconds(place, _product(place, dtype, m, k, n)))
+        for size in ATTENTIONS:
+            flops, tokens = 4 * size[0] * size[1] * size[2] ** 2 * size[3], size[2]
+            forward, backward = _attention(place, dtype, size)
+            yield Sample("attention", name, (tokens,), flops / _seconds(place, forward))
+            yield Sample("attention_backward", name, (tokens,), 2 * flops / _seconds(place, backward))
+        some = torch.randn(SPECIAL_NUMBERS, device=place).to(dtype)
+        for special, run in SPECIALS.items():
+            yield Sample(special, name, (), SPECIAL_NUMBERS / _seconds(place, lambda run=run, some=some: run(some)))
+    x, y = torch.ones(NUMBERS, device=place), torch.ones(NUMBERS, device=place)
+    yield Sample("stream", "float32", (), 2 * x.nbytes / _seconds(place, lambda: torch.mul(x, 1.5, out=y)))
+    yield Sample("read", "float32", (), x.nbytes / _seconds(place, x.sum))
+    few = torch.ones(8, device=place, requires_grad=True)
+    yield Sample("launch", "float32", (), 1 / _seconds(place, lambda: few + few))
+
+
+def _product(place: torch.device, dtype: torch.dtype, m: int, k: int, n: int) -> Callable[[], Tensor]:
+    turned = k > max(m, n)  # a gradient of weights sums over the tokens, which come first in both tensors
+    a, b = (torch.randn(size, device=place).to(dtype) for size in (((k, m), (k, n)) if turned else ((m, k), (n, k))))
+    out = torch.empty(m, n, device=place, dtype=dtype)
+    return lambda: torch.mm(a.T, b, out=out) if turned else torch.mm(a, b.T, out=out)
+
+
+def _attention(
+    place: torch.device, dtype: torch.dtype, size: tuple[int, ...]
+) -> tuple[Callable[[], Tensor], Callable[[], tuple[Tensor, ...]]]:
+    q, k, v = (torch.randn(size, device=place, dtype=dtype, requires_grad=True) for _ in range(3))
+
+    def forward() -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    y = forward()
+    grad = torch.ones_like(y)
+    return forward, lambda: torch.autograd.grad(y, (q, k, v), grad, retain_graph=True)
+
+
+def _seconds(place: torch.device, run: Callable[[], object]) -> float:
+    """The time of the fastest run."""
+    _timed(place, run)
+    times: list[float] = []
+    while len(times) < RUNS_AT_LEAST or (sum(times) < SECONDS_EACH and len(times) < 1000):
+        times.append(_timed(place, run))
+    return max(min(times), 1e-9)
+
+
+def _timed(place: torch.device, run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    if place.type == "cuda":
+        torch.cuda.synchronize(place)
+    elif place.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter() - began

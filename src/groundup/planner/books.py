@@ -1,0 +1,200 @@
+"""What a model is made of, counted on the very modules that will run: parameters, operations, state.
+
+The model is built on the meta device with each distinct layer once, so 126 equal layers cost as much as one.
+
+Conventions. A product of matrices costs 2 operations for each pair of numbers multiplied and added; norms,
+activations and the softmax are not counted, as in torch.utils.flop_counter. Attention counts all T x S scores,
+whether a mask hides half of them or not. The backward costs twice the forward: each product needs one for the
+gradient of either side, the first layer too, because its input is the embedding, which is trained; and attention's
+two products have four in their backward (a fused kernel computes the scores once more, which is work done, not work
+needed, and is not counted). Source: Chowdhery et al. 2022 (PaLM, arXiv:2204.02311), appendix B.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from groundup.errors import SpecError
+from groundup.mixers.base import Mixer
+from groundup.model.decoder import Decoder, DecoderModel
+from groundup.model.layer import LayerModule
+from groundup.parts.linear import Linear, TiedHead
+
+BACKWARD_PER_FORWARD = 2  # see the conventions above
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A model on the meta device with each of its distinct layers once.
+
+    Attributes:
+        model: the model with the distinct layers, in the order in which they first come.
+        counts: how many times each of them is in the whole model.
+    """
+
+    model: DecoderModel
+    counts: tuple[int, ...]
+
+    @property
+    def layers(self) -> Iterator[tuple[LayerModule, int]]:
+        """The distinct layers, each with its count."""
+        for layer, count in zip(self.model.layers, self.counts, strict=True):
+            assert isinstance(layer, LayerModule)
+            yield layer, count
+
+
+@lru_cache(maxsize=16)
+def blueprint(spec: Decoder) -> Blueprint:
+    """Returns the model of a spec without its memory.
+
+    Raises:
+        SpecError: the spec is not one of a decoder.
+    """
+    if not isinstance(spec, Decoder):
+        raise SpecError(f"{type(spec).__name__} cannot be planned; expected a Decoder, as groundup.spec(MODEL) gives")
+    counts = Counter(spec.layers)
+    with torch.device("meta"):
+        model = spec.replace(layers=tuple(counts)).build()
+    return Blueprint(model, tuple(counts.values()))
+
+
+def params_by_part(spec: Decoder) -> dict[str, int]:
+    """Returns the parameters of ``embed``, ``position``, ``layers.mix``, ``layers.ffn``, ``norm`` and ``head``.
+
+    A tied head owns none and is not listed.
+    """
+    plan, parts = blueprint(spec), Counter()
+    for name, parameter in plan.model.named_parameters():
+        path = name.split(".")
+        inside = path[0] == "layers"
+        part = f"layers.{path[2]}" if inside else path[0]
+        parts[part] += parameter.numel() * (plan.counts[int(path[1])] if inside else 1)
+    return dict(parts)
+
+
+def params(spec: Decoder) -> int:
+    """Returns the number of parameters, shared ones once."""
+    return sum(params_by_part(spec).values())
+
+
+def active_params(spec: Decoder) -> int:
+    """Returns the number of parameters that take part in a token: all, as long as no part routes tokens."""
+    return params(spec)
+
+
+def embedding_params(spec: Decoder) -> int:
+    """Returns the parameters of tables that are looked up: tokens and learnt positions, not an untied head."""
+    tables = (module for module in blueprint(spec).model.modules() if isinstance(module, nn.Embedding))
+    return sum(table.weight.numel() for table in tables)
+
+
+def forward_flops_per_token(spec: Decoder, *, context: int) -> float:
+    """Returns the operations of the forward per token, averaged over whole rows of ``context`` tokens."""
+    plan = blueprint(spec)
+    layers = sum(count * _flops(layer, context) for layer, count in plan.layers)
+    return layers + _flops(plan.model.head, context)
+
+
+def train_flops_per_token(spec: Decoder, *, context: int) -> float:
+    """Returns the operations of forward and backward per token, averaged over whole rows of ``context`` tokens."""
+    return (1 + BACKWARD_PER_FORWARD) * forward_flops_per_token(spec, context=context)
+
+
+def state_bytes(spec: Decoder, *, rows: int, max_len: int, dtype: torch.dtype) -> int:
+    """Returns the bytes of the state of ``rows`` rows with room for ``max_len`` tokens each."""
+    return sum(count * _state_bytes(layer, rows, max_len, dtype) for layer, count in blueprint(spec).layers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A module of the tree that ``groundup show`` prints; its figures are those of one copy.
+
+    Attributes:
+        name: its name in its parent; layers that are equal and follow each other are one node, ``0-11``.
+        kind: the class of the module.
+        shape: of its weight, or empty.
+        params: parameters, those of the children included.
+        flops_per_token: operations of the forward per token at the given context, children included.
+        state_bytes: of one row with room for the given context, children included.
+        count: how many copies there are.
+        children: its modules.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    params: int
+    flops_per_token: float
+    state_bytes: int
+    count: int = 1
+    children: tuple[Node, ...] = ()
+
+
+def tree(spec: Decoder, *, context: int | None = None, dtype: torch.dtype = torch.bfloat16) -> Node:
+    """Returns the tree of a model's modules; equal neighbouring layers are one node with their count.
+
+    Args:
+        spec: the model.
+        context: tokens of a row, for attention's operations and the state; None means the spec's own.
+        dtype: of keys and values in the state.
+    """
+    context = context or spec.context
+    plan = blueprint(spec)
+    built = dict(zip(dict.fromkeys(spec.layers), plan.model.layers, strict=True))
+    layers, first = [], 0
+    for layer, run in itertools.groupby(spec.layers):
+        count = len(list(run))
+        name = str(first) if count == 1 else f"{first}-{first + count - 1}"
+        layers.append(_node(name, built[layer], context, dtype, count=count))
+        first += count
+    parts = {
+        name: _node(name, module, context, dtype) for name, module in plan.model.named_children() if name != "layers"
+    }
+    before = [parts[name] for name in ("embed", "position", "dropout")]
+    after = [parts[name] for name in ("norm", "head")]
+    return Node(
+        name="",
+        kind=type(plan.model).__name__,
+        shape=(),
+        params=params(spec),
+        flops_per_token=forward_flops_per_token(spec, context=context),
+        state_bytes=state_bytes(spec, rows=1, max_len=context, dtype=dtype),
+        children=tuple(node for node in before + layers + after if _counts(node)),
+    )
+
+
+def _node(name: str, module: nn.Module, context: int, dtype: torch.dtype, *, count: int = 1) -> Node:
+    inside = [_node(child, part, context, dtype) for child, part in module.named_children()]
+    weights: Mapping[str, nn.Parameter] = dict(module.named_parameters(recurse=False))
+    return Node(
+        name=name,
+        kind=type(module).__name__,
+        shape=tuple(weights["weight"].shape) if "weight" in weights else (),
+        params=sum(parameter.numel() for parameter in module.parameters()),
+        flops_per_token=_flops(module, context),
+        state_bytes=_state_bytes(module, 1, context, dtype),
+        count=count,
+        children=tuple(node for node in inside if _counts(node)),
+    )
+
+
+def _counts(node: Node) -> bool:
+    return bool(node.params or node.flops_per_token or node.state_bytes)
+
+
+def _flops(module: nn.Module, context: int) -> float:
+    parts = list(module.modules())
+    maps = sum(part.flops_per_token for part in parts if isinstance(part, Linear | TiedHead))
+    return maps + sum(part.mix_flops(context, context) for part in parts if isinstance(part, Mixer)) / context
+
+
+def _state_bytes(module: nn.Module, rows: int, max_len: int, dtype: torch.dtype) -> int:
+    mixers = (part for part in module.modules() if isinstance(part, Mixer))
+    return sum(mixer.new_state(rows, max_len, device="meta", dtype=dtype).nbytes for mixer in mixers)

@@ -1,0 +1,147 @@
+"""What this machine can do, measured in a few seconds and remembered.
+
+Every rate is that of PyTorch's own kernels at sizes that small models use, because that is what a training step gets;
+no data sheet is asked. The file lies in the user's cache folder, one for each processor, number
+of threads and version of PyTorch, and is measured again when it is missing or cannot be read.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from groundup.planner import cache_files
+from groundup.planner.benchmark import Sample, samples
+from groundup.training.precision import best, pick_device
+
+FORMAT = 1  # of the file; a file of another format is measured again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """A device and its measured rates.
+
+    Attributes:
+        processor: its name.
+        device: ``cpu``, ``cuda`` or ``mps``.
+        cores: threads that PyTorch uses; multiprocessors on CUDA.
+        memory_bytes: of the device.
+        torch: the version of PyTorch that was measured.
+        samples: what was measured.
+    """
+
+    processor: str
+    device: str
+    cores: int
+    memory_bytes: int
+    torch: str
+    samples: tuple[Sample, ...]
+
+    @property
+    def matrix_flops_per_second(self) -> dict[str, float]:
+        """The best measured rate of products of matrices by type: ``float32``, and ``bfloat16`` where it is native."""
+        best: dict[str, float] = {}
+        for sample in self.samples:
+            if sample.name == "product":
+                best[sample.dtype] = max(best.get(sample.dtype, 0.0), sample.per_second)
+        return best
+
+    @property
+    def bandwidth_bytes_per_second(self) -> float:
+        """The measured rate of reading memory: one tensor larger than the caches, summed."""
+        return next(sample.per_second for sample in self.samples if sample.name == "read")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the machine as plain data, units in the names."""
+        return {
+            "processor": self.processor,
+            "device": self.device,
+            "cores": self.cores,
+            "memory_bytes": self.memory_bytes,
+            "torch": self.torch,
+            "matrix_flops_per_second": self.matrix_flops_per_second,
+            "bandwidth_bytes_per_second": self.bandwidth_bytes_per_second,
+            "samples": [asdict(sample) for sample in self.samples],
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Machine:
+        """Returns the machine that `to_dict` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: the data is something else.
+        """
+        machine = cls(
+            processor=str(data["processor"]),
+            device=str(data["device"]),
+            cores=int(data["cores"]),
+            memory_bytes=int(data["memory_bytes"]),
+            torch=str(data["torch"]),
+            samples=tuple(
+                Sample(str(s["name"]), str(s["dtype"]), tuple(map(int, s["size"])), float(s["per_second"]))
+                for s in data["samples"]
+            ),
+        )
+        if not all(sample.per_second > 0 for sample in machine.samples) or not machine.matrix_flops_per_second:
+            raise ValueError("a machine without rates")
+        return machine
+
+
+def calibrate(*, device: str | None = None, fresh: bool = False) -> Machine:
+    """Returns the rates of a device; they are measured, in about three seconds, the first time.
+
+    Args:
+        device: what is measured; None means the first that is there of CUDA, Apple's GPU and the processor.
+        fresh: measure again even if there is a file.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    place = pick_device(device)
+    about = {
+        "processor": _processor(place),
+        "device": place.type,
+        "cores": _cores(place),
+        "memory_bytes": _memory_bytes(place),
+        "torch": torch.__version__,
+    }
+    file = cache_files.path("machine", {"format": FORMAT, **about})
+    if not fresh:
+        with suppress(KeyError, TypeError, ValueError, StopIteration):
+            return Machine.from_dict(cache_files.read(file))
+    dtypes = dict.fromkeys((torch.float32, best(place)))
+    machine = Machine(**about, samples=tuple(samples(place, tuple(dtypes))))
+    cache_files.write(file, machine.to_dict())
+    return machine
+
+
+def _processor(place: torch.device) -> str:
+    if place.type == "cuda":
+        return torch.cuda.get_device_name(place)
+    with suppress(OSError):  # Linux; elsewhere Python's own word for it
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cores(place: torch.device) -> int:
+    if place.type == "cuda":
+        return torch.cuda.get_device_properties(place).multi_processor_count
+    return torch.get_num_threads()
+
+
+def _memory_bytes(place: torch.device) -> int:
+    """What the device has; on a machine with a limit on this process, the limit."""
+    if place.type == "cuda":
+        return torch.cuda.get_device_properties(place).total_memory
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # no control group, or one without a limit, which says "max"
+        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return whole

@@ -1,0 +1,76 @@
+"""What a process really used: the measured side of an audit.
+
+Letters: none. On Linux the peak is VmHWM of /proc/self/status, which can be reset; elsewhere it is ``ru_maxrss``,
+which cannot. On CUDA it is what PyTorch's allocator held at most, the CUDA context (some 0.5 GB) not counted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+_STATUS = Path("/proc/self/status")
+_RESET = Path("/proc/self/clear_refs")
+
+
+def process_bytes() -> int:
+    """Returns the memory that this process holds now, in bytes; its peak where the system does not tell."""
+    now = _status("VmRSS")
+    return peak_rss_bytes() if now is None else now
+
+
+def peak_rss_bytes() -> int:
+    """Returns the most memory that this process held since it began, or since `reset_peak`, in bytes."""
+    peak = _status("VmHWM")
+    if peak is not None:
+        return peak
+    import resource  # not on Windows
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024  # bytes on macOS, KiB elsewhere: getrusage(2)
+
+
+def peak_bytes(device: torch.device | str = "cpu") -> int:
+    """Returns the peak on a device: of the process for the CPU, of PyTorch's allocator for CUDA."""
+    device = torch.device(device)
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_rss_bytes()
+
+
+def reset_peak(device: torch.device | str = "cpu") -> bool:
+    """Forgets the peak so far, so that the next reading is of what follows; returns whether that was allowed."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    try:
+        _RESET.write_text("5")  # proc(5), /proc/pid/clear_refs
+    except OSError:
+        return False
+    return True
+
+
+def count_flops(run: Callable[[], Any]) -> int:
+    """Returns the operations that ``run`` does, counted by PyTorch's own FlopCounterMode.
+
+    That counter does not know the CPU's fused attention (torch 2.13 lists the CUDA kernels only), so attention is
+    run as the plain products it stands for, whose backward is then counted without the scores that a fused kernel
+    computes twice.
+    """
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def _status(field: str) -> int | None:
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    found = next((line.split() for line in lines if line.startswith(f"{field}:")), None)
+    return None if found is None else int(found[1]) * 1024

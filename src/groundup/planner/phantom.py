@@ -1,0 +1,198 @@
+"""Tensors without memory, and a meter of what would be done with them.
+
+A `Phantom` has a shape, a type and a device, but no values: every operation on it runs on the meta device. Unlike a
+meta tensor it claims the device that is planned for, so that autocast, the choice of attention kernels and autograd
+do exactly what they will do there. A `Meter` makes phantoms, sees every operation on them, and keeps the books of a
+real allocator: which storages are alive, and the most that ever were.
+
+torch._subclasses.FakeTensorMode can do the former, but importing it takes 1.6 s (torch 2.13), more than all of a plan.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.flop_counter import flop_registry
+
+_META = torch.device("meta")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One operation of a certain size; views of other tensors are all one `VIEW`.
+
+    Attributes:
+        name: the operation's name in ATen: ``mm``, ``silu_backward``.
+        dtype: of its first floating-point input: ``bfloat16``.
+        size: (m, k, n) of a product of matrices, (T, S) of attention, else empty.
+        flops: of products of matrices and of attention; 0 for all else.
+        elements: numbers that it makes.
+        moved_bytes: what it reads and writes.
+    """
+
+    name: str
+    dtype: str = ""
+    size: tuple[int, ...] = ()
+    flops: int = 0
+    elements: int = 0
+    moved_bytes: int = 0
+
+
+VIEW = Work(name="view")
+
+
+class Phantom(Tensor):
+    """A tensor that has all but values; made by a `Meter`."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # operations arrive at the meter only
+
+    @staticmethod
+    def __new__(cls, inner: Tensor, device: torch.device) -> Phantom:
+        """Returns a phantom of a meta tensor."""
+        return Tensor._make_wrapper_subclass(
+            cls,
+            inner.size(),
+            strides=inner.stride(),
+            storage_offset=inner.storage_offset(),
+            dtype=inner.dtype,
+            device=device,
+        )
+
+    def __init__(self, inner: Tensor, device: torch.device) -> None:
+        self.inner = inner
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Refuses to run outside a meter."""
+        raise AssertionError(f"{func} on a Phantom outside a Meter")
+
+
+class Meter(TorchDispatchMode):
+    """Makes every tensor created under it a phantom, and counts bytes and operations.
+
+    Attributes:
+        live_bytes: of storages that are alive.
+        peak_bytes: the most that were alive since `mark`.
+        copied_bytes: of storages that are alive and hold weights in another type, see `copies_of`.
+        works: how many of each operation were run since `mark`.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        super().__init__()
+        self.device = torch.device(device)
+        self.live_bytes = 0
+        self.peak_bytes = 0
+        self.copied_bytes = 0
+        self.works: Counter[Work] = Counter()
+        self._alive: set[int] = set()
+        self._weights: set[int] = set()
+
+    def copies_of(self, weights: Iterable[Tensor]) -> None:
+        """Counts in ``copied_bytes`` the copies in another type that are made of these phantoms from now on."""
+        self._weights = {t.inner.untyped_storage()._cdata for t in weights if isinstance(t, Phantom)}
+
+    def mark(self) -> int:
+        """Forgets the operations and the peak so far; returns the bytes alive now."""
+        self.works = Counter()
+        self.peak_bytes = self.live_bytes
+        return self.live_bytes
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs an operation on shapes alone and writes it into the books."""
+        kwargs = dict(kwargs or {})
+        phantoms = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Phantom)]
+        if "device" in kwargs:
+            kwargs["device"] = _META
+        bare_args, bare_kwargs = tree_map_only(Phantom, lambda t: t.inner, (args, kwargs))
+        out = func(*bare_args, **bare_kwargs)
+        made = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+        self._book(func, (bare_args, bare_kwargs), made)
+        same = {id(t.inner): t for t in phantoms}  # an operation in place returns what it was given
+        return tree_map_only(Tensor, lambda t: same[id(t)] if id(t) in same else Phantom(t, self.device), out)
+
+    def _book(self, func: Any, inputs: Any, made: list[Tensor]) -> None:
+        read = [t for t in tree_leaves(inputs) if isinstance(t, Tensor)]
+        copies = func is torch.ops.aten._to_copy.default and read[0].untyped_storage()._cdata in self._weights
+        fresh = [t for t in made if self._adopt(t.untyped_storage(), copy=copies)]
+        changed = _changed(func, *inputs)
+        if not fresh and not changed:
+            self.works[VIEW] += 1
+            return
+        written = fresh + changed
+        flops, size = _flops(func.overloadpacket, inputs, made)
+        first = next((t for t in read if t.is_floating_point()), written[0])
+        work = Work(
+            name=func.overloadpacket.__name__,
+            dtype=str(first.dtype).removeprefix("torch."),
+            size=size,
+            flops=flops,
+            elements=sum(t.numel() for t in written),
+            moved_bytes=sum(map(_bytes, read)) + sum(map(_bytes, written)),
+        )
+        self.works[work] += 1
+
+    def _adopt(self, storage: torch.UntypedStorage, *, copy: bool) -> bool:
+        """Returns whether a storage is new; if so, it counts as alive until nothing refers to it."""
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._alive:
+            return False
+        self._alive.add(key)
+        self.live_bytes += size
+        self.copied_bytes += size if copy else 0
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        weakref.finalize(storage, self._bury, key, size, copy=copy)
+        return True
+
+    def _bury(self, key: int, size: int, *, copy: bool) -> None:
+        self._alive.discard(key)
+        self.live_bytes -= size
+        self.copied_bytes -= size if copy else 0
+
+
+def _bytes(t: Tensor) -> int:
+    """The distinct bytes of a tensor: what is repeated by a stride of zero is read once."""
+    size = t.element_size()
+    for length, stride in zip(t.shape, t.stride(), strict=True):
+        size *= length if stride else 1
+    return size
+
+
+def _changed(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
+    """The inputs that an operation writes to."""
+    if not func._schema.is_mutable:
+        return []
+    named = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
+    outs = {a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write}
+    return [t for name in outs for t in tree_leaves(named.get(name)) if isinstance(t, Tensor)]
+
+
+def _flops(packet: Any, inputs: Any, made: list[Tensor]) -> tuple[int, tuple[int, ...]]:
+    """The operations of products and attention, and their size; conventions as in books.py."""
+    args, kwargs = inputs
+    if packet in _CPU_ATTENTION:  # not in PyTorch's registry (torch 2.13)
+        q, k, v = (t for t in args[_CPU_ATTENTION[packet] - 1 :][:3])
+        rows, heads, tokens, width = q.shape
+        forward = 2 * rows * heads * tokens * k.shape[2] * (width + v.shape[3])
+        return _CPU_ATTENTION[packet] * forward, (tokens, k.shape[2])
+    if packet not in flop_registry:
+        return 0, ()
+    flops = flop_registry[packet](*args, **kwargs, out_val=made[0] if len(made) == 1 else tuple(made))
+    if "attention" in packet.__name__:
+        return flops, (args[0].shape[2], args[1].shape[2])
+    out = made[0]
+    return flops, (out.shape[-2], flops // max(1, 2 * out.numel()), out.shape[-1])
+
+
+# A forward costs itself once; the backward takes the gradient first, then the same three, and costs two forwards.
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: 1,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: 2,
+}

@@ -1,0 +1,308 @@
+"""What training a model will take: parameters, operations, memory, time, before anything is spent.
+
+    plan = plan(spec, tokens=2e9, context=1024)
+    print(plan)
+
+Parameters and operations are counted (books.py), memory is what a step rehearsed without memory holds (rehearsal.py,
+memory.py), time is what its operations take at the rates measured on this machine (machine.py, time.py). Whatever was
+assumed is said in ``assumptions``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from groundup.errors import ConfigError
+from groundup.model.decoder import Decoder
+from groundup.optim.optimizers import AdamW, Optimizer
+from groundup.planner import books, table, units
+from groundup.planner.machine import Machine, calibrate
+from groundup.planner.memory import PROCESS_BYTES, SLACK_SHARE, Memory, training_memory
+from groundup.planner.rehearsal import Part, rehearse
+from groundup.planner.time import step_seconds
+from groundup.training.precision import autocast_dtype
+
+PETAFLOP_S_DAY = 86_400e15  # operations: Brown et al. 2020 (arXiv:2005.14165), appendix D
+CHINCHILLA_TOKENS_PER_PARAM = 20  # Hoffmann et al. 2022 (arXiv:2203.15556), table 3: 400M to 8.0B, 1B to 20.2B, ...
+BATCH_TOKENS = 2**19  # GPT-3's smallest sizes: 0.5M, Brown et al. 2020, table 2.1
+MICRO_BATCH_TOKENS = {"cpu": 2**13}  # more are no faster on a processor: its products are saturated long before
+MICRO_BATCH_TOKENS_ELSEWHERE = 2**16
+USABLE_SHARE = 0.9  # of the device's memory; the rest is the system's
+
+SOURCES = (
+    "Operations: 2 for each weight and token in the forward, attention in full; Chowdhery et al. 2022, appendix B.",
+    "20 tokens for each parameter: Hoffmann et al. 2022 (arXiv:2203.15556), table 3.",
+    "Petaflop/s-days: Brown et al. 2020 (arXiv:2005.14165), appendix D.",
+    "Memory: the model's own parts, rehearsed without memory on PyTorch's meta device.",
+    "Time: rates of PyTorch's kernels measured on this machine.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What training a model will take; the units are in the names.
+
+    Attributes:
+        params: parameters, exact.
+        active_params: those that take part in each token.
+        embedding_params: those of tables that are looked up.
+        params_by_part: exact.
+        tokens: to train on.
+        context: tokens of a row.
+        micro_batch: rows of a micro-batch.
+        accumulate: micro-batches of a step.
+        batch_tokens: tokens of a step.
+        steps: updates of the weights.
+        precision: the type of matrix products.
+        forward_flops_per_token: operations of the forward.
+        train_flops_per_token: operations of forward and backward.
+        step_flops: operations of a step's forwards and backwards.
+        train_flops: of all of the training.
+        petaflop_s_days: the same in days at a thousand million million operations per second.
+        weights_bytes: float32.
+        gradients_bytes: float32.
+        optimizer_bytes: the optimizer's state.
+        copies_bytes: the weights in the type of the products, kept by autocast during a step.
+        activations_bytes: what the forward keeps for the backward, the copies not counted.
+        logits_bytes: what the loss needs at most.
+        process_bytes: the program itself.
+        slack_bytes: what the allocator cannot use.
+        state_bytes: of one row of ``context`` tokens when generating, in the type of the products.
+        peak_bytes: the most that is held at once on the device.
+        memory_bytes: of the device.
+        fits: whether the peak is below 90% of that.
+        utilisation: operations per second as a share of the measured matrix rate.
+        step_seconds: of one step.
+        train_seconds: of all steps.
+        tokens_per_second: of training.
+        energy_kwh: at the assumed power; None without one.
+        chinchilla_tokens: the tokens that make the best use of the operations, 20 for each parameter.
+        machine: the processor's name.
+        assumptions: what was assumed, in sentences.
+        sources: where rules and constants come from.
+    """
+
+    params: int
+    active_params: int
+    embedding_params: int
+    params_by_part: dict[str, int]
+    tokens: int
+    context: int
+    micro_batch: int
+    accumulate: int
+    batch_tokens: int
+    steps: int
+    precision: str
+    forward_flops_per_token: float
+    train_flops_per_token: float
+    step_flops: float
+    train_flops: float
+    petaflop_s_days: float
+    weights_bytes: int
+    gradients_bytes: int
+    optimizer_bytes: int
+    copies_bytes: int
+    activations_bytes: int
+    logits_bytes: int
+    process_bytes: int
+    slack_bytes: int
+    state_bytes: int
+    peak_bytes: int
+    memory_bytes: int
+    fits: bool
+    utilisation: float
+    step_seconds: float
+    train_seconds: float
+    tokens_per_second: float
+    energy_kwh: float | None
+    chinchilla_tokens: int
+    machine: str
+    assumptions: tuple[str, ...]
+    sources: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the plan as plain data: numbers, texts, lists."""
+        lists = {"assumptions": list(self.assumptions), "sources": list(self.sources)}
+        return asdict(self) | lists
+
+    def __str__(self) -> str:
+        """Returns the plan as a table with people's units."""
+        return table.plan_text(self)
+
+
+def plan(
+    spec: Decoder,
+    *,
+    tokens: float | None = None,
+    batch_tokens: float | None = None,
+    rows: int | None = None,
+    context: int | None = None,
+    precision: str | None = None,
+    on: Machine | str = "this",
+    optimizer: Optimizer = AdamW(),  # noqa: B008 - a spec is a value
+    watts: float | None = None,
+    process_bytes: int | None = None,
+) -> Plan:
+    """Returns what training a model will take.
+
+    Args:
+        spec: the model.
+        tokens: to train on; None means 20 for each parameter.
+        batch_tokens: of a step; None means one micro-batch where ``rows`` is given, else 0.5M.
+        rows: of a micro-batch; None means as many as fit, up to 8,192 tokens on a processor.
+        context: tokens of a row; None means the model's context.
+        precision: ``bf16`` or ``fp32`` for the matrix products; None or ``auto`` means bf16 where it is native.
+        on: ``this`` machine, measured, or a `Machine`.
+        optimizer: what updates the weights.
+        watts: what the machine draws under load, for the energy; None means that nobody knows.
+        process_bytes: memory of the program itself; None means what a bare training process was measured to take.
+
+    Raises:
+        SpecError: the spec is not one of a decoder.
+        ConfigError: a figure is not positive, or the context is longer than the model's.
+    """
+    _check_positive(tokens=tokens, batch_tokens=batch_tokens, rows=rows, context=context, watts=watts)
+    machine, params = _machine(on), books.params(spec)
+    length = _length(spec, context)
+    dtype = autocast_dtype(precision or "auto", torch.device(machine.device))
+    rehearsal = _Rehearsal(
+        parts=partial(rehearse, spec, context=length, dtype=dtype, optimizer=optimizer, device=machine.device),
+        machine=machine,
+        process_bytes=process_bytes,
+    )
+    wanted = batch_tokens or (rows * length if rows else max(BATCH_TOKENS, length))
+    micro = rows or rehearsal.rows(most=max(1, min(int(wanted), _micro_tokens(machine)) // length))
+    accumulate = max(1, round(wanted / (micro * length)))
+    batch = micro * length * accumulate
+    steps = math.ceil((tokens or CHINCHILLA_TOKENS_PER_PARAM * params) / batch)
+    memory = rehearsal.memory(micro, accumulate=accumulate)
+    seconds = step_seconds(rehearsal.parts(rows=micro), machine, accumulate=accumulate)
+    per_token = books.train_flops_per_token(spec, context=length)
+    train_flops, train_seconds = per_token * steps * batch, seconds * steps
+    name = str(dtype).removeprefix("torch.")
+    return Plan(
+        params=params,
+        active_params=books.active_params(spec),
+        embedding_params=books.embedding_params(spec),
+        params_by_part=books.params_by_part(spec),
+        tokens=steps * batch,
+        context=length,
+        micro_batch=micro,
+        accumulate=accumulate,
+        batch_tokens=batch,
+        steps=steps,
+        precision=name,
+        forward_flops_per_token=books.forward_flops_per_token(spec, context=length),
+        train_flops_per_token=per_token,
+        step_flops=per_token * batch,
+        train_flops=train_flops,
+        petaflop_s_days=train_flops / PETAFLOP_S_DAY,
+        weights_bytes=memory.weights_bytes,
+        gradients_bytes=memory.gradients_bytes,
+        optimizer_bytes=memory.optimizer_bytes,
+        copies_bytes=memory.copies_bytes,
+        activations_bytes=memory.activations_bytes,
+        logits_bytes=memory.logits_bytes,
+        process_bytes=memory.process_bytes,
+        slack_bytes=memory.slack_bytes,
+        state_bytes=books.state_bytes(spec, rows=1, max_len=length, dtype=dtype),
+        peak_bytes=memory.peak_bytes,
+        memory_bytes=machine.memory_bytes,
+        fits=memory.peak_bytes <= USABLE_SHARE * machine.memory_bytes,
+        utilisation=per_token * batch / seconds / machine.matrix_flops_per_second[name],
+        step_seconds=seconds,
+        train_seconds=train_seconds,
+        tokens_per_second=batch / seconds,
+        energy_kwh=None if watts is None else watts * train_seconds / 3.6e6,
+        chinchilla_tokens=CHINCHILLA_TOKENS_PER_PARAM * params,
+        machine=f"{machine.processor}, {machine.cores} cores",
+        assumptions=_assumptions(
+            tokens=tokens, batch_tokens=batch_tokens, rows=rows, context=context, watts=watts, device=machine.device
+        ),
+        sources=SOURCES,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rehearsal:
+    """The rehearsed step as a function of the rows of a micro-batch."""
+
+    parts: Callable[..., tuple[Part, ...]]
+    machine: Machine
+    process_bytes: int | None
+
+    def memory(self, rows: int, *, accumulate: int) -> Memory:
+        return training_memory(
+            self.parts(rows=rows),
+            device=self.machine.device,
+            accumulate=accumulate,
+            process_bytes=self.process_bytes,
+        )
+
+    def rows(self, *, most: int) -> int:
+        """The largest power of two that fits, up to ``most``; 1 where nothing fits."""
+        most = 2 ** int(math.log2(most))
+        usable = USABLE_SHARE * self.machine.memory_bytes
+        peak = self.memory(most, accumulate=2).peak_bytes
+        if most == 1 or peak <= usable:
+            return most
+        least = self.memory(1, accumulate=2).peak_bytes  # memory grows in a straight line with the rows
+        room = 1 + (usable - least) * (most - 1) / (peak - least)
+        return 2 ** int(math.log2(max(room, 1)))
+
+
+def _length(spec: Decoder, context: int | None) -> int:
+    length = context or spec.context
+    if length > spec.context:
+        raise ConfigError(
+            f"context={length} is longer than the model's context of {spec.context}; lower it, or raise the model's"
+        )
+    return length
+
+
+def _machine(on: Machine | str) -> Machine:
+    if isinstance(on, Machine):
+        return on
+    if on != "this":
+        raise ConfigError(f"on={on!r} is not known; choose 'this', the machine that asks")
+    return calibrate()
+
+
+def _micro_tokens(machine: Machine) -> int:
+    return MICRO_BATCH_TOKENS.get(machine.device, MICRO_BATCH_TOKENS_ELSEWHERE)
+
+
+def _check_positive(**figures: float | None) -> None:
+    for name, figure in figures.items():
+        if figure is not None and not 0 < figure < math.inf:
+            raise ConfigError(f"{name}={figure} must be above 0 and finite")
+
+
+def _assumptions(*, device: str, **given: float | None) -> tuple[str, ...]:
+    """What was assumed, in sentences; ``given`` are the settings that the caller may have left open."""
+    left_open = {
+        "tokens": f"It trains on {CHINCHILLA_TOKENS_PER_PARAM} tokens for each parameter (Hoffmann et al. 2022).",
+        "batch_tokens": f"A step reads {BATCH_TOKENS:,} tokens, or one row where rows are longer.",
+        "rows": "A micro-batch has as many rows as fit and make the products large enough.",
+        "context": "Rows are as long as the model's context.",
+        "watts": "The power that the machine draws is not known, so its energy is not told.",
+    }
+    if given["rows"]:
+        left_open["batch_tokens"] = "A step is one micro-batch."
+    always = [
+        "Weights, gradients and optimizer state are float32; matrix products run in the stated precision by autocast.",
+        "Backwards cost twice their forwards; norms, activations and softmax are not counted as operations.",
+        "Time is that of steps alone: no data loading, saving or evaluation, no other load on the machine.",
+    ]
+    if device in SLACK_SHARE:
+        always.append(
+            f"The allocator wastes {units.percent(SLACK_SHARE[device])} of what comes and goes in a step, "
+            f"and the program itself takes {units.bytes_(PROCESS_BYTES[device])} unless told otherwise."
+        )
+    return (*(sentence for name, sentence in left_open.items() if not given[name]), *always)

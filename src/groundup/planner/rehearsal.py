@@ -1,0 +1,287 @@
+"""A training step gone through without memory: what each part keeps, needs for a moment, does and leaves.
+
+The embedding, each distinct layer, the last norm and the loss run forward and backward once on phantoms, under the
+autocast of the real step, with the real objective's product and the real optimizer; see phantom.py. The whole model
+is put together from these parts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from groundup.context import Context
+from groundup.model.decoder import Decoder, DecoderModel
+from groundup.ops import cross_entropy
+from groundup.optim.joint import JointOptimizer
+from groundup.optim.optimizers import Optimizer
+from groundup.parts.linear import TiedHead
+from groundup.planner import cache_files
+from groundup.planner.phantom import Meter, Work
+from groundup.training.precision import autocast
+
+Works = tuple[tuple[Work, float], ...]  # each operation and how many times it is done
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of a micro-step: the embedding, a layer, the last norm or the loss. All figures are of one copy.
+
+    Attributes:
+        name: ``embed``, ``layer``, ``norm`` or ``loss``.
+        count: how many copies of it the model has.
+        gradient_bytes: of its weights' gradients.
+        optimizer_bytes: of its weights' optimizer state.
+        kept_bytes: by how much memory grows in its forward.
+        cast_bytes: the part of that which is autocast's copies of weights.
+        forward_peak_bytes: the most that its forward holds above what was there before.
+        backward_peak_bytes: the same of its backward.
+        backward_net_bytes: by how much memory grows in its backward; negative where more is freed than gradients made.
+        update_peak_bytes: what the optimizer needs for a moment.
+        forward: its operations.
+        backward: those of its backward.
+        update: those of clipping and of the optimizer.
+    """
+
+    name: str
+    count: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    kept_bytes: int
+    cast_bytes: int
+    forward_peak_bytes: int
+    backward_peak_bytes: int
+    backward_net_bytes: int
+    update_peak_bytes: int
+    forward: Works
+    backward: Works
+    update: Works
+
+
+@lru_cache(maxsize=64)
+def rehearse(
+    spec: Decoder, *, rows: int, context: int, dtype: torch.dtype, optimizer: Optimizer, device: str = "cpu"
+) -> tuple[Part, ...]:
+    """Returns the parts of a training step in the order of the forward.
+
+    What was rehearsed once is kept in the user's cache folder: PyTorch's first operation on the meta device imports
+    its compiler, 1.2 s (torch 2.13).
+
+    Args:
+        spec: the model.
+        rows: rows of the micro-batch.
+        context: tokens of a row.
+        dtype: of the matrix products; the weights are float32.
+        optimizer: what updates the weights.
+        device: the kind of device that is planned for; it need not be there.
+    """
+    key = {
+        "spec": spec.to_dict(),
+        "rows": rows,
+        "context": context,
+        "dtype": str(dtype),
+        "optimizer": optimizer.to_dict(),
+        "device": device,
+        "torch": torch.__version__,
+        "code": _code_stamp(),
+    }
+    file = cache_files.path("rehearsal", key)
+    with suppress(KeyError, TypeError, ValueError):
+        return tuple(_part(data) for data in cache_files.read(file))
+    stage = _Stage(device=torch.device(device), dtype=dtype)
+    with stage.meter:
+        parts = tuple(_play(stage, spec, optimizer, rows=rows, context=context))
+    cache_files.write(file, [asdict(part) for part in parts])
+    return parts
+
+
+def _code_stamp() -> int:
+    """Changes whenever a file of the package does."""
+    return max(file.stat().st_mtime_ns for file in Path(__file__).parents[1].rglob("*.py"))
+
+
+def _part(data: dict[str, Any]) -> Part:
+    works = {
+        name: tuple((Work(**work | {"size": tuple(work["size"])}), times) for work, times in data[name])
+        for name in ("forward", "backward", "update")
+    }
+    return Part(**data | works)
+
+
+def _play(stage: _Stage, spec: Decoder, optimizer: Optimizer, *, rows: int, context: int) -> Iterator[Part]:
+    counts = Counter(spec.layers)
+    model = DecoderModel(spec.replace(layers=tuple(counts)))
+    stage.adopt(model, optimizer.build(model, products=stage.dtype))
+    ids = torch.zeros(rows, context, dtype=torch.int64)
+    ctx = Context.whole(ids)
+    stream = (rows, context, spec.width)
+    tables = [model.embed, model.position]
+    graded = [model.embed.weight] if isinstance(model.head, TiedHead) else []
+    yield stage.play("embed", tables, lambda _: _embed(model, ids, ctx), reads=(), graded=graded)
+    with torch.no_grad(), autocast(stage.meter.device, stage.dtype):
+        for layer in model.layers:
+            layer(torch.empty(stream), ctx)  # so that what layers share is there, as it is for all but the first
+    for layer, count in zip(model.layers, counts.values(), strict=True):
+        yield stage.play("layer", [layer], lambda x, layer=layer: layer(x, ctx), reads=stream, count=count)
+    counted = torch.zeros(rows * context, dtype=torch.int64)  # the objective picks the tokens that count: here all
+    yield stage.play("norm", [model.norm], lambda x: model.norm(x).flatten(0, 1)[counted], reads=stream)
+    yield _loss(stage, model, rows * context)
+
+
+def _embed(model: DecoderModel, ids: Tensor, ctx: Context) -> Tensor:
+    return model.dropout(model.position(model.embed(ids), ctx))
+
+
+def _loss(stage: _Stage, model: DecoderModel, tokens: int) -> Part:
+    """The loss of all tokens, put together from that of two chunks and of three where there are more."""
+    chunk = cross_entropy.chunk_rows(torch.empty(model.spec.vocab, 1, dtype=stage.dtype))
+
+    def play(count: int) -> Part:
+        targets = torch.zeros(count, dtype=torch.int64)
+        head = model.head
+
+        def loss(x: Tensor) -> Tensor:
+            return cross_entropy.chunked(x, head.weight, targets, bias=head.bias) / tokens
+
+        return stage.play("loss", [head], loss, reads=(count, model.spec.width))
+
+    if tokens <= 3 * chunk:
+        return play(tokens)
+    return _extrapolate(play(2 * chunk), play(3 * chunk), tokens / chunk - 2)
+
+
+def _extrapolate(two: Part, three: Part, more: float) -> Part:
+    """The part of two chunks with what the third added, ``more`` times; from the second on, each adds the same."""
+    figures: dict[str, Any] = {}
+    for name, first in vars(two).items():
+        second = getattr(three, name)
+        if name.endswith("_bytes"):
+            figures[name] = round(first + more * (second - first))
+        elif name in ("forward", "backward", "update"):
+            figures[name] = _more(dict(first), dict(second), more)
+        else:
+            figures[name] = first
+    return Part(**figures)
+
+
+def _more(two: dict[Work, float], three: dict[Work, float], more: float) -> Works:
+    every = {work: (1 - more) * two.get(work, 0.0) + more * three.get(work, 0.0) for work in two | three}
+    return tuple((work, times) for work, times in every.items() if times > 0)
+
+
+class _Source(torch.autograd.Function):
+    """The end of a part's forward: in the backward, where a gradient of its output comes from."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor) -> Tensor:
+        ctx.shape, ctx.dtype = y.shape, y.dtype
+        return torch.zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return torch.empty(ctx.shape, dtype=ctx.dtype)
+
+
+class _Stage:
+    """Where parts are played: the meter, the precision, the model and the optimizer that they share."""
+
+    def __init__(self, *, device: torch.device, dtype: torch.dtype) -> None:
+        self.meter = Meter(device)
+        self.dtype = dtype
+
+    def adopt(self, model: DecoderModel, optimizer: JointOptimizer) -> None:
+        """Takes the model whose parts are played, and its optimizer."""
+        self.optimizer = optimizer
+        self.meter.copies_of(model.parameters())
+
+    def play(
+        self,
+        name: str,
+        modules: list[nn.Module],
+        run: Callable[[Tensor], Tensor],
+        *,
+        reads: tuple[int, ...],
+        count: int = 1,
+        graded: Sequence[nn.Parameter] = (),
+    ) -> Part:
+        """Returns the books of one part.
+
+        Args:
+            name: of the part.
+            modules: whose weights are the part's own.
+            run: maps what comes in to what goes out.
+            reads: the shape of what comes in.
+            count: how many copies the model has.
+            graded: weights that have a gradient before the part's backward begins.
+        """
+        meter = self.meter
+        weights = [weight for module in modules for weight in module.parameters()]
+        source = torch.empty(reads, requires_grad=True)
+        x = source.clone()
+        before = meter.mark()
+        with autocast(meter.device, self.dtype):
+            y = run(x)
+        del x
+        forward = _Books.of(meter, before)
+        casts, end = meter.copied_bytes, _Source.apply(y)
+        del y
+        for weight in graded:
+            weight.grad = torch.empty_like(weight)
+        before = meter.mark()
+        end.backward()
+        source.grad = None
+        backward = _Books.of(meter, before)
+        update = self._update(weights)
+        return Part(
+            name=name,
+            count=count,
+            gradient_bytes=sum(weight.nbytes for weight in weights),
+            optimizer_bytes=self._state_bytes(weights),
+            kept_bytes=forward.net_bytes,
+            cast_bytes=casts,
+            forward_peak_bytes=forward.peak_bytes,
+            backward_peak_bytes=backward.peak_bytes,
+            backward_net_bytes=backward.net_bytes,
+            update_peak_bytes=update.peak_bytes,
+            forward=forward.works,
+            backward=backward.works,
+            update=update.works,
+        )
+
+    def _update(self, weights: list[nn.Parameter]) -> _Books:
+        """Clips and updates these weights twice, for the first update makes the state; returns the second's books."""
+        every = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        for weight in set(every) - set(weights):
+            weight.grad = None
+        self.optimizer.step()
+        before = self.meter.mark()
+        nn.utils.clip_grad_norm_(weights, 1.0, foreach=True)
+        self.optimizer.step()
+        books = _Books.of(self.meter, before)
+        self.optimizer.zero_grad()
+        return books
+
+    def _state_bytes(self, weights: list[nn.Parameter]) -> int:
+        states = [part.state[weight] for part in self.optimizer.parts for weight in weights if weight in part.state]
+        return sum(value.nbytes for state in states for value in state.values() if isinstance(value, Tensor))
+
+
+@dataclass(frozen=True)
+class _Books:
+    """What a meter saw since a mark."""
+
+    net_bytes: int
+    peak_bytes: int
+    works: Works
+
+    @classmethod
+    def of(cls, meter: Meter, before: int) -> _Books:
+        return cls(meter.live_bytes - before, meter.peak_bytes - before, tuple(meter.works.items()))

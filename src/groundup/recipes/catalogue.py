@@ -1,0 +1,49 @@
+"""What can be named: models, corpora, hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from groundup.families import FAMILIES
+from groundup.planner import books
+from groundup.planner.machine import calibrate
+from groundup.planner.units import count
+
+
+def models() -> list[dict[str, Any]]:
+    """Returns the presets with their family, parameters, context and vocabulary."""
+    return [_model(family.name, name, make()) for family in FAMILIES for name, make in family.presets.items()]
+
+
+def _model(family: str, name: str, spec: Any) -> dict[str, Any]:
+    return {
+        "model": name,
+        "family": family,
+        "parameters": count(books.params(spec)),
+        "layers": len(spec.layers),
+        "width": spec.width,
+        "context": spec.context,
+        "vocabulary": spec.vocab,
+    }
+
+
+def corpora() -> list[dict[str, Any]]:
+    """Returns the sources that need no file of the user's, and the forms of those that do."""
+    return [
+        {"source": "python", "what": "the source code of this Python's standard library"},
+        {"source": "FILE or FOLDER", "what": ".txt .md .rst .py .jsonl .parquet, also as .gz or .zst"},
+        {"source": "ORGANISATION/NAME", "what": "a data set of the Hugging Face hub (pip install 'groundup[hub]')"},
+    ]
+
+
+def hardware() -> list[dict[str, Any]]:
+    """Returns this machine as the planner sees it."""
+    return [{"machine": "this", **calibrate().to_dict()}]
+
+
+CATALOGUES: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "models": models,
+    "corpora": corpora,
+    "hardware": hardware,
+}

@@ -1,0 +1,84 @@
+"""How well a model predicts a text, beside what general compressors need for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from groundup.data.corpus import Corpus, TokenDocument
+from groundup.data.sources import documents
+from groundup.errors import ConfigError, TextError
+from groundup.evals import compressors
+from groundup.evals.perplexity import perplexity
+from groundup.hub.resolve import find
+from groundup.infer.language_model import load
+from groundup.recipes.place import Place
+from groundup.recipes.settings import read_run
+from groundup.text.tokenizer import Tokenizer
+from groundup.training.precision import best
+
+COMPRESSED_BYTES = 8 * 2**20  # of a text at most: xz takes a second a megabyte
+
+
+def evaluate(
+    model: str,
+    source: str | None = None,
+    *,
+    field: str | None = None,
+    context: int | None = None,
+    stride: int | None = None,
+    offline: bool = False,
+) -> dict[str, Any]:
+    """Returns loss, perplexity and bits per byte of a MODEL on a text, and those of compressors where it is short.
+
+    Args:
+        model: any MODEL with weights and a tokenizer.
+        source: the text; None means what the run held out.
+        field: the name of the text in .jsonl and .parquet files.
+        context: tokens of a window; None means those of the run's training, or the model's context.
+        stride: tokens by which windows advance; None means half of the context.
+        offline: whether a hub id may only come from the cache.
+
+    Raises:
+        ConfigError: no text was named, and the model is not a run.
+        TextError: the model has no tokenizer, or its tokenizer no end token.
+        DataError: the text cannot be read.
+    """
+    loaded = load(model, offline=offline)
+    words = loaded.tokenizer
+    if words is None or words.end is None:
+        lacks = "no tokenizer" if words is None else "a tokenizer without an end token"
+        raise TextError(f"{model} has {lacks}; put a tokenizer.json with its tokenizer_config.json beside its weights")
+    is_run = find(model, offline=offline).kind == "run"
+    if source is None and not is_run:
+        raise ConfigError(f"{model} is not a run with a text that it held out; name one with --data")
+    if is_run and context is None:
+        context = read_run(Place(Path(model)).config).length
+    if source is None:
+        read = list(Corpus.open(Place(Path(model)).corpus).split("valid").documents())
+    else:
+        read = list(_tokenized(source, words, field=field))
+    device = next(loaded.module.parameters()).device
+    score = perplexity(
+        loaded.module,
+        read,
+        begin=words.end if words.begin is None else words.begin,
+        context=context,
+        stride=stride,
+        dtype=best(device),
+    )
+    figures: dict[str, Any] = {"model": model, "text": source or "held out by the run", **score.to_dict()}
+    if score.text_bytes <= COMPRESSED_BYTES:
+        texts = [words.decode(doc.ids[:-1]).encode() for doc in read]
+        bits = compressors.bits_per_byte(texts)
+        figures |= {f"bits_per_byte of {name}": value for name, value in bits.items()}
+    return figures
+
+
+def _tokenized(source: str, tokenizer: Tokenizer, *, field: str | None) -> Iterator[TokenDocument]:
+    for document in documents(source, field=field):
+        ids = np.array([*tokenizer.encode(document.text), tokenizer.end])
+        yield TokenDocument(name=document.name, text_bytes=len(document.text.encode()), ids=ids)

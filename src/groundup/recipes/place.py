@@ -1,0 +1,125 @@
+"""A run on disk: which file lies where, and what is written to it while the run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from groundup.errors import ModelError, StorageError, writing
+from groundup.training.files import atomic_write
+
+Json = Any  # what json.loads returns
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folder of a run.
+
+    Attributes:
+        folder: where everything lies.
+    """
+
+    folder: Path
+
+    @classmethod
+    def new(cls, folder: Path) -> Place:
+        """Makes the folder of a new run.
+
+        Raises:
+            StorageError: it holds something already, or cannot be made.
+        """
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise StorageError(f"{folder} is there already; choose another place, or resume it if it is a run")
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return cls(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> Place:
+        """Returns the place of a run that is there.
+
+        Raises:
+            ModelError: there is none.
+        """
+        place = cls(folder)
+        if not place.config.is_file():
+            raise ModelError(f"{folder} is not a run (it has no config.yaml); runs lie in runs/NAME")
+        return place
+
+    @staticmethod
+    def free(folder: Path) -> Path:
+        """Returns ``folder`` if nothing is there, else the first name like it that is free: ``runs/quickstart-2``."""
+        names = (folder.with_name(f"{folder.name}-{i}") for i in range(2, 10_000))
+        return next(name for name in (folder, *names) if not name.exists())
+
+    @property
+    def config(self) -> Path:
+        """Everything resolved, enough to run it again."""
+        return self.folder / "config.yaml"
+
+    @property
+    def spec(self) -> Path:
+        """The model."""
+        return self.folder / "spec.json"
+
+    @property
+    def plan(self) -> Path:
+        """What was predicted."""
+        return self.folder / "plan.json"
+
+    @property
+    def ledger(self) -> Path:
+        """Predicted beside measured."""
+        return self.folder / "ledger.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """One line a logged step."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def result(self) -> Path:
+        """What came out; it is there when the run is finished."""
+        return self.folder / "result.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer's folder."""
+        return self.folder / "tokenizer"
+
+    @property
+    def corpus(self) -> Path:
+        """The tokens' folder."""
+        return self.folder / "corpus"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The checkpoints' folder."""
+        return self.folder / "checkpoints"
+
+    def write_json(self, path: Path, data: Json) -> None:
+        """Writes a file of the run, whole or not at all."""
+        atomic_write(path, json.dumps(data, indent=2) + "\n")
+
+    def log(self, entry: dict[str, Json]) -> None:
+        """Adds a line to the metrics."""
+        with writing(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def logged(self) -> Iterator[dict[str, Json]]:
+        """Yields the lines of the metrics; one that was cut by a crash is left out."""
+        if not self.metrics.exists():
+            return
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+    def forget_after(self, step: int) -> None:
+        """Drops the lines of the metrics after a step, which a resumed run writes anew."""
+        kept = [json.dumps(entry) + "\n" for entry in self.logged() if entry["step"] <= step]
+        atomic_write(self.metrics, "".join(kept))

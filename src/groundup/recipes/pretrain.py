@@ -1,0 +1,252 @@
+"""A pretraining run from text to score: tokenizer, corpus, plan, training, evaluation, ledger.
+
+Every stage leaves its product complete or absent, so a run that was stopped at any moment goes on where it was: what
+is there is taken, the rest is made.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+import torch
+
+from groundup.data.corpus import Corpus
+from groundup.data.loader import Loader
+from groundup.data.shards import build
+from groundup.data.sources import documents
+from groundup.errors import ConfigError
+from groundup.evals.perplexity import Score, perplexity
+from groundup.model.decoder import DecoderModel
+from groundup.objectives.next_token import next_token
+from groundup.recipes.place import Place
+from groundup.recipes.settings import Run, read_run, write_run
+from groundup.recipes.watch import Watch
+from groundup.text.tokenizer import Tokenizer
+from groundup.text.train import train as train_tokenizer
+from groundup.training import checkpoint, precision
+from groundup.training.budget import Tally
+from groundup.training.files import atomic_write
+from groundup.training.steps import Step, steps
+
+QUICK_TOKENS = 60_000  # of the validation text, for the scores along the way
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        place: the run on disk.
+        run: its settings, resolved.
+        model: the trained model, in evaluation mode.
+        corpus: what it read.
+        score: how well it predicts the validation text.
+        tally: what it spent.
+    """
+
+    place: Place
+    run: Run
+    model: DecoderModel
+    corpus: Corpus
+    score: Score
+    tally: Tally
+
+
+def pretrain(run: Run, folder: Path, *, watch: Watch = Watch()) -> Outcome:  # noqa: B008 - it has no state
+    """Trains a model in a new folder.
+
+    Raises:
+        StorageError: the folder is not empty or cannot be written.
+        DataError: the source cannot be read or has too little text.
+        TrainingError: loss or gradients are not finite.
+    """
+    place = Place.new(folder)
+    atomic_write(place.config, write_run(run))
+    return _finish(run, place, watch)
+
+
+def resume(folder: Path, *, watch: Watch = Watch()) -> Outcome:  # noqa: B008 - it has no state
+    """Goes on with a run where it was stopped, at whichever stage.
+
+    Raises:
+        ModelError: there is no run in the folder.
+        CheckpointError: its newest checkpoint is damaged.
+    """
+    place = Place.open(folder)
+    return _finish(read_run(place.config), place, watch)
+
+
+def _finish(run: Run, place: Place, watch: Watch) -> Outcome:
+    precision.keep_freed_memory()
+    corpus = _corpus(run, place, watch)
+    run = _fitted(run, corpus, place)
+    model, tally = _train(run, place, corpus, watch)
+    watch.stage("Evaluating on the text that was held out")
+    score = _score(run, model, corpus, quick=False)
+    place.write_json(place.result, {"tally": tally.to_dict(), "validation": score.to_dict()})
+    return Outcome(place=place, run=run, model=model, corpus=corpus, score=score, tally=tally)
+
+
+def _corpus(run: Run, place: Place, watch: Watch) -> Corpus:
+    """The run's corpus, made now unless it is there."""
+    if place.corpus.exists():
+        return Corpus.open(place.corpus)
+    tokenizer = _tokenizer(run, place, watch)
+    watch.stage("Cleaning, splitting and tokenizing the text")
+    return build(
+        run.data.source,
+        place.corpus,
+        tokenizer=tokenizer,
+        held_out=run.data.held_out,
+        seed=run.seed,
+        progress=watch.progress,
+    )
+
+
+def _tokenizer(run: Run, place: Place, watch: Watch) -> Tokenizer:
+    if place.tokenizer.exists():
+        return Tokenizer.load(place.tokenizer)
+    if run.data.tokenizer is not None:
+        tokenizer = Tokenizer.load(run.data.tokenizer)
+    else:
+        watch.stage("Training the tokenizer")
+        texts = (document.text for document in documents(run.data.source))
+        tokenizer = train_tokenizer(texts, kind=run.data.kind, vocab=run.data.vocab or run.model.vocab)
+    tokenizer.save(place.tokenizer)
+    return tokenizer
+
+
+def _fitted(run: Run, corpus: Corpus, place: Place) -> Run:
+    """The run with its model's vocabulary fitted to the tokenizer's, written down."""
+    if run.data.tokenizer is not None and run.model.vocab < corpus.vocab:
+        raise ConfigError(
+            f"the tokenizer has {corpus.vocab} tokens and the model {run.model.vocab}; "
+            f"set vocab={corpus.vocab}, or choose another tokenizer"
+        )
+    if run.data.tokenizer is None and run.model.vocab != corpus.vocab:
+        run = run.replace(model=run.model.replace(vocab=corpus.vocab))
+    atomic_write(place.config, write_run(run))
+    place.write_json(place.spec, run.model.to_dict())
+    return run
+
+
+def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> tuple[DecoderModel, Tally]:
+    device = precision.pick_device()
+    model = run.model.build(seed=run.seed).to(device)
+    optimizer = run.optimizer.build(model, products=precision.autocast_dtype(run.precision, device))
+    tally = Tally()
+    saved = checkpoint.load_latest(place.checkpoints)
+    if saved is not None:
+        tally = Tally.from_dict(saved.restore(model, optimizer)["tally"])
+        place.forget_after(tally.steps)
+        watch.say(f"Resumed at step {tally.steps} from {saved.path}.")
+    watch.stage("Training")
+    loader = Loader(corpus, rows=run.rows, context=run.length, seed=run.seed)
+    train = corpus.split("train")
+    bits = train.tokens / train.text_bytes / math.log(2)
+    last_save = time.monotonic()
+
+    def save() -> None:
+        loop = {"tally": tally.to_dict()}
+        checkpoint.save(place.checkpoints, tally.steps, model=model, spec=run.model, optimizer=optimizer, loop=loop)
+
+    with _interrupt_asked() as asked:
+        for step in steps(
+            _compiled(model) if run.compile else model,
+            loader.batch,
+            next_token,
+            optimizer,
+            run.schedule,
+            until=run.budget,
+            start=tally,
+            accumulate=run.accumulate,
+            clip=run.clip,
+            dtype=precision.autocast_dtype(run.precision, device),
+            seed=run.seed,
+        ):
+            before, tally = tally, step.tally
+            watch.step(step, bits_per_byte=step.loss * bits)
+            evaluate = not step.last and _passes(run, before, tally)
+            if step.last or evaluate or asked.is_set() or time.monotonic() - last_save > run.save_seconds:
+                save()
+                last_save = time.monotonic()
+            if asked.is_set():
+                raise KeyboardInterrupt
+            quick = _score(run, model, corpus, quick=True) if evaluate else None
+            if step.every(10) or quick:
+                place.log(_entry(step, quick))
+    return model.eval(), tally
+
+
+def _passes(run: Run, before: Tally, after: Tally) -> bool:
+    """Whether one of the run's evaluations falls between two tallies."""
+    return math.floor(run.budget.spent(before) * run.evaluations) < math.floor(run.budget.spent(after) * run.evaluations)
+
+
+def _entry(step: Step, score: Score | None) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "step": step.tally.steps,
+        "tokens": step.tally.tokens,
+        "seconds": round(step.tally.seconds, 3),
+        "loss": step.loss,
+        "gradient_norm": step.gradient_norm,
+        "rate": step.rate,
+        "tokens_per_second": step.tokens / step.seconds,
+    }
+    return entry if score is None else entry | {"validation": score.to_dict()}
+
+
+def _score(run: Run, model: DecoderModel, corpus: Corpus, *, quick: bool) -> Score:
+    """The score on the validation text; a quick one reads its first tokens, in windows that do not overlap."""
+    held_out = corpus.split("valid").documents()
+    if quick:
+        read = 0
+
+        def within(document) -> bool:
+            nonlocal read
+            read += len(document.ids)
+            return read <= QUICK_TOKENS or read == len(document.ids)
+
+        held_out = takewhile(within, held_out)
+    device = next(model.parameters()).device
+    return perplexity(
+        model,
+        held_out,
+        begin=corpus.manifest["end"],
+        context=run.length,
+        stride=run.length if quick else None,
+        dtype=precision.autocast_dtype(run.precision, device),
+    )
+
+
+@contextmanager
+def _interrupt_asked() -> Iterator[threading.Event]:
+    """Lets the step under way finish when Ctrl-C is pressed; a second Ctrl-C stops at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _compiled(model: DecoderModel) -> DecoderModel:
+    model.hidden = torch.compile(model.hidden)
+    return model

@@ -1,0 +1,145 @@
+"""Everything that a pretraining run is, as one value that is written to config.yaml and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+
+import yaml
+
+from groundup.errors import ConfigError
+from groundup.model.decoder import Decoder
+from groundup.optim.optimizers import AdamW, Optimizer
+from groundup.optim.schedules import Cosine, Schedule
+from groundup.specs import Spec, override
+from groundup.training.budget import Budget
+
+
+class Data(Spec):
+    """What a run reads.
+
+    Attributes:
+        source: a file, a folder, ``python`` for the standard library's source, or a Hugging Face dataset id.
+        tokenizer: a file or folder to take the tokenizer from; None trains one on the source.
+        kind: of the tokenizer that is trained: ``bpe``, ``char`` or ``word``.
+        vocab: its size; None means the model's.
+        held_out: the share of documents that is kept for validation.
+        field: the name of the text in .jsonl and .parquet files; None takes the usual names.
+    """
+
+    source: str = "python"
+    tokenizer: str | None = None
+    kind: str = "bpe"
+    vocab: int | None = None
+    held_out: float = 0.05
+    field: str | None = None
+
+
+class Run(Spec):
+    """A pretraining run.
+
+    Attributes:
+        model: what is trained.
+        data: what it reads.
+        optimizer: what updates the weights.
+        schedule: the learning rate over the run.
+        budget: how long it lasts.
+        rows: sequences in a micro-batch.
+        context: tokens of a sequence; None means the model's context.
+        accumulate: micro-batches in a step.
+        clip: the largest norm of the gradient.
+        precision: ``bf16`` or ``fp32`` for the matrix products; ``auto`` means bf16 where the processor has it.
+        seed: of the first weights, of the order of the data and of dropout.
+        compile: whether the model is compiled.
+        save_seconds: time between checkpoints.
+        evaluations: how often the validation loss is taken over the run, the end included.
+    """
+
+    model: Decoder
+    data: Data = Data()
+    optimizer: Optimizer = AdamW()
+    schedule: Schedule = Cosine()
+    budget: Budget
+    rows: int = 16
+    context: int | None = None
+    accumulate: int = 1
+    clip: float = 1.0
+    precision: str = "auto"
+    seed: int = 0
+    compile: bool = False
+    save_seconds: float = 300.0
+    evaluations: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "accumulate", "evaluations"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.length > self.model.context:
+            raise ConfigError(
+                f"context={self.length} is longer than the model's context of {self.model.context}; "
+                "lower it, or raise model.context"
+            )
+
+    @property
+    def length(self) -> int:
+        """Tokens of a sequence."""
+        return self.context or self.model.context
+
+
+def with_overrides(run: Run, settings: Iterable[str]) -> Run:
+    """Returns the run with settings of the form ``optimizer.lr=3e-4`` or ``layers.*.mix.mixer.position.theta=1e6``.
+
+    A path that begins with a part of the model may leave ``model.`` out.
+
+    Raises:
+        ConfigError: not of that form, or no such setting (the message names the nearest).
+    """
+    own, of_model = ({f.name for f in fields(spec)} for spec in (Run, type(run.model)))
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"{setting!r} is no setting; write it as name=value, as in optimizer.lr=3e-4")
+        first = path.split(".")[0]
+        full = f"model.{path}" if first in of_model - own else path
+        run = override(run, full, read_value(text))
+    return run
+
+
+def read_value(text: str) -> object:
+    """Returns a value from the command line as YAML reads it: numbers, words, lists, mappings."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as fault:
+        raise ConfigError(f"{text!r} is not a value that YAML can read; put it in quotes") from fault
+
+
+def read_run(path: Path) -> Run:
+    """Returns the run that a config.yaml describes.
+
+    Raises:
+        ConfigError: the file cannot be read as one.
+    """
+    return Run.from_dict(_read_yaml(path))
+
+
+def is_run(path: Path) -> bool:
+    """Returns whether a file describes a run, and not a model alone.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    data = _read_yaml(path)
+    return isinstance(data, dict) and data.get("kind") == Run.__name__
+
+
+def _read_yaml(path: Path) -> object:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
+        raise ConfigError(f"{path} cannot be read as YAML: {fault}") from fault
+
+
+def write_run(run: Run) -> str:
+    """Returns the text of a run's config.yaml."""
+    return yaml.safe_dump(run.to_dict(), sort_keys=False, allow_unicode=True, width=120)

@@ -1,0 +1,113 @@
+"""Training from Python: a model, a source and a budget, and everything else at its default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from groundup.errors import ConfigError
+from groundup.evals.perplexity import Score
+from groundup.hub.resolve import spec as resolve
+from groundup.infer.language_model import LanguageModel
+from groundup.model.decoder import Decoder
+from groundup.recipes.place import Place
+from groundup.recipes.pretrain import Outcome, pretrain
+from groundup.recipes.settings import Data, Run, is_run, read_run, with_overrides
+from groundup.recipes.watch import Watch
+from groundup.training.budget import Budget, Seconds, Steps, Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A finished run.
+
+    Attributes:
+        folder: where it lies; ``groundup.load(folder)`` loads it again.
+        model: the trained model.
+        score: how well it predicts the text that was held out.
+    """
+
+    folder: Path
+    model: LanguageModel
+    score: Score
+
+
+def train(
+    model: str | Path | Decoder,
+    *,
+    data: str | Path,
+    budget: Budget,
+    folder: str | Path | None = None,
+    watch: Watch = Watch(),  # noqa: B008 - it has no state
+    **settings: Any,
+) -> Trained:
+    """Trains a model on a text and returns it with its score.
+
+    Args:
+        model: any MODEL; its weights, if it has some, are not used.
+        data: a file, a folder, ``python`` or a Hugging Face dataset id.
+        budget: how long: ``hours(1)``, ``tokens(2e9)``, ``updates(1000)``.
+        folder: where the run will lie; None means a new folder in ``runs/``.
+        watch: who hears how it goes.
+        **settings: other fields of `groundup.recipes.settings.Run`, such as ``rows=32``.
+
+    Raises:
+        GroundupError: something given does not fit; the message says what to change.
+    """
+    run = Run(model=resolve(model), data=Data(source=str(data)), budget=budget, **settings)
+    return trained(pretrain(run, Path(folder) if folder else run_folder(model), watch=watch))
+
+
+def trained(outcome: Outcome) -> Trained:
+    """Returns the model and the score of a finished run."""
+    model = LanguageModel(outcome.model, tokenizer=outcome.corpus.tokenizer)
+    return Trained(folder=outcome.place.folder, model=model, score=outcome.score)
+
+
+def run_folder(model: str | Path | Decoder) -> Path:
+    """Returns the first free folder in ``runs/`` that is named after a MODEL."""
+    return Place.free(Path("runs") / ("model" if isinstance(model, Decoder) else Path(model).stem))
+
+
+def resolve_run(
+    model: str,
+    *,
+    settings: Iterable[str] = (),
+    source: str | None = None,
+    time: float | None = None,
+    tokens: float | None = None,
+    steps: int | None = None,
+    offline: bool = False,
+) -> Run:
+    """Returns the run that a command line describes: a file's settings, then the options, then ``settings``.
+
+    Args:
+        model: any MODEL, or the config.yaml of a run.
+        settings: overrides of the form ``optimizer.lr=3e-4``.
+        source: what it reads.
+        time: how long it trains, in seconds.
+        tokens: how many tokens it trains on.
+        steps: how many updates it makes.
+        offline: whether a hub id may only come from the cache.
+
+    Raises:
+        ConfigError: a setting that does not exist, or more than one budget, or none.
+    """
+    budgets = [Seconds(time)] if time else []
+    budgets += [Tokens(int(tokens))] if tokens else []
+    budgets += [Steps(steps)] if steps else []
+    if len(budgets) > 1:
+        raise ConfigError("a run has one budget; give one of --time, --tokens and --steps")
+    file = Path(model)
+    if file.suffix in (".yaml", ".yml") and is_run(file):
+        run = read_run(file)
+        run = run.replace(budget=budgets[0]) if budgets else run
+    elif not budgets:
+        raise ConfigError("a run needs a budget; give --time 30m, --tokens 2B or --steps 1000")
+    else:
+        run = Run(model=resolve(model, offline=offline), budget=budgets[0])
+    if source is not None:
+        run = run.replace(data=run.data.replace(source=source))
+    return with_overrides(run, settings)

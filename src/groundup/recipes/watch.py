@@ -1,0 +1,26 @@
+"""Who watches a job: the command line draws what it is told here, a library user hears nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from groundup.training.steps import Step
+
+
+class Watch:
+    """Takes what a job tells of itself; this base class lets it pass."""
+
+    def stage(self, title: str) -> None:
+        """A new part of the job begins."""
+
+    def say(self, text: str) -> None:
+        """A finding, in one or more lines."""
+
+    def progress(self, done: float, total: float | None) -> None:
+        """Work done so far in this stage, in any unit; ``total`` is None where nobody knows."""
+
+    def step(self, step: Step, *, bits_per_byte: float | None) -> None:
+        """One update of the weights; the bits per byte are those of the training text."""
+
+    def table(self, title: str, rows: Sequence[Sequence[str]]) -> None:
+        """A table whose first row is its header."""
