@@ -15,9 +15,9 @@ import signatures
 signatures.install()
 
 torch.use_deterministic_algorithms(True)  # also fills torch.empty with NaN, so that unwritten memory is seen
-torch.set_num_threads(
-    1
-)  # tensors are tiny here: on a busy machine, threads that wait for each other took 7 times as long
+
+# Tensors are tiny here; on a busy machine, two threads that wait for each other take seven times as long as one.
+torch.set_num_threads(1)
 
 # The clock of a shared machine is no property of the code, and a test that fails must fail again.
 settings.register_profile("groundup", deadline=None, derandomize=True)
