@@ -17,7 +17,7 @@ def doctor(calibrate: bool, as_json: bool) -> None:
     """
     from groundup.recipes.doctor import examine
 
-    findings = examine(calibrate=calibrate)
+    findings = examine(fresh=calibrate)
     if as_json:
         print_json(findings)
         return

@@ -9,6 +9,7 @@ from groundup.families import FAMILIES
 from groundup.planner import books
 from groundup.planner.machine import calibrate
 from groundup.planner.units import count
+from groundup.recipes.doctor import describe
 
 
 def models() -> list[dict[str, Any]]:
@@ -39,7 +40,7 @@ def corpora() -> list[dict[str, Any]]:
 
 def hardware() -> list[dict[str, Any]]:
     """Returns this machine as the planner sees it."""
-    return [{"machine": "this", **calibrate().to_dict()}]
+    return [{"machine": "this", **describe(calibrate())}]
 
 
 CATALOGUES: dict[str, Callable[[], list[dict[str, Any]]]] = {

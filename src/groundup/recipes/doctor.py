@@ -6,11 +6,11 @@ import importlib.metadata
 import importlib.util
 import platform
 import shutil
-from typing import Any
 
 import torch
 
-from groundup.planner import machine, units
+from groundup.planner import units
+from groundup.planner.machine import Machine, calibrate
 from groundup.training.precision import best, pick_device
 
 EXTRAS = {
@@ -18,31 +18,35 @@ EXTRAS = {
     "pyarrow": ("parquet", ".parquet files"),
     "zstandard": ("zstd", ".zst files"),
     "jinja2": ("chat", "chat templates"),
-    "tensorboard": ("board", "TensorBoard events"),
 }
 
 
-def examine(*, calibrate: bool = False) -> dict[str, Any]:
-    """Returns findings by name, in words.
+def describe(machine: Machine) -> dict[str, str]:
+    """Returns what a machine is and how fast it was measured to be, by name, in words."""
+    rates = {f"{name} products": units.flops(rate) + "/s" for name, rate in machine.matrix_flops_per_second.items()}
+    return {
+        "processor": f"{machine.processor}, {machine.cores} cores" if machine.device == "cpu" else machine.processor,
+        "memory": units.bytes_(machine.memory_bytes),
+        **rates,
+        "reading memory": units.bytes_(machine.bandwidth_bytes_per_second) + "/s",
+    }
+
+
+def examine(*, fresh: bool = False) -> dict[str, str]:
+    """Returns findings by name, in words: the machine, the versions, and what is missing with the way to get it.
 
     Args:
-        calibrate: measure the machine anew instead of taking the cached figures.
+        fresh: measure the machine anew instead of taking the cached figures.
     """
     place = pick_device()
-    found = machine.calibrate(fresh=calibrate)
-    figures = found.to_dict()
     compiler = shutil.which("g++") or shutil.which("clang++")
-    findings: dict[str, Any] = {
+    findings = {
         "groundup": importlib.metadata.version("groundup"),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": str(place),
+        **describe(calibrate(fresh=fresh)),
         "products run in": str(best(place)).removeprefix("torch."),
-        "processor": figures["processor"],
-        "cores": figures["cores"],
-        "memory": units.bytes_(figures["memory_bytes"]),
-        **{f"measured {name}": units.flops(rate) + "/s" for name, rate in figures["matrix_flops_per_second"].items()},
-        "measured bandwidth": units.bytes_(figures["bandwidth_bytes_per_second"]) + "/s",
         "torch.compile": f"yes, with {compiler}" if compiler else "no C++ compiler: apt install g++ (runs go without)",
     }
     for package, (extra, purpose) in EXTRAS.items():

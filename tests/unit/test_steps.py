@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from groundup.context import NOT_COUNTED, Batch
+from groundup.errors import ConfigError, TrainingError
+from groundup.families.llama import llama
+from groundup.model.decoder import DecoderModel
+from groundup.objectives.loss import Loss
+from groundup.objectives.next_token import next_token
+from groundup.optim.optimizers import AdamW, Muon, Optimizer
+from groundup.optim.schedules import Constant, Cosine
+from groundup.training.budget import Budget, Seconds, Steps, Tally, Tokens, hours, minutes, tokens, updates
+from groundup.training.steps import Step, steps
+
+SPEC = llama(width=16, layers=2, heads=2, hidden=24, vocab=31, context=12, tied=True)
+
+
+def batch(number: int, *, rows: int = 4, uncounted: int = 0) -> Batch:
+    ids = torch.randint(0, 31, (rows, 13), generator=torch.Generator().manual_seed(number))
+    targets = ids[:, 1:].clone()
+    targets[:, :uncounted] = NOT_COUNTED
+    return Batch(ids=ids[:, :-1].contiguous(), targets=targets)
+
+
+def trained(until: Budget, *, optimizer: Optimizer = AdamW(lr=1e-2), **settings) -> tuple[DecoderModel, list[Step]]:
+    model = SPEC.build(seed=1)
+    batches = settings.pop("batches", batch)
+    run = steps(model, batches, next_token, optimizer.build(model), Cosine(), until=until, **settings)
+    return model, list(run)
+
+
+def test_accumulated_micro_batches_equal_the_large_batch() -> None:
+    """Also where the micro-batches have different numbers of tokens that count."""
+    parts = [batch(0, uncounted=9), batch(1), batch(2, uncounted=3)]
+    together = Batch(ids=torch.cat([b.ids for b in parts]), targets=torch.cat([b.targets for b in parts]))
+    small, some = trained(Steps(1), batches=lambda i: parts[i], accumulate=3)
+    large, one = trained(Steps(1), batches=lambda i: together)
+    assert some[0].tokens == one[0].tokens == 4 * (3 + 12 + 9)
+    assert some[0].loss == pytest.approx(one[0].loss, abs=1e-6)
+    assert some[0].gradient_norm == pytest.approx(one[0].gradient_norm, rel=1e-5)
+    for a, b in zip(small.parameters(), large.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_the_same_seed_trains_the_same_weights() -> None:
+    (one, _), (other, _) = trained(Steps(3)), trained(Steps(3))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("optimizer", [AdamW(lr=1e-2), Muon()])
+def test_a_run_that_is_taken_up_again_goes_on_bit_by_bit(optimizer: Optimizer) -> None:
+    whole, all_steps = trained(Steps(5), optimizer=optimizer)
+    model = SPEC.build(seed=1)
+    moved = optimizer.build(model)
+    tally, seen = Tally(), []
+    for stop in (2, 5):
+        for step in steps(model, batch, next_token, moved, Cosine(), until=Steps(5), start=tally):
+            tally = step.tally
+            seen.append(step.loss)
+            if tally.steps == stop:
+                break
+    assert seen == [step.loss for step in all_steps]
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
+
+
+def test_dropout_draws_the_same_when_resumed_and_leaves_the_global_generator_alone() -> None:
+    layer = SPEC.layers[0].replace(mix=SPEC.layers[0].mix.replace(dropout=0.3))
+    losses = []
+    for start in (Tally(), Tally(steps=1)):
+        model = SPEC.replace(layers=(layer,)).build()
+        frozen = AdamW(lr=0.0, decay=0.0).build(model)
+        before = torch.get_rng_state()
+        losses.append([s.loss for s in steps(model, batch, next_token, frozen, Constant(), until=Steps(3), start=start)])
+        assert torch.equal(before, torch.get_rng_state())
+    assert losses[0][1:] == losses[1]
+    assert len(set(losses[0])) == 3
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_what_is_not_finite_stops_the_run_with_its_place(kind: str) -> None:
+    model = SPEC.build()
+
+    def broken(model: DecoderModel, read: Batch) -> Loss:
+        found = next_token(model, read)
+        if kind == "loss":
+            return Loss(total=found.total * math.nan, tokens=found.tokens)
+        return Loss(total=found.total + (_Poison.apply(model.norm.weight) * 0).sum(), tokens=found.tokens)
+
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    run = steps(model, batch, broken, AdamW().build(model), Constant(), until=Steps(9), start=Tally(steps=6))
+    names = "the loss" if kind == "loss" else r"the gradient of norm\.weight"
+    with pytest.raises(TrainingError, match=rf"{names} .*step 7 \(micro-batch 6\)"):
+        next(run)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+class _Poison(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return grad + math.inf
+
+
+def test_a_budget_of_tokens_ends_with_the_step_that_spends_it() -> None:
+    _, done = trained(Tokens(100))
+    assert [step.tally.tokens for step in done] == [48, 96, 144]
+    assert [step.last for step in done] == [False, False, True]
+    assert [step.progress for step in done] == [0.48, 0.96, 1.0]
+
+
+def test_a_budget_of_time_counts_time_inside_steps() -> None:
+    _, done = trained(Seconds(1e-9))
+    assert len(done) == 1
+    assert done[0].tally.seconds == done[0].seconds > 0
+
+
+def test_the_rate_is_that_of_the_middle_of_the_step() -> None:
+    _, done = trained(Steps(10))
+    assert [step.rate for step in done] == pytest.approx([Cosine().factor((i + 0.5) / 10) for i in range(10)])
+
+
+def test_every_says_yes_to_multiples_and_to_the_last() -> None:
+    _, done = trained(Steps(5))
+    assert [step.tally.steps for step in done if step.every(2)] == [2, 4, 5]
+
+
+def test_budgets_have_words_of_their_own() -> None:
+    assert updates(1e3) == Steps(1000)
+    assert tokens(10e9) == Tokens(10_000_000_000)
+    assert hours(0.5) == minutes(30) == Seconds(1800.0)
+    with pytest.raises(ConfigError, match="a budget of 0 steps trains nothing"):
+        Steps(0)
