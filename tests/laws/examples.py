@@ -1,0 +1,183 @@
+"""The models that the laws run over: hand-made ones with every registered part, and every preset made small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+import torch
+
+import groundup.mixers
+import groundup.model
+import groundup.parts
+from groundup.families import PRESETS
+from groundup.mixers.attention import Attention
+from groundup.mixers.mlp import MLP, GatedMLP
+from groundup.model.decoder import Decoder, DecoderModel
+from groundup.model.heads import Tied, Untied
+from groundup.model.layer import Layer, LayerSpec, Parallel, pattern
+from groundup.model.residual import Residual
+from groundup.parts.init import ScaledNormal
+from groundup.parts.mask import Window
+from groundup.parts.norm import LayerNorm, NoNorm, RMSNorm
+from groundup.parts.position import (
+    Learned,
+    LinearScaling,
+    Llama3Scaling,
+    NoPosition,
+    NTKScaling,
+    RoPE,
+    Sinusoidal,
+    YaRN,
+)
+from groundup.specs import Spec
+
+VOCAB, CONTEXT = 97, 64
+
+# What a size becomes, by the name of its field; the number of key/value heads keeps its kind: all, some or one.
+SMALL: dict[str, Callable[[Any], int]] = {
+    "width": lambda _: 32,
+    "vocab": lambda _: VOCAB,
+    "context": lambda _: CONTEXT,
+    "length": lambda _: CONTEXT,
+    "hidden": lambda _: 48,
+    "heads": lambda _: 4,
+    "kv_heads": lambda spec: 4 if spec.kv_heads == spec.heads else 1 if spec.kv_heads == 1 else 2,
+    "head_width": lambda _: 8,
+    "size": lambda _: 5,
+    "original": lambda _: 16,
+}
+
+
+def shrink(spec: Decoder) -> Decoder:
+    """Returns the model made small enough to run: the sizes of `SMALL`, each distinct layer once, two at least."""
+    distinct = tuple(dict.fromkeys(_shrunk(layer) for layer in spec.layers))
+    return _shrunk(spec.replace(layers=distinct if len(distinct) > 1 else distinct * 2))
+
+
+def _shrunk(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_shrunk(item) for item in value)
+    if not isinstance(value, Spec):
+        return value
+    settings = {f.name: getattr(value, f.name) for f in fields(value)}
+    return value.replace(**{k: SMALL[k](value) if k in SMALL else _shrunk(v) for k, v in settings.items()})
+
+
+def attention(*, heads: int = 4, kv_heads: int = 2, head_width: int = 8, **settings: Any) -> Attention:
+    """Returns attention of a small size."""
+    return Attention(heads=heads, kv_heads=kv_heads, head_width=head_width, **settings)
+
+
+def decoder(*layers: LayerSpec, **settings: Any) -> Decoder:
+    """Returns a decoder of a small size with these layers."""
+    return Decoder(width=32, vocab=VOCAB, context=CONTEXT, layers=layers, **settings)
+
+
+def _rotated(position: RoPE, act: str) -> Layer:
+    return Layer(mix=Residual(attention(position=position)), ffn=Residual(MLP(hidden=48, act=act)))
+
+
+PLAIN = Layer(mix=Residual(attention()), ffn=Residual(GatedMLP(hidden=48)))
+CENTRED, ROOT = LayerNorm(eps=1e-6), RMSNorm()
+LOCAL = Layer(
+    mix=Residual(attention(mask=Window(5), norm=ROOT, position=RoPE(theta=100.0)), post=ROOT),
+    ffn=Residual(GatedMLP(hidden=48, act="gelu_tanh"), post=ROOT),
+)
+
+HAND_MADE: dict[str, Decoder] = {
+    "post-norm": decoder(
+        Layer(
+            mix=Residual(
+                attention(kv_heads=4, position=NoPosition(), bias=True, out_bias=True), pre=NoNorm(), out=CENTRED
+            ),
+            ffn=Residual(MLP(hidden=48, act="relu", bias=True), pre=NoNorm(), out=CENTRED),
+        ),
+        position=Sinusoidal(),
+        norm=NoNorm(),
+        head=Untied(bias=True),
+    ),
+    "sandwich": decoder(*pattern([LOCAL, LOCAL, PLAIN], of=4), head=Tied()),
+    "reordered": decoder(
+        Layer(
+            mix=Residual(attention(norm=CENTRED, position=RoPE(fraction=0.5)), pre=NoNorm(), post=ROOT),
+            ffn=Residual(GatedMLP(hidden=48, act="relu2", bias=True), pre=NoNorm(), post=ROOT),
+        ),
+    ),
+    "parallel": decoder(
+        Parallel(
+            mix=Residual(attention(position=RoPE(fraction=0.25), bias=True), pre=CENTRED),
+            ffn=Residual(MLP(hidden=48, act="gelu", bias=True), pre=CENTRED, scale=0.5),
+        ),
+    ),
+    "parallel, one norm": decoder(
+        Parallel(
+            mix=Residual(attention(kv_heads=1), pre=NoNorm()),
+            ffn=Residual(GatedMLP(hidden=48), pre=NoNorm()),
+            pre=LayerNorm(bias=False),
+        ),
+        norm=LayerNorm(bias=False),
+    ),
+    "lone parts": decoder(
+        Layer(mix=Residual(attention(mask=Window(1)), scale=0.3)),
+        Layer(ffn=Residual(MLP(hidden=48, act="silu"))),
+        Layer(mix=Residual(attention()), cross=Residual(attention(mask=Window(3))), ffn=Residual(GatedMLP(hidden=48))),
+        init=ScaledNormal(deviation=0.1),
+    ),
+    "scaled rotations": decoder(
+        _rotated(RoPE(scaling=LinearScaling(factor=2.0)), "gelu"),
+        _rotated(RoPE(scaling=NTKScaling(factor=4.0)), "relu"),
+        _rotated(RoPE(scaling=Llama3Scaling(original=32)), "relu2"),
+        _rotated(RoPE(theta=500.0, scaling=YaRN(factor=4.0, original=16)), "gelu_tanh"),
+    ),
+    "odd heads": decoder(
+        Layer(
+            mix=Residual(attention(heads=6, kv_heads=3, head_width=10, mask=Window(5), out_bias=True), pre=CENTRED),
+            ffn=Residual(MLP(hidden=47), pre=CENTRED),
+        ),
+        position=Learned(CONTEXT),
+    ),
+    "no places": decoder(Layer(mix=Residual(attention(position=NoPosition())))),
+    "no layers": decoder(),
+}
+
+SHRUNK: dict[str, Decoder] = {name: shrink(make()) for name, make in PRESETS.items()}
+
+_PRESET_OF = {spec: name for name, spec in reversed(SHRUNK.items())}  # presets that are alike when small run once
+
+EXAMPLES: dict[str, Decoder] = HAND_MADE | {name: spec for spec, name in _PRESET_OF.items()}
+
+
+def registered_kinds() -> Iterator[str]:
+    """Yields every kind of spec that describes a module or a part of one, whether or not anything imports its file."""
+    packages = (groundup.parts, groundup.mixers, groundup.model)
+    for package in packages:
+        for module in iter_modules(package.__path__, f"{package.__name__}."):
+            import_module(module.name)
+    names = tuple(f"{package.__name__}." for package in packages)
+    yield from (name for name, kind in Spec.kinds.items() if kind.__module__.startswith(names))
+
+
+@cache
+def lively(spec: Decoder, dtype: torch.dtype = torch.float64) -> DecoderModel:
+    """Returns the model with every weight moved, norms and biases too, so that none has a value that hides a fault."""
+    model = spec.build().to(dtype).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn(weight.shape, generator=generator, dtype=torch.float64).to(dtype), alpha=0.2)
+    return model
+
+
+def some_ids(rows: int, tokens: int, *, seed: int = 0) -> torch.Tensor:
+    """Returns token ids (rows, tokens), the same for the same arguments."""
+    return torch.randint(VOCAB, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+
+
+def assert_same(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    """Fails unless two results of the same mathematics in float64 are equal."""
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)

@@ -1,0 +1,72 @@
+"""Law 5: what parts say about themselves is what is built, run and held: parameters, operations and bytes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from groundup.mixers.base import Mixer
+from groundup.model.decoder import DecoderModel
+from groundup.parts.linear import Linear, TiedHead
+from groundup.planner import books
+from laws.examples import EXAMPLES, lively, some_ids
+
+every_example = pytest.mark.parametrize("name", EXAMPLES)
+
+
+def said_flops(model: DecoderModel, *, rows: int, tokens: int, seen: int) -> int:
+    """Returns the forward's operations as the parts tell them."""
+    parts = list(model.modules())
+    maps = sum(part.flops_per_token for part in parts if isinstance(part, Linear | TiedHead))
+    return rows * (tokens * maps + sum(part.mix_flops(tokens, seen) for part in parts if isinstance(part, Mixer)))
+
+
+def counted_flops(model: DecoderModel, *args: object) -> int:
+    """Returns the forward's operations as PyTorch counts them, matrix product by matrix product."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model(*args)
+    return counter.get_total_flops()
+
+
+@every_example
+@pytest.mark.parametrize("tokens", [1, 13])
+def test_said_flops_of_a_whole_sequence_are_counted(name, tokens):
+    model = lively(EXAMPLES[name])
+    assert said_flops(model, rows=2, tokens=tokens, seen=tokens) == counted_flops(model, some_ids(2, tokens))
+
+
+@every_example
+@pytest.mark.parametrize("past", [4, 11])  # with the next token, all windows are full: a ring is always read whole
+@torch.no_grad()
+def test_said_flops_of_the_next_token_are_counted(name, past):
+    model = lively(EXAMPLES[name])
+    state = model.new_state(2, 20)
+    model(some_ids(2, past), state)
+    said = said_flops(model, rows=2, tokens=1, seen=past + 1)
+    assert said == counted_flops(model, some_ids(2, 1), state)
+
+
+@every_example
+def test_planned_figures_are_the_built_models(name):
+    spec, model = EXAMPLES[name], lively(EXAMPLES[name])
+    assert books.params(spec) == sum(p.numel() for p in model.parameters())
+    assert books.forward_flops_per_token(spec, context=13) == counted_flops(model, some_ids(1, 13)) / 13
+    state = model.new_state(2, 20)
+    planned = books.state_bytes(spec, rows=2, max_len=20, dtype=torch.float64)
+    assert planned == state.nbytes - state.seen.nbytes
+
+
+@every_example
+def test_parameters_and_state_bytes_on_the_meta_device_are_real(name):
+    model = EXAMPLES[name].build()
+    with torch.device("meta"):
+        planned = EXAMPLES[name].build()
+    sizes = {key: tensor.shape for key, tensor in model.state_dict().items()}
+    assert {key: tensor.shape for key, tensor in planned.state_dict().items()} == sizes
+    assert all(p.is_meta for p in planned.parameters())
+    for rows, max_len, dtype in ((1, 3, None), (3, 40, torch.bfloat16)):
+        state = model.new_state(rows, max_len, dtype=dtype)
+        assert planned.new_state(rows, max_len, dtype=dtype).nbytes == state.nbytes
+        assert state.nbytes == sum(t.untyped_storage().nbytes() for t in state.tensors().values())

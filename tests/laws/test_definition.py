@@ -1,0 +1,117 @@
+"""Law 4: every fast operation equals its definition, values and gradients, at awkward sizes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+import pytest
+import torch
+from torch import Tensor
+
+import groundup.ops
+from groundup.ops import attention, cross_entropy
+
+COVERED = {attention, cross_entropy}
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
+precisions = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+
+
+def noise(*size: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    made = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return made.to(dtype).requires_grad_()
+
+
+def values_and_gradients(operation, inputs, *args, **settings):
+    """Returns the result and the gradients of a random weighing of it."""
+    result = operation(*inputs, *args, **settings)
+    weight = torch.randn(result.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    used = [t for t in inputs if t is not None] + [t for t in settings.values() if isinstance(t, Tensor) and t.is_leaf]
+    used = [t for t in used if t.requires_grad]
+    return result, *torch.autograd.grad(result, used, weight.to(result.dtype))
+
+
+def assert_equal(fast, slow, *, tolerance):
+    for one, two in zip(fast, slow, strict=True):
+        torch.testing.assert_close(one, two, rtol=tolerance, atol=tolerance * max(1.0, two.abs().max().item()))
+
+
+def test_every_operation_has_a_definition_and_is_covered():
+    modules = {import_module(f"groundup.ops.{module.name}") for module in iter_modules(groundup.ops.__path__)}
+    assert modules == COVERED
+    assert all(callable(module.reference) for module in modules)
+
+
+def masks(queries: int, keys: int) -> dict[str, Tensor | None]:
+    """Returns masks in which every query sees something."""
+    q, k = torch.arange(queries)[:, None] + keys - queries, torch.arange(keys)
+    drawn = torch.rand(2, 1, queries, keys, generator=torch.Generator().manual_seed(3)) < 0.3
+    made = {
+        "all": torch.ones(2, 1, queries, keys, dtype=torch.bool),
+        "window": ((k <= q) & (k > q - 7)).expand(2, 1, -1, -1),
+        "drawn": drawn | (k == q),
+    }
+    return made | ({"causal": None} if queries == keys else {})
+
+
+@precisions
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (63, 63), (100, 100), (1, 63), (63, 100)])
+def test_attention_equals_its_definition(queries, keys, kv_heads, dtype):
+    q = noise(2, 4, queries, 6, seed=0, dtype=dtype)
+    k, v = (noise(2, kv_heads, keys, 6, seed=seed, dtype=dtype) for seed in (1, 2))
+    for allowed in masks(queries, keys).values():
+        fast, slow = (
+            values_and_gradients(op, (q, k, v), allowed=allowed, scale=0.4)
+            for op in (attention.attend, attention.reference)
+        )
+        assert_equal(fast, slow, tolerance=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (100, 100), (63, 100)])
+def test_attention_in_bfloat16_is_as_near_to_float32_as_its_definition(queries, keys):
+    sizes = [(2, 4, queries, 8), (2, 2, keys, 8), (2, 2, keys, 8)]
+    inputs = [noise(*size, seed=seed).detach().to(torch.bfloat16) for seed, size in enumerate(sizes)]
+    for allowed in masks(queries, keys).values():
+        truth = attention.reference(*(t.float() for t in inputs), allowed=allowed, scale=0.4)
+        fast, slow = (op(*inputs, allowed=allowed, scale=0.4) for op in (attention.attend, attention.reference))
+        assert (fast - truth).norm() <= 1.2 * (slow - truth).norm() + 1e-6
+        assert (fast - truth).norm() < 0.01 * truth.norm()
+
+
+def test_attention_drops_weights_and_keeps_their_mean():
+    q, k = noise(1, 1, 1, 4, seed=0), noise(1, 1, 4000, 4, seed=1)
+    everything = torch.ones(1, 1, 1, 4000, dtype=torch.bool)
+    for op in (attention.attend, attention.reference):
+        weights_sum = op(q, k, torch.ones_like(k), allowed=everything, scale=0.1, dropout=0.5)
+        assert not torch.allclose(weights_sum, torch.ones_like(weights_sum), atol=1e-6)
+        torch.testing.assert_close(weights_sum, torch.ones_like(weights_sum), rtol=0.1, atol=0.1)
+
+
+@precisions
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("tokens", [1, 63, 100, 200])
+def test_cross_entropy_equals_its_definition(tokens, with_bias, dtype, monkeypatch):
+    monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", 1)  # chunks of 64 tokens, where real vocabularies make them
+    monkeypatch.setattr(cross_entropy, "SLICE_BYTES", 4 * 97 * 10)
+    hidden, weight = noise(tokens, 16, seed=0, dtype=dtype), noise(97, 16, seed=1, dtype=dtype)
+    bias = noise(97, seed=2, dtype=dtype) if with_bias else None
+    targets = torch.randint(97, (tokens,), generator=torch.Generator().manual_seed(3))
+    fast, slow = (
+        values_and_gradients(op, (hidden, weight), targets, bias=bias)
+        for op in (cross_entropy.chunked, cross_entropy.reference)
+    )
+    assert_equal(fast, slow, tolerance=TOLERANCE[dtype])
+    each = cross_entropy.token_losses(hidden, weight, targets, bias=bias)
+    assert_equal([each.sum()], [slow[0].detach()], tolerance=TOLERANCE[dtype])
+
+
+def test_cross_entropy_in_bfloat16_is_near_to_float32():
+    hidden, weight = (noise(100, 16, seed=0).detach().bfloat16(), noise(97, 16, seed=1).detach().bfloat16())
+    targets = torch.randint(97, (100,), generator=torch.Generator().manual_seed(3))
+    wide = [t.float().requires_grad_() for t in (hidden, weight)]
+    narrow = [t.requires_grad_() for t in (hidden, weight)]
+    truth = values_and_gradients(cross_entropy.reference, wide, targets)
+    found = values_and_gradients(cross_entropy.chunked, narrow, targets)
+    for one, two in zip(found, truth, strict=True):
+        assert (one.float() - two).norm() < 0.01 * two.norm()

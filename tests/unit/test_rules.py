@@ -1,0 +1,64 @@
+"""Weight rules: each operation undone by its inverse, and nothing lost without a word."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from groundup.errors import WeightsError
+from groundup.rules import SAME, TRANSPOSE, read, rule, split, split_transposed, write
+
+RULES = [
+    rule("wte", "embed"),
+    rule("h.{l}.qkv", "layers.{l}.q layers.{l}.k layers.{l}.v", split_transposed(3)),
+    rule("h.{l}.out", "layers.{l}.out", TRANSPOSE),
+]
+
+
+def theirs(*, layers: int) -> dict[str, torch.Tensor]:
+    made = {"wte": torch.randn(5, 2)}
+    for i in range(layers):
+        made |= {f"h.{i}.qkv": torch.randn(2, 6), f"h.{i}.out": torch.randn(2, 2)}
+    return made
+
+
+def test_theirs_become_ours():
+    weights = theirs(layers=2)
+    ours = read(weights, RULES, layers=2)
+    assert set(ours) == {"embed", *(f"layers.{i}.{x}" for i in (0, 1) for x in ("q", "k", "v", "out"))}
+    assert torch.equal(ours["layers.1.k"], weights["h.1.qkv"][:, 2:4].T)
+    assert torch.equal(ours["layers.0.out"], weights["h.0.out"].T)
+
+
+def test_reading_and_writing_undo_each_other_bitwise():
+    weights = theirs(layers=2)
+    back = write(read(weights, RULES, layers=2), RULES, layers=2)
+    assert back.keys() == weights.keys()
+    assert all(torch.equal(back[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("op", [SAME, TRANSPOSE, split(3), split_transposed(2)])
+def test_every_operation_is_undone_by_its_inverse(op):
+    tensor = torch.randn(6, 4)
+    assert torch.equal(op.write(op.read([tensor]))[0], tensor)
+
+
+def test_tensors_that_no_rule_reads_are_named():
+    with pytest.raises(WeightsError, match=r"1 of 4 tensors belong to no part.*h\.0\.gate"):
+        read(theirs(layers=1) | {"h.0.gate": torch.zeros(1)}, RULES, layers=1)
+
+
+def test_layers_that_the_model_does_not_have_are_named():
+    with pytest.raises(WeightsError, match=r"h\.1\.out, h\.1\.qkv"):
+        read(theirs(layers=2), RULES, layers=1)
+
+
+def test_part_of_what_a_rule_needs_is_refused():
+    ours = read(theirs(layers=1), RULES, layers=1)
+    del ours["layers.0.k"]
+    with pytest.raises(WeightsError, match=r"hold layers\.0\.q but lack layers\.0\.k"):
+        write(ours, RULES, layers=1)
+
+
+def test_rules_for_parts_that_are_not_there_do_nothing():
+    assert set(read({"wte": torch.zeros(1)}, RULES, layers=3)) == {"embed"}
