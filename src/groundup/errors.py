@@ -97,6 +97,9 @@ _WRITE_FAULTS = {
     errno.EPERM: "it may not be written by this user",
     errno.ENOTDIR: "a part of its path is a file, not a folder",
     errno.EISDIR: "a folder stands in its place",
+    errno.EEXIST: "a file stands in the way",
+    errno.EFBIG: "a file of it is too large for this system",
+    errno.EIO: "its device reports a failure",
 }
 
 

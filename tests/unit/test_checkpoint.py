@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from groundup.errors import CheckpointError
@@ -97,7 +98,7 @@ def test_a_run_resumed_by_a_new_process_is_bitwise_the_one_that_went_on(tmp_path
             ("model.safetensors", dict(model.named_parameters())),
             ("state/optimizer.safetensors", state_tensors(optimizer)),
         ):
-            found = checkpoint.load_file(path / file)
+            found = load_file(path / file)
             assert found.keys() == expected.keys()
             assert all(torch.equal(found[key], expected[key]) for key in expected)
 
@@ -170,7 +171,7 @@ def test_tied_weights_are_saved_once_and_tied_again(tmp_path):
     model = Tiny()
     model.head.weight = model.embed.weight
     path = save(tmp_path, 1, model, AdamW().build(model))
-    assert "head.weight" not in checkpoint.load_file(path / "model.safetensors")
+    assert "head.weight" not in load_file(path / "model.safetensors")
     other = Tiny()
     other.head.weight = other.embed.weight
     latest(tmp_path).restore(other)
@@ -239,10 +240,10 @@ def foreign(path):
 
 
 DAMAGE = [
-    (flip, "model.safetensors", r"model\.safetensors has changed since it was saved"),
-    (flip, "state/optimizer.safetensors", r"optimizer\.safetensors has changed since it was saved"),
-    (flip, "state/loop.json", r"loop\.json has changed since it was saved"),
-    (halve, "model.safetensors", r"model\.safetensors has [\d,]+ bytes and was saved with [\d,]+"),
+    (flip, "model.safetensors", r"model\.safetensors has changed since it was written"),
+    (flip, "state/optimizer.safetensors", r"optimizer\.safetensors has changed since it was written"),
+    (flip, "state/loop.json", r"loop\.json has changed since it was written"),
+    (halve, "model.safetensors", r"model\.safetensors has [\d,]+ bytes where [\d,]+ were written"),
     (halve, "MANIFEST.sha256", r"MANIFEST\.sha256 has changed"),
     (lambda path: path.write_bytes(b""), "MANIFEST.sha256", r"MANIFEST\.sha256 has changed"),
     (lambda path: path.unlink(), "MANIFEST.sha256", r"step-000002 has no MANIFEST\.sha256"),

@@ -66,6 +66,9 @@ def test_nothing_is_said_when_no_name_is_near():
         (errno.EROFS, "it is on a read-only file system"),
         (errno.EACCES, "it may not be written by this user"),
         (errno.EPERM, "it may not be written by this user"),
+        (errno.EEXIST, "a file stands in the way"),
+        (errno.EFBIG, "a file of it is too large for this system"),
+        (errno.EIO, "its device reports a failure"),
     ],
 )
 def test_refused_write_is_told_in_one_sentence(number, reason):

@@ -60,8 +60,24 @@ def test_their_folder_comes_back_bitwise(model: DecoderModel, theirs: Path):
 @pytest.mark.parametrize("name", SPECS)
 def test_our_folder_comes_back_bitwise(name: str, tmp_path: Path):
     model = build(name)
-    folder.write_own(model.state_dict(), spec=model.spec, folder=tmp_path)
+    folder.write(model.state_dict(), spec=model.spec, folder=tmp_path)
     assert same(folder.read(tmp_path), model)
+    weights = folder.read_weights(tmp_path, spec=model.spec)
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(weights[name], weight) for name, weight in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_our_folder_is_theirs_too_where_a_family_can_say_the_spec(name: str, tmp_path: Path):
+    model = build(name)
+    folder.write(model.state_dict(), spec=model.spec, folder=tmp_path)
+    assert (tmp_path / "config.json").exists() == (name != "of-no-family")
+    (tmp_path / "spec.json").unlink()
+    if name == "of-no-family":
+        with pytest.raises(ModelError, match=r"neither spec\.json nor config\.json"):
+            folder.read(tmp_path)
+    else:
+        assert same(folder.read(tmp_path), model)
 
 
 def test_our_description_beside_their_weights_is_read(model: DecoderModel, theirs: Path):
@@ -330,7 +346,7 @@ def test_description_that_is_no_json_object_is_refused(text: str, theirs: Path):
 
 
 def test_checksums_are_verified_where_there_are_some(model: DecoderModel, tmp_path: Path):
-    folder.write_own(model.state_dict(), spec=model.spec, folder=tmp_path)
+    folder.write(model.state_dict(), spec=model.spec, folder=tmp_path)
     manifest.write_manifest(tmp_path)
     assert same(folder.read(tmp_path), model)
     (tmp_path / "tokenizer.json").write_text("a foreign file")
@@ -352,7 +368,7 @@ def test_spec_that_no_family_describes_is_not_exported(tmp_path: Path):
 
 def test_weights_of_another_spec_are_not_written(tmp_path: Path):
     weights, other = build("llama").state_dict(), SPECS["tied"]
-    for write in (folder.write_hf, folder.write_own):
+    for write in (folder.write_hf, folder.write):
         with pytest.raises(WeightsError, match="the state_dict"):
             write(weights, spec=other, folder=tmp_path / "new")
     assert not (tmp_path / "new").exists()
@@ -360,7 +376,7 @@ def test_weights_of_another_spec_are_not_written(tmp_path: Path):
 
 def test_model_that_is_there_is_not_overwritten(model: DecoderModel, theirs: Path):
     before = (theirs / "model.safetensors").read_bytes()
-    for write in (folder.write_hf, folder.write_own):
+    for write in (folder.write_hf, folder.write):
         with pytest.raises(StorageError, match="already; choose a new folder"):
             write(model.state_dict(), spec=model.spec, folder=theirs)
     assert (theirs / "model.safetensors").read_bytes() == before
@@ -375,7 +391,7 @@ def test_place_that_cannot_be_written_is_told(model: DecoderModel, tmp_path: Pat
 def test_refusal_of_the_system_while_weights_are_written_is_told(tmp_path: Path):
     (tmp_path / "model.safetensors").mkdir()
     with pytest.raises(StorageError, match=r"cannot write .*model.safetensors"):
-        save({"a": torch.ones(1)}, tmp_path / "model.safetensors", metadata={})
+        save({"a": torch.ones(1)}, tmp_path / "model.safetensors")
 
 
 def test_weights_that_share_memory_are_written(tmp_path: Path):
@@ -383,7 +399,7 @@ def test_weights_that_share_memory_are_written(tmp_path: Path):
     flat = torch.cat([weight.flatten() for weight in model.state_dict().values()])
     parts = flat.split([weight.numel() for weight in model.state_dict().values()])
     weights = {n: part.view(w.shape) for (n, w), part in zip(model.state_dict().items(), parts, strict=True)}
-    for write, name in ((folder.write_hf, "theirs"), (folder.write_own, "ours")):
+    for write, name in ((folder.write_hf, "theirs"), (folder.write, "ours")):
         write(weights, spec=model.spec, folder=tmp_path / name)
         assert same(folder.read(tmp_path / name), model)
 
@@ -393,7 +409,7 @@ def test_others_may_read_what_lies_in_an_open_folder(model: DecoderModel, tmp_pa
         place = tmp_path / oct(mode)
         place.mkdir()
         place.chmod(mode)
-        folder.write_own(model.state_dict(), spec=model.spec, folder=place)
+        folder.write(model.state_dict(), spec=model.spec, folder=place)
         assert (place / "model.safetensors").stat().st_mode & 0o777 == expected
 
 

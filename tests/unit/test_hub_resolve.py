@@ -26,7 +26,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def checkpoint(path: Path, *, seed: int = 1) -> Path:
     path.mkdir(parents=True)
-    folder.write_own(SPEC.build(seed=seed).state_dict(), spec=SPEC, folder=path)
+    folder.write(SPEC.build(seed=seed).state_dict(), spec=SPEC, folder=path)
     manifest.write_manifest(path)
     return path
 

@@ -93,7 +93,7 @@ def test_saved_and_loaded_is_the_same(tokenizer: Tokenizer, tmp_path: Path) -> N
     assert (chatty.begin, chatty.end, chatty.chat_template) == (0, 0, "{{ messages }}\r\n")
     assert chatty.encode(TEXTS[0]) == tokenizer.encode(TEXTS[0])
     names = {path.name for path in (tmp_path / "other").iterdir()}
-    assert names == {"tokenizer.json", "contract.json", "chat_template.jinja"}
+    assert names == {"tokenizer.json", "contract.json", "chat_template.jinja", "tokenizer_config.json"}
 
 
 def test_the_file_and_its_folder_are_the_same_tokenizer(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from groundup.errors import TextError
 from groundup.text.tokenizer import Tokenizer
-from groundup.text.train import END, UNKNOWN, Kind, train
+from groundup.text.train import END, UNKNOWN, train
 
 CODE = '''class Shape:
     """A shape."""
@@ -29,25 +29,25 @@ def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", MADE)
-def test_the_texts_come_back_exactly(kind: Kind) -> None:
+def test_the_texts_come_back_exactly(kind: str) -> None:
     for text in TEXTS:
         assert MADE[kind].decode(MADE[kind].encode(text)) == text
 
 
 @given(text=st.text())
 @pytest.mark.parametrize("kind", ["bpe", "char"])
-def test_any_text_comes_back_exactly(kind: Kind, text: str) -> None:
+def test_any_text_comes_back_exactly(kind: str, text: str) -> None:
     assert MADE[kind].decode(MADE[kind].encode(text)) == text
 
 
 @pytest.mark.parametrize("kind", MADE)
-def test_the_end_token_is_the_first(kind: Kind) -> None:
+def test_the_end_token_is_the_first(kind: str) -> None:
     assert MADE[kind].end == 0
     assert MADE[kind].name_of(0) == END
 
 
 @pytest.mark.parametrize(("kind", "vocab"), [("bpe", 275), ("char", 259), ("char", None), ("word", 10)])
-def test_the_same_texts_make_the_same_tokenizer(kind: Kind, vocab: int | None) -> None:
+def test_the_same_texts_make_the_same_tokenizer(kind: str, vocab: int | None) -> None:
     words = ["one", "two", "three", "four", "five", "ä", "漢", "eins", "zwei"]
     texts = [" ".join(random.Random(seed).choices(words, k=50)) for seed in range(40)]
     first, second = (train(iter(texts), kind=kind, vocab=vocab) for _ in range(2))
@@ -92,7 +92,7 @@ def test_a_word_vocabulary_keeps_the_most_frequent() -> None:
 @pytest.mark.parametrize(
     ("kind", "text", "largest"), [("bpe", "abab", 258), ("char", "aé", 258), ("word", "one two one", 5)]
 )
-def test_a_vocabulary_larger_than_the_data_allows_names_the_largest(kind: Kind, text: str, largest: int) -> None:
+def test_a_vocabulary_larger_than_the_data_allows_names_the_largest(kind: str, text: str, largest: int) -> None:
     with pytest.raises(
         TextError, match=f"vocab=999 is more than these texts allow: the largest possible is {largest};"
     ):
@@ -101,7 +101,7 @@ def test_a_vocabulary_larger_than_the_data_allows_names_the_largest(kind: Kind, 
 
 
 @pytest.mark.parametrize(("kind", "vocab"), [("bpe", 256), ("char", 1), ("word", 2), ("bpe", -1)])
-def test_a_vocabulary_that_is_too_small_is_refused(kind: Kind, vocab: int) -> None:
+def test_a_vocabulary_that_is_too_small_is_refused(kind: str, vocab: int) -> None:
     with pytest.raises(TextError, match=f"vocab={vocab} is too small"):
         train(TEXTS, kind=kind, vocab=vocab)
 
@@ -113,7 +113,7 @@ def test_bpe_without_a_size_is_refused() -> None:
 
 @pytest.mark.parametrize("texts", [[], [""], ["", ""]])
 @pytest.mark.parametrize("kind", MADE)
-def test_no_text_is_refused(kind: Kind, texts: list[str]) -> None:
+def test_no_text_is_refused(kind: str, texts: list[str]) -> None:
     with pytest.raises(TextError, match="there is no text to train a tokenizer on"):
         train(texts, kind=kind, vocab=300)
 

@@ -1,4 +1,7 @@
-"""A folder that is complete or absent: written beside its place, then renamed."""
+"""A folder that is complete or absent: written beside its place, then renamed.
+
+Unlike `files.replacing` it replaces nothing, and a second process that would do the same long work is told so at once.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from groundup.errors import DataError, writing
+from groundup.files import flush, flush_all
 
 _LOCK = ".lock"
 
@@ -36,9 +40,11 @@ def written_beside(folder: str | Path) -> Iterator[Path]:
             try:
                 _clear(building)
                 yield building
+                flush_all(building)
                 if folder.exists():
                     folder.rmdir()
                 building.rename(folder)
+                flush(folder.parent)
             except BaseException:
                 shutil.rmtree(building, ignore_errors=True)
                 raise

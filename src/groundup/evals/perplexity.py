@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from groundup.context import NOT_COUNTED, Batch
 from groundup.data.corpus import TokenDocument
+from groundup.devices import autocast
 from groundup.errors import DataError
 from groundup.model.decoder import DecoderModel
 from groundup.objectives.next_token import token_losses
-from groundup.training.precision import autocast
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""Folders that hold a model: ours (spec.json) and Hugging Face's (config.json), with weights as safetensors.
+"""Folders that hold a model: ours (spec.json), Hugging Face's (config.json) or both, with weights as safetensors.
+
+What `write` writes is both wherever a family of transformers can say all that the spec says: transformers reads
+config.json and the weights by its names, and we read spec.json and map the names back, bit by bit.
 
 Reading compares names and shapes from the files' headers with those of the model on the meta device before it reads
 a weight, and then takes the weights one rule at a time, so that the whole is never in memory twice.
@@ -18,8 +21,9 @@ from groundup.families import family_of
 from groundup.hub import manifest
 from groundup.hub.match import EMBED, Naming, compare, match, shapes
 from groundup.hub.spec_file import OURS, THEIRS, family_of_file, read_spec, write_json
-from groundup.hub.tensors import INDEX, KINDS, ONE_FILE, Lazy, Stored, save, stored_in, weight_files
+from groundup.hub.tensors import INDEX, KINDS, ONE_FILE, Lazy, Stored, load, save, stored_in, weight_files
 from groundup.model.decoder import Decoder, DecoderModel
+from groundup.specs import Spec
 
 SHARD_BYTES = 5_000_000_000  # what transformers cuts large files into
 
@@ -58,6 +62,43 @@ def read(folder: Path, *, dtype: torch.dtype | None = None, device: torch.device
     return model.eval()
 
 
+def read_weights(folder: Path, *, spec: Spec) -> Mapping[str, Tensor]:
+    """Returns the weights of a folder that `write` wrote, by our names, mapped from its files: copy what shall stay.
+
+    Raises:
+        WeightsError: the files are missing or damaged, or hold the weights of another spec.
+    """
+    stored = {name: tensor for file in weight_files(folder) for name, tensor in load(file).items()}
+    match spec:
+        case Decoder() if (folder / THEIRS).exists() and (family := family_of(spec)) is not None:
+            return rules.read(stored, family.rules(spec), layers=len(spec.layers))
+    return stored
+
+
+def write(
+    weights: Mapping[str, Tensor], *, spec: Spec, folder: Path, tokens: Mapping[str, int | None] | None = None
+) -> None:
+    """Writes a folder of ours, which transformers opens too if one of its architectures says all that the spec says.
+
+    Args:
+        weights: a model's tensors by our names, tied ones once.
+        spec: what builds the model.
+        folder: where to; it must not hold a model yet.
+        tokens: ids by the names of config.json, as `write_hf` takes them.
+
+    Raises:
+        WeightsError: the weights are not those of the spec.
+        StorageError: the folder holds a model, or cannot be written.
+    """
+    match spec:
+        case Decoder() if family_of(spec) is not None:
+            write_hf(weights, spec=spec, folder=folder, tokens=tokens)
+        case _:
+            _prepare(folder)
+            save({name: _portable(tensor, None) for name, tensor in weights.items()}, folder / ONE_FILE)
+    write_json(spec.to_dict(), folder / OURS)
+
+
 def write_hf(
     weights: Mapping[str, Tensor],
     *,
@@ -88,34 +129,16 @@ def write_hf(
             "no architecture of transformers says all that this spec says, so it has no Hugging Face form; "
             "write it in the form of groundup"
         )
-    _check_own(weights, spec)
+    expected = shapes(spec).state_dict()
+    compare({name: tensor.shape for name, tensor in weights.items()}, expected, where="the state_dict")
     _prepare(folder)
     made = rules.write_each(weights, family.rules(spec), layers=len(spec.layers))
     theirs = ((name, _portable(tensor, dtype)) for name, tensor in made)
-    sizes = rules.write(shapes(spec).state_dict(), family.rules(spec), layers=len(spec.layers))
+    sizes = rules.write(expected, family.rules(spec), layers=len(spec.layers))
     _save_shards(theirs, folder, files=_plan(sizes, weights, dtype, shard_bytes))
     unknown = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     kind = str(dtype or weights[EMBED].dtype).removeprefix("torch.")
     write_json(family.config(spec) | unknown | dict(tokens or {}) | {"dtype": kind}, folder / THEIRS)
-
-
-def write_own(weights: Mapping[str, Tensor], *, spec: Decoder, folder: Path, dtype: torch.dtype | None = None) -> None:
-    """Writes a folder with our names: the spec and one file of weights.
-
-    Args:
-        weights: a model's ``state_dict()``.
-        spec: the model's spec.
-        folder: where to; it must not hold a model yet.
-        dtype: of the written weights; None leaves them as they are.
-
-    Raises:
-        WeightsError: the weights are not those of the spec.
-        StorageError: the folder holds a model, or cannot be written.
-    """
-    _check_own(weights, spec)
-    _prepare(folder)
-    save({name: _portable(t, dtype) for name, t in weights.items()}, folder / ONE_FILE, metadata={"format": "pt"})
-    write_json(spec.to_dict(), folder / OURS)
 
 
 def _naming(described: Path, model: DecoderModel, stored: Mapping[str, Stored]) -> Naming:
@@ -125,10 +148,6 @@ def _naming(described: Path, model: DecoderModel, stored: Mapping[str, Stored]) 
     if family is None:
         raise WeightsError(f"{described.parent} holds no {EMBED}; its weights are not those that {OURS} describes")
     return Naming(rules=family.rules(model.spec), family=family)
-
-
-def _check_own(weights: Mapping[str, Tensor], spec: Decoder) -> None:
-    compare({name: t.shape for name, t in weights.items()}, shapes(spec).state_dict(), where="the state_dict")
 
 
 def _usual_dtype(stored: Iterable[Stored]) -> torch.dtype:
@@ -177,7 +196,7 @@ def _save_shards(tensors: Iterable[tuple[str, Tensor]], folder: Path, *, files: 
     for i, names in enumerate(files):
         file = ONE_FILE if count == 1 else f"model-{i + 1:05}-of-{count:05}.safetensors"
         shard = dict(next(stream) for _ in names)
-        save(shard, folder / file, metadata={"format": "pt"})
+        save(shard, folder / file)
         total += sum(t.nbytes for t in shard.values())
         places |= dict.fromkeys(shard, file)
     if count > 1:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from groundup.errors import WeightsError, writing
@@ -25,6 +25,7 @@ ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 KINDS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
+_PICKLED = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _AGAIN = "copy or download it again"
 
 
@@ -106,17 +107,37 @@ def pickle_refused(path: Path) -> WeightsError:
     )
 
 
-def save(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str]) -> None:
-    """Writes a safetensors file beside its place and renames it.
+def is_pickle(path: Path) -> bool:
+    """Returns whether a file begins as torch.save and pickle begin theirs, and not as a safetensors file does."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start.startswith(_PICKLED) and start[8:] != b"{"
+
+
+def load(path: Path) -> dict[str, Tensor]:
+    """Returns the tensors of a safetensors file, of any dtype, mapped from the file: copy what shall outlive it.
+
+    Raises:
+        WeightsError: the file is missing, damaged or of another kind.
+    """
+    _check_kind(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as fault:
+        raise _damaged(path, fault) from fault
+
+
+def save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Writes a safetensors file.
 
     Raises:
         StorageError: the disk is full or the place cannot be written.
     """
     with writing(path):
         try:
-            save_file(dict(tensors), path, metadata=dict(metadata))
-        except SafetensorError as fault:
-            number = re.search(r"os error (\d+)", str(fault))
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
+        except SafetensorError as fault:  # tells the system's errors in Rust's words, which differ between releases
+            number = re.search(r"(?:os error|code:) (\d+)", str(fault))
             if number is None:
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from fault
@@ -146,7 +167,7 @@ def _stored_in_file(path: Path) -> list[Stored]:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             heads = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
     except (SafetensorError, OSError) as fault:
-        raise WeightsError(f"{path} is damaged or cut short ({fault}); {_AGAIN}") from fault
+        raise _damaged(path, fault) from fault
     for name, (_, kind) in heads.items():
         if kind not in KINDS:
             raise WeightsError(
@@ -154,6 +175,10 @@ def _stored_in_file(path: Path) -> list[Stored]:
                 "before they were quantized"
             )
     return [Stored(file=path, name=name, shape=shape, dtype=KINDS[kind]) for name, (shape, kind) in heads.items()]
+
+
+def _damaged(path: Path, fault: Exception) -> WeightsError:
+    return WeightsError(f"{path} is damaged or cut short ({fault}); {_AGAIN}")
 
 
 def _check_kind(path: Path) -> None:
@@ -169,5 +194,5 @@ def _check_kind(path: Path) -> None:
         raise WeightsError(f"{path} is empty; {_AGAIN}")
     if start.startswith(b"version https://git-lfs"):
         raise WeightsError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its folder")
-    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")) and start[8:9] != b"{":
+    if is_pickle(path):
         raise pickle_refused(path)

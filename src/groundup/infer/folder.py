@@ -1,25 +1,26 @@
 """A model and its tokenizer as one folder on disk, complete or absent.
 
-spec.json   model.safetensors   tokenizer/{tokenizer.json, chat_template.jinja, contract.json}   MANIFEST.sha256
+What lies in it beside spec.json, config.json and the weights (see hub/folder.py) are the tokenizer's files, where
+transformers finds them, and MANIFEST.sha256.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
-from groundup.errors import StorageError, writing
+from groundup import files
+from groundup.errors import StorageError
 from groundup.hub import folder as folders
 from groundup.hub.manifest import MANIFEST, write_manifest
-from groundup.hub.spec_file import OURS
-from groundup.hub.tensors import ONE_FILE
+from groundup.hub.spec_file import OURS, THEIRS
+from groundup.hub.tensors import INDEX, ONE_FILE
 from groundup.model.decoder import DecoderModel
+from groundup.text import folder as texts
 from groundup.text.tokenizer import Tokenizer
 
-TOKENIZER = "tokenizer"
-PARTS = {OURS, ONE_FILE, TOKENIZER, MANIFEST}
+PARTS = {OURS, THEIRS, ONE_FILE, INDEX, MANIFEST, *texts.FILES}
+PIECES = "model-*-of-*.safetensors"
 
 
 def save(model: DecoderModel, folder: Path, *, tokenizer: Tokenizer | None, force: bool = False) -> None:
@@ -36,37 +37,20 @@ def save(model: DecoderModel, folder: Path, *, tokenizer: Tokenizer | None, forc
     """
     folder = folder.absolute()
     _check_free(folder, force=force)
-    new, old = (folder.with_name(f".{folder.name}.{kind}-{os.getpid()}") for kind in ("new", "old"))
-    with writing(folder):
-        try:
-            folders.write_own(model.state_dict(), spec=model.spec, folder=new)
-            if tokenizer is not None:
-                tokenizer.save(new / TOKENIZER)
-            write_manifest(new)
-            _put(new, folder, old=old)
-        finally:
-            with suppress(FileNotFoundError):
-                shutil.rmtree(new)
-    shutil.rmtree(old, ignore_errors=True)
+    tokens = {} if tokenizer is None else {"bos_token_id": tokenizer.begin, "eos_token_id": tokenizer.end}
+    with files.replacing(folder) as new:
+        folders.write(model.state_dict(), spec=model.spec, folder=new, tokens=tokens)
+        if tokenizer is not None:
+            tokenizer.save(new)
+        write_manifest(new)
 
 
 def _check_free(folder: Path, *, force: bool) -> None:
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if there and there <= PARTS and not force:
+    strange = {name for name in there - PARTS if not fnmatch(name, PIECES)}
+    if strange:  # a run, or files of the user's own
+        raise StorageError(f"{folder} holds {min(strange)}, which is no part of a model; choose a new folder")
+    if there and not force:
         raise StorageError(f"{folder} holds a model already; choose a new folder, or give force=True to replace it")
-    if there - PARTS:  # a run, or files of the user's own
-        raise StorageError(f"{folder} holds {min(there - PARTS)}, which is no part of a model; choose a new folder")
     if folder.exists() and not folder.is_dir():
         raise StorageError(f"{folder} is a file; choose a new folder")
-
-
-def _put(new: Path, folder: Path, *, old: Path) -> None:
-    """Moves a complete folder into its place; what was there moves aside, and comes back if that fails."""
-    if folder.exists():
-        folder.rename(old)
-    try:
-        new.rename(folder)
-    except BaseException:
-        if old.exists():
-            old.rename(folder)
-        raise

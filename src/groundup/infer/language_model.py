@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from groundup.devices import pick_device
 from groundup.errors import ConfigError, GenerationError, TextError, nearest
 from groundup.hub import resolve
 from groundup.infer import folder as folders
@@ -64,7 +65,7 @@ def load(
         TextError: the tokenizer is damaged.
         ConfigError: no such dtype, or no such device on this machine.
     """
-    place, kind = _device(device), _dtype(dtype)
+    place, kind = pick_device(device), _dtype(dtype)
     found = resolve.find(model, revision=revision, offline=offline)
     module = resolve.weights(found, dtype=kind, device=place)
     tokenizer = None if found.tokenizer is None else Tokenizer.load(found.tokenizer)
@@ -271,16 +272,6 @@ class LanguageModel:
     @property
     def _device(self) -> torch.device:
         return self.module.embed.weight.device
-
-
-def _device(name: torch.device | str | None) -> torch.device:
-    if name is None:
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as fault:  # torch raises either, by device
-        reason = str(fault).partition("\n")[0]
-        raise ConfigError(f"device {str(name)!r} cannot be used on this machine: {reason}; try cpu") from fault
 
 
 def _dtype(name: torch.dtype | str | None) -> torch.dtype | None:

@@ -12,7 +12,13 @@ from groundup.errors import TextError, nearest
 
 Json = Any  # what json.loads returns
 
-TOKENIZER, CONTRACT, TEMPLATE = "tokenizer.json", "contract.json", "chat_template.jinja"
+TOKENIZER, CONTRACT, TEMPLATE, CONFIG = (
+    "tokenizer.json",
+    "contract.json",
+    "chat_template.jinja",
+    "tokenizer_config.json",
+)
+FILES = (TOKENIZER, CONTRACT, TEMPLATE, CONFIG)  # what `Tokenizer.save` writes
 
 # Tried in this order when no file names the token.
 USUAL_ENDS = ("<|end|>", "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
@@ -52,7 +58,7 @@ def read(path: Path) -> Found:
             path=path, definition=_text(path), contract=None, chat_template=None, begin=USUAL_BEGINS, end=USUAL_ENDS
         )
     folder = path.parent
-    configs = {name: _mapping(folder / name) for name in ("tokenizer_config.json", "special_tokens_map.json")}
+    configs = {name: _mapping(folder / name) for name in (CONFIG, "special_tokens_map.json")}
     models = {name: _mapping(folder / name) for name in ("generation_config.json", "config.json")}
     contract = folder / CONTRACT
     template = folder / TEMPLATE
@@ -60,7 +66,7 @@ def read(path: Path) -> Found:
         path=path,
         definition=_text(path),
         contract=_mapping(contract) if contract.exists() else None,
-        chat_template=_text(template) if template.exists() else _template(configs["tokenizer_config.json"]),
+        chat_template=_text(template) if template.exists() else _template(configs[CONFIG]),
         begin=tuple(_named("bos_token", configs, models, usual=USUAL_BEGINS)),
         end=tuple(_named("eos_token", configs, models, usual=USUAL_ENDS)),
     )

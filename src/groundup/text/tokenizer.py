@@ -83,7 +83,9 @@ class Tokenizer:
         return tokenizer
 
     def save(self, folder: str | Path) -> None:
-        """Writes ``tokenizer.json``, ``chat_template.jinja`` if there is a template, and ``contract.json``.
+        """Writes ``tokenizer.json``, ``contract.json``, and ``chat_template.jinja`` if there is a template.
+
+        Beside them lies ``tokenizer_config.json``, from which transformers knows that no class of its own is meant.
 
         Raises:
             StorageError: the folder cannot be written.
@@ -96,7 +98,8 @@ class Tokenizer:
                 (folder / sidecars.TEMPLATE).unlink(missing_ok=True)
             else:
                 (folder / sidecars.TEMPLATE).write_bytes(self.chat_template.encode())
-            (folder / sidecars.CONTRACT).write_text(json.dumps(self.contract(), indent=2) + "\n", encoding="utf-8")
+            for name, data in ((sidecars.CONTRACT, self.contract()), (sidecars.CONFIG, self._config())):
+                (folder / name).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
     @cached_property
     def vocab(self) -> int:
@@ -218,6 +221,13 @@ class Tokenizer:
                 "template": self.chat_template and _hash(self.chat_template),
                 "normaliser": _hash([definition.get(step) for step in steps]),
             },
+        }
+
+    def _config(self) -> dict[str, Json]:
+        """What transformers' AutoTokenizer wants to know beyond tokenizer.json."""
+        ends = {"bos_token": self.begin, "eos_token": self.end}
+        return {"tokenizer_class": "PreTrainedTokenizerFast"} | {
+            key: None if id is None else self.name_of(id) for key, id in ends.items()
         }
 
     @property

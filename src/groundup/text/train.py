@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Literal
 
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
@@ -20,7 +19,6 @@ from groundup.text.tokenizer import Tokenizer
 
 END = "<|end|>"
 UNKNOWN = "<|unknown|>"
-Kind = Literal["bpe", "char", "word"]
 
 # Where a text may be cut, first match wins: a word with the sign or space before it; up to three digits; signs, with
 # the line ends and the indentation after them; blank lines with the indentation of the next line; spaces, but for
@@ -40,7 +38,7 @@ EVERYTHING = 2**31  # more words than any vocabulary has
 _BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
-def train(texts: Iterable[str], *, kind: Kind = "bpe", vocab: int | None = None) -> Tokenizer:
+def train(texts: Iterable[str], *, kind: str = "bpe", vocab: int | None = None) -> Tokenizer:
     """Returns a tokenizer made from these texts, the same one for the same texts.
 
     Args:

@@ -1,11 +1,15 @@
 """Checkpoints: what a run needs to go on as if it had never stopped, complete or absent, never half.
 
-    checkpoints/step-000500/model.safetensors             the weights and buffers, tied ones once
     checkpoints/step-000500/spec.json                     the model
+    checkpoints/step-000500/model.safetensors             the weights and buffers, tied ones once
+    checkpoints/step-000500/config.json                   the model in the words of transformers, if it has such
     checkpoints/step-000500/state/optimizer.safetensors   the optimizer's state, named after the parameters
     checkpoints/step-000500/state/loop.json               where the loop was
     checkpoints/step-000500/MANIFEST.sha256               size and hash of each file; `sha256sum -c` reads it too
     checkpoints/latest                                    the name of the checkpoint to go on from
+
+With a config.json, the weights bear the names that transformers gives them (and lie in several files with an index
+beyond 5 GB), so that it opens a checkpoint as a model of its own.
 
 A checkpoint is written under a hidden name, brought to the disk, and renamed; only then does ``latest`` point to it
 and are older ones removed. Nothing is ever pickled: a pickle can run code when it is read.
@@ -14,27 +18,24 @@ and are older ones removed. Nothing is ever pickled: a pickle can run code when 
 from __future__ import annotations
 
 import json
-import os
-import re
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from groundup.errors import CheckpointError, StorageError, writing
+from groundup import files
+from groundup.errors import CheckpointError, writing
+from groundup.hub import folder as folders
+from groundup.hub import tensors
+from groundup.hub.manifest import verify_whole, write_manifest
 from groundup.optim.joint import JointOptimizer, load_state_tensors, state_tensors
 from groundup.specs import Json, Spec
-from groundup.training import files
-from groundup.training.manifest import verify, write_manifest
 
 LATEST = "latest"
-REPLACED = ".replaced"  # ends the hidden name of a checkpoint whose successor of the same step is being put in place
+STATE, LOOP = "state/optimizer.safetensors", "state/loop.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class Checkpoint:
                 newest checkpoint beside it that is intact.
         """
         try:
-            verify(path)
+            verify_whole(path)
             return cls(path=path, step=_step(path), spec=Spec.from_dict(_read_json(path / "spec.json")))
         except CheckpointError as fault:
             raise CheckpointError(f"{fault}; {_way_out(path)}") from None
@@ -64,8 +65,9 @@ class Checkpoint:
 
         Raises:
             CheckpointError: the checkpoint is that of another model or another optimizer.
+            WeightsError: a file of tensors was changed since the checkpoint was opened.
         """
-        saved, own = _read_tensors(self.path / "model.safetensors"), unique_tensors(model)
+        saved, own = folders.read_weights(self.path, spec=self.spec), unique_tensors(model)
         if odd := sorted(saved.keys() ^ own.keys()):
             side = "the checkpoint" if odd[0] in saved else "the model"
             raise CheckpointError(f"{self.path} is of another model: only {side} has {odd[0]}; build it from spec.json")
@@ -77,11 +79,11 @@ class Checkpoint:
                     "build it from spec.json"
                 )
         if optimizer is not None:
-            load_state_tensors(optimizer, _read_tensors(self.path / "state/optimizer.safetensors"))
+            load_state_tensors(optimizer, tensors.load(self.path / STATE))
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(saved[name])
-        return _read_json(self.path / "state/loop.json")
+        return _read_json(self.path / LOOP)
 
 
 def save(
@@ -111,18 +113,16 @@ def save(
         StorageError: the disk is full or the folder cannot be written; nothing half-written remains.
     """
     path = folder / f"step-{step:06d}"
-    temporary = files.beside(path)
     with files.interrupt_deferred(), writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        _put_back(folder)
-        files.remove_abandoned(folder)
-        try:
-            _write(temporary, model=model, spec=spec, optimizer=optimizer, loop=loop)
-            _put(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                files.remove(temporary)
-            raise
+        _recover(folder)
+        files.remove_abandoned(folder, names="*")
+        with files.replacing(path) as new:
+            folders.write(unique_tensors(model), spec=spec, folder=new)
+            (new / STATE).parent.mkdir()
+            tensors.save(state_tensors(optimizer), new / STATE)
+            (new / LOOP).write_text(json.dumps(loop, indent=1), encoding="utf-8")
+            write_manifest(new)
         files.atomic_write(folder / LATEST, f"{path.name}\n")
         for old in [other for other in _checkpoints(folder) if other != path][max(keep, 1) - 1 :]:
             files.remove(old.rename(files.beside(old)))
@@ -135,7 +135,7 @@ def load_latest(folder: Path) -> Checkpoint | None:
     Raises:
         CheckpointError: that checkpoint is damaged; an older one is never taken without being asked for.
     """
-    _put_back(folder)
+    _recover(folder)
     found = _checkpoints(folder)
     pointer = folder / LATEST
     name = pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.is_file() else ""
@@ -151,54 +151,8 @@ def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach() for tensor, name in first.items()}
 
 
-def _write(folder: Path, *, model: nn.Module, spec: Spec, optimizer: JointOptimizer, loop: dict[str, Json]) -> None:
-    (folder / "state").mkdir(parents=True)
-    _write_tensors(folder / "model.safetensors", unique_tensors(model))
-    (folder / "spec.json").write_text(json.dumps(spec.to_dict(), indent=1), encoding="utf-8")
-    _write_tensors(folder / "state/optimizer.safetensors", state_tensors(optimizer))
-    (folder / "state/loop.json").write_text(json.dumps(loop, indent=1), encoding="utf-8")
-    write_manifest(folder)
-    for path in [*folder.rglob("*"), folder]:
-        files.flush(path)
-
-
-def _put(temporary: Path, path: Path) -> None:
-    """Renames the complete folder; one of the same step is kept under a hidden name until the new one stands."""
-    replaced = path.with_name(f".{path.name}{REPLACED}")
-    if path.exists():
-        path.rename(replaced)
-    temporary.rename(path)
-    files.flush(path.parent)
-    if replaced.exists():
-        files.remove(replaced)
-
-
-def _put_back(folder: Path) -> None:
-    """Finishes what a crash in `_put` left: the old checkpoint returns, or goes if the new one stands."""
-    for replaced in folder.glob(f".step-*{REPLACED}"):
-        path = folder / replaced.name.removeprefix(".").removesuffix(REPLACED)
-        if path.exists():
-            files.remove(replaced)
-        else:
-            replaced.rename(path)
-
-
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
-    except SafetensorError as fault:  # tells the system's errors in Rust's words, which differ from release to release
-        code = re.search(r"(?:os error|code:) (\d+)", str(fault))
-        if code is None:
-            raise
-        why = os.strerror(int(code[1])).lower()
-        raise StorageError(f"cannot write {path}: {why}; free some space or choose another place with --out") from fault
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except SafetensorError as fault:
-        raise CheckpointError(f"{path} is not a safetensors file: {fault}; use another checkpoint") from fault
+def _recover(folder: Path) -> None:
+    files.put_back(folder, names="step-*")
 
 
 def _shape(tensor: Tensor) -> str:
@@ -217,7 +171,7 @@ def _way_out(path: Path) -> str:
     for other in _checkpoints(path.parent):
         if other != path:
             with suppress(CheckpointError):
-                verify(other)
+                verify_whole(other)
                 return f"{other.name} is intact: remove {path.name} to go on from it"
     return "no other checkpoint beside it is intact: start the run anew"
 

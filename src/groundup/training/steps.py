@@ -19,13 +19,13 @@ import torch
 from torch import nn
 
 from groundup.context import Batch
+from groundup.devices import autocast
 from groundup.errors import TrainingError
 from groundup.model.decoder import DecoderModel
 from groundup.objectives.loss import Objective
 from groundup.optim.joint import JointOptimizer
 from groundup.optim.schedules import Schedule
 from groundup.training.budget import Budget, Tally
-from groundup.training.precision import autocast
 
 Batches = Callable[[int], Batch]
 

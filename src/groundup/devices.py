@@ -1,10 +1,7 @@
-"""Where a run computes, in which number format its matrix products run, and what becomes of the memory it frees."""
+"""Where tensors live, and in which number format matrices are multiplied there."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import platform
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -15,7 +12,7 @@ NATIVE_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")  # x86 tiles, x86 vectors,
 NAMES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
-def pick_device(name: str | None = None) -> torch.device:
+def pick_device(name: torch.device | str | None = None) -> torch.device:
     """Returns the device of this name; without one, the first that is there of cuda, mps and cpu.
 
     Raises:
@@ -28,9 +25,9 @@ def pick_device(name: str | None = None) -> torch.device:
     try:
         chosen = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"device {name!r} does not exist; this machine has {', '.join(found)}") from None
+        raise ConfigError(f"device {str(name)!r} does not exist; this machine has {', '.join(found)}") from None
     if (chosen.index or 0) >= there.get(chosen.type, 0):
-        raise ConfigError(f"device {name!r} is not on this machine, which has {', '.join(found)}")
+        raise ConfigError(f"device {str(name)!r} is not on this machine, which has {', '.join(found)}")
     return chosen
 
 
@@ -68,36 +65,3 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype=dtype)
-
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-MALLOC_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
-
-
-def keep_freed_memory() -> bool:
-    """Makes glibc keep the memory that this process frees, for the next step to use; returns whether it did.
-
-    By default glibc maps large blocks afresh and gives them back when they are freed, so that every step has the
-    system fault in and clear the same gigabyte. For six layers of width 384 at 16 x 256 tokens, AdamW, bfloat16, on
-    two cores with glibc 2.36, a step then takes
-
-        vocabulary 4,096     86,500 page faults and 0.21 s of system time; with this 200 and 0.01 s
-        vocabulary 50,304   334,000 page faults and 0.87 s of system time; with this 400 and 0.02 s
-
-    It sets M_MMAP_MAX to 0 (no block is mapped on its own; M_MMAP_THRESHOLD alone cannot be raised above 32 MiB,
-    which chunks of logits exceed) and M_TRIM_THRESHOLD to its largest value (the heap is never given back). Fewer
-    arenas or more padding (M_ARENA_MAX, M_TOP_PAD) changed nothing.
-
-    The cost: the process stays at its peak until it ends, and the peak rises through fragmentation, by under 1% and
-    6% above; a program that frees and makes one large aligned block again and again may hold up to eight of it.
-    It holds for the whole process and cannot be undone.
-
-    Nothing is done, and False returned, without glibc's malloc (another system, or tcmalloc and its like through
-    LD_PRELOAD) and where the environment already says how malloc is to behave: ``MALLOC_TRIM_THRESHOLD_=131072``,
-    glibc's default, turns it off.
-    """
-    other = platform.libc_ver()[0] != "glibc" or "malloc" in os.environ.get("LD_PRELOAD", "")
-    if other or any(name in os.environ for name in MALLOC_SETTINGS):
-        return False
-    libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, -1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import glob
 import os
 import shutil
 import signal
@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 
 from groundup.errors import writing
+
+REPLACED = ".replaced"  # ends the hidden name of a folder whose successor is being put in its place
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
@@ -34,17 +36,58 @@ def atomic_write(path: Path, content: bytes | str) -> None:
         flush(path.parent)
 
 
-def beside(path: Path) -> Path:
-    """Returns the hidden name beside ``path`` under which this process writes it until it is complete."""
-    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+@contextmanager
+def replacing(path: Path) -> Generator[Path]:
+    """Gives an empty hidden folder that becomes the one at ``path``, brought to the disk, when the block ends well.
+
+    What stood at ``path`` goes only then; if the block fails, or the process dies, it stays or comes back.
+
+    Raises:
+        StorageError: the disk is full or the place cannot be written.
+    """
+    temporary, name = beside(path), glob.escape(path.name)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        put_back(path.parent, names=name)
+        remove_abandoned(path.parent, names=name)
+        try:
+            temporary.mkdir()
+            yield temporary
+            flush_all(temporary)
+            _put(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                put_back(path.parent, names=name)
+                remove(temporary)
+            raise
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Removes what processes that no longer run, or this one, left unfinished in ``folder``."""
-    for path in folder.glob(".*.tmp-*"):
+def put_back(folder: Path, *, names: str) -> None:
+    """Finishes what a crash in `replacing` left: the old folder returns, or goes if the new one stands.
+
+    Args:
+        folder: where it happened.
+        names: the pattern of the names to look after.
+    """
+    for replaced in folder.glob(f".{names}{REPLACED}"):
+        path = folder / replaced.name.removeprefix(".").removesuffix(REPLACED)
+        if path.exists():
+            remove(replaced)
+        else:
+            replaced.rename(path)
+
+
+def remove_abandoned(folder: Path, *, names: str) -> None:
+    """Removes what processes that no longer run, or this one, left unfinished in ``folder`` under such names."""
+    for path in folder.glob(f".{names}.tmp-*"):
         pid = path.name.rpartition("-")[2]
         if pid.isdigit() and (int(pid) == os.getpid() or not _runs(int(pid))):
             remove(path)
+
+
+def beside(path: Path) -> Path:
+    """Returns the hidden name beside ``path`` under which this process writes it until it is complete."""
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
 
 
 def remove(path: Path) -> None:
@@ -66,10 +109,10 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def sha256(path: Path) -> str:
-    """Returns the SHA-256 of the file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def flush_all(folder: Path) -> None:
+    """Returns when everything below the folder, and the folder itself, is on the disk itself."""
+    for path in [*folder.rglob("*"), folder]:
+        flush(path)
 
 
 @contextmanager
@@ -95,6 +138,16 @@ def interrupt_deferred() -> Generator[None]:
         signal.signal(signal.SIGINT, before)
     if pressed:
         signal.raise_signal(signal.SIGINT)
+
+
+def _put(temporary: Path, path: Path) -> None:
+    replaced = path.with_name(f".{path.name}{REPLACED}")
+    if path.exists():
+        path.rename(replaced)
+    temporary.rename(path)
+    flush(path.parent)
+    if replaced.exists():
+        remove(replaced)
 
 
 def _runs(pid: int) -> bool:
