@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from groundup.objectives.loss import Loss
 from groundup.objectives.next_token import next_token
 from groundup.optim.optimizers import AdamW, Muon, Optimizer
 from groundup.optim.schedules import Constant, Cosine
+from groundup.specs import override
 from groundup.training.budget import Budget, Seconds, Steps, Tally, Tokens, hours, minutes, tokens, updates
 from groundup.training.steps import Step, steps
 
@@ -27,7 +29,10 @@ def batch(number: int, *, rows: int = 4, uncounted: int = 0) -> Batch:
     return Batch(ids=ids[:, :-1].contiguous(), targets=targets)
 
 
-def trained(until: Budget, *, optimizer: Optimizer = AdamW(lr=1e-2), **settings) -> tuple[DecoderModel, list[Step]]:
+ADAMW = AdamW(lr=1e-2)
+
+
+def trained(until: Budget, *, optimizer: Optimizer = ADAMW, **settings: Any) -> tuple[DecoderModel, list[Step]]:
     model = SPEC.build(seed=1)
     batches = settings.pop("batches", batch)
     run = steps(model, batches, next_token, optimizer.build(model), Cosine(), until=until, **settings)
@@ -69,13 +74,14 @@ def test_a_run_that_is_taken_up_again_goes_on_bit_by_bit(optimizer: Optimizer) -
 
 
 def test_dropout_draws_the_same_when_resumed_and_leaves_the_global_generator_alone() -> None:
-    layer = SPEC.layers[0].replace(mix=SPEC.layers[0].mix.replace(dropout=0.3))
+    spec = override(SPEC, "layers.*.mix.dropout", 0.3)
     losses = []
     for start in (Tally(), Tally(steps=1)):
-        model = SPEC.replace(layers=(layer,)).build()
+        model = spec.build()
         frozen = AdamW(lr=0.0, decay=0.0).build(model)
         before = torch.get_rng_state()
-        losses.append([s.loss for s in steps(model, batch, next_token, frozen, Constant(), until=Steps(3), start=start)])
+        run = steps(model, batch, next_token, frozen, Constant(), until=Steps(3), start=start)
+        losses.append([step.loss for step in run])
         assert torch.equal(before, torch.get_rng_state())
     assert losses[0][1:] == losses[1]
     assert len(set(losses[0])) == 3
@@ -101,12 +107,12 @@ def test_what_is_not_finite_stops_the_run_with_its_place(kind: str) -> None:
 
 class _Poison(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         return x.clone()
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        return grad + math.inf
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0] + math.inf
 
 
 def test_a_budget_of_tokens_ends_with_the_step_that_spends_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,7 +28,7 @@ def data() -> None:
 @click.option("--field", help="The name of the text in .jsonl and .parquet files.")
 @click.option("--workers", type=int, help="Threads that tokenize; by default one a core.")
 @as_json
-def build(source: str, tokenizer: str, out: Path, as_json: bool, field: str | None, **settings: object) -> None:
+def build(source: str, tokenizer: str, out: Path, as_json: bool, field: str | None, **settings: Any) -> None:
     """Clean, split and tokenize SOURCE: a file, a folder, ``python`` or a dataset id.
 
     Example:  groundup data build books/ --tokenizer runs/quickstart/tokenizer --out corpora/books
@@ -48,8 +49,10 @@ def build(source: str, tokenizer: str, out: Path, as_json: bool, field: str | No
     click.echo(f"{out}: {corpus.duplicates} exact duplicates dropped")
     for name in corpus.manifest["splits"]:
         split = corpus.split(name)
-        click.echo(f"  {name:5}  {split.documents_count:>9,} documents  {split.tokens:>13,} tokens  "
-                   f"{split.text_bytes:>13,} bytes")
+        click.echo(
+            f"  {name:5}  {split.documents_count:>9,} documents  {split.tokens:>13,} tokens  "
+            f"{split.text_bytes:>13,} bytes"
+        )
 
 
 @data.command()

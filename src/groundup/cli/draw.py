@@ -14,9 +14,11 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from groundup.planner import units
 from groundup.planner.measure import peak_rss_bytes
+from groundup.planner.table import aligned
 from groundup.recipes.watch import Watch
 
 if TYPE_CHECKING:
+    from groundup.planner.plan import Plan
     from groundup.recipes.pretrain import Outcome
     from groundup.recipes.settings import Run
     from groundup.training.steps import Step
@@ -74,6 +76,10 @@ class Drawing(Watch):
         ]
         self._move(step.progress, "  ".join(figure for figure in figures if figure), last=step.last)
 
+    def plan(self, plan: Plan) -> None:
+        """Prints the plan's table, without what was assumed."""
+        self.say(str(plan).partition("\n\n")[0])
+
     def table(self, title: str, rows: Sequence[Sequence[str]]) -> None:
         """Prints a table; its first row is the header."""
         self.say("\n".join([title, *aligned(rows)]))
@@ -89,10 +95,13 @@ class Drawing(Watch):
         """Prints where a run lies and what it came to, on standard output."""
         self.__exit__()
         score, tally = outcome.score, outcome.tally
-        click.echo(f"{outcome.place.folder}: {tally.steps:,} steps, {tally.tokens:,} tokens, "
-                   f"{units.duration(tally.seconds)}")
-        click.echo(f"validation: loss {score.loss:.4f}, perplexity {score.perplexity:.2f}, "
-                   f"{score.bits_per_byte:.4f} bits per byte")
+        click.echo(
+            f"{outcome.place.folder}: {tally.steps:,} steps, {tally.tokens:,} tokens, {units.duration(tally.seconds)}"
+        )
+        click.echo(
+            f"validation: loss {score.loss:.4f}, perplexity {score.perplexity:.2f}, "
+            f"{score.bits_per_byte:.4f} bits per byte"
+        )
 
     def _move(self, share: float | None, text: str, *, last: bool = False) -> None:
         if self.live:
@@ -102,10 +111,3 @@ class Drawing(Watch):
         elif last or time.monotonic() - self.last_line > LINE_SECONDS:
             self.last_line = time.monotonic()
             print(f"  {units.percent(share) + '  ' if share is not None else ''}{text}", file=sys.stderr, flush=True)
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the lines of a table: the first column to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    pad = lambda i, cell: cell.ljust(widths[0]) if i == 0 else cell.rjust(widths[i])  # noqa: E731
-    return ["  ".join(pad(i, cell) for i, cell in enumerate(row)).rstrip() for row in rows]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from groundup.cli.options import as_json, offline, print_json
@@ -15,7 +17,7 @@ from groundup.cli.options import as_json, offline, print_json
 @click.option("--stride", type=int, help="Tokens by which windows advance.  [default: half of the context]")
 @as_json
 @offline
-def evaluate(model: str, source: str | None, as_json: bool, **options: object) -> None:
+def evaluate(model: str, source: str | None, as_json: bool, **options: Any) -> None:
     """Tell how well MODEL predicts a text: loss, perplexity and bits per byte, beside general compressors.
 
     Example:  groundup evaluate runs/quickstart --data notes.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -23,7 +24,7 @@ from groundup.cli.options import offline
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Of the weights; by default as stored.")
 @click.option("--device", help="cpu, cuda or mps; by default the best that is there.")
 @offline
-def generate(model: str, prompt: str | None, **options: object) -> None:
+def generate(model: str, prompt: str | None, **options: Any) -> None:
     """Continue PROMPT, or the text on standard input, with MODEL.
 
     Example:  groundup generate runs/quickstart "def fib(n):"

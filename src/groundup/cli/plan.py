@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from groundup.cli.options import Number, as_json, offline, print_json
@@ -19,7 +21,7 @@ from groundup.cli.options import Number, as_json, offline, print_json
 @click.option("--watts", type=float, help="What the machine draws under load, for the energy.")
 @as_json
 @offline
-def plan(model: str, as_json: bool, offline: bool, optimizer: str, on: str, **settings: object) -> None:
+def plan(model: str, as_json: bool, offline: bool, optimizer: str, on: str, **settings: Any) -> None:
     """Tell what training MODEL will take: parameters, operations, memory by component, time on this machine.
 
     Example:  groundup plan gpt2 --tokens 2B --context 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,7 +19,7 @@ from groundup.cli.options import Duration, Number, offline
 @click.option("--steps", type=int, help="How many updates to make.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/MODEL]")
 @offline
-def train(model: str, settings: tuple[str, ...], out: Path | None, offline: bool, **asked: object) -> None:
+def train(model: str, settings: tuple[str, ...], out: Path | None, offline: bool, **asked: Any) -> None:
     """Train MODEL, or the run that a config.yaml describes, on text.
 
     Settings are dotted, as in optimizer.lr=3e-4 rows=32 layers.*.mix.mixer.position.theta=1e6; those of the command

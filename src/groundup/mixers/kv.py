@@ -30,11 +30,12 @@ class KVState(State):
 
         Padding is written beyond the row's end, where no query of the row looks before a real token replaces it.
         """
-        slots = ctx.positions[:, None, :, None].expand_as(k)
-        self.k.scatter_(2, slots, k.to(self.k.dtype))
-        self.v.scatter_(2, slots, v.to(self.v.dtype))
-        places = torch.arange(ctx.reach, device=k.device).expand(k.shape[0], ctx.reach)
-        return self.k[:, :, : ctx.reach], self.v[:, :, : ctx.reach], places
+        row = ctx.once("row", lambda: torch.arange(k.shape[0], device=k.device)[:, None])
+        for kept, new in ((self.k, k), (self.v, v)):
+            kept.transpose(1, 2).index_put_((row, ctx.positions), new.transpose(1, 2).to(kept.dtype))
+        reach = ctx.reach
+        places = ctx.once("places", lambda: torch.arange(reach, device=k.device).expand(k.shape[0], reach))
+        return self.k[:, :, :reach], self.v[:, :, :reach], places
 
     def rewind(self, length: Tensor) -> None:
         """Forgets by doing nothing: places from ``length`` on are written again before they are seen."""

@@ -95,14 +95,15 @@ class _Chunked(torch.autograd.Function):
                 torch.mm(logits, w, out=grad_h) if grad_h.dtype == dtype else grad_h.copy_(logits @ w)
                 part = (logits.T @ h).to(weight.dtype)
                 grad_weight = part if grad_weight is None else grad_weight.add_(part)
-                if b is not None:
+                if bias is not None:
                     part = _wide(logits).sum(0).to(bias.dtype)
                     grad_bias = part if grad_bias is None else grad_bias.add_(part)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
         return *(None if part is None else part * grad.to(part.dtype) for part in ctx.saved_tensors), None
 
 

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-PRODUCTS = ((1024, 256, 256), (4096, 256, 768), (768, 4096, 256), (1024, 768, 3072), (3072, 1024, 768), (512, 768, 8192))
+PRODUCTS = (
+    (1024, 256, 256),
+    (4096, 256, 768),
+    (768, 4096, 256),
+    (1024, 768, 3072),
+    (3072, 1024, 768),
+    (512, 768, 4096),
+)
 ATTENTIONS = ((16, 4, 64, 64), (4, 4, 256, 64), (1, 4, 1024, 64))  # (B, H, T, K)
 NUMBERS = 2**24  # of a tensor of 64 MiB, beyond the caches, as a step's activations together are
 SPECIAL_NUMBERS = 2**20

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from groundup.training.files import atomic_write
+from groundup.files import atomic_write
 
 
 def folder() -> Path:

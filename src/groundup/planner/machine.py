@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 
+from groundup.devices import best, pick_device
 from groundup.planner import cache_files
 from groundup.planner.benchmark import Sample, samples
-from groundup.training.precision import best, pick_device
 
 FORMAT = 1  # of the file; a file of another format is measured again
+BUSY = 0.6  # processes for each core from which on a measurement is not taken for good
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class Machine:
         cores: threads that PyTorch uses; multiprocessors on CUDA.
         memory_bytes: of the device.
         torch: the version of PyTorch that was measured.
+        load: processes that wanted to run, for each of the processor's cores, over the minute before; 0 where the
+            system does not tell.
         samples: what was measured.
     """
 
@@ -41,6 +44,7 @@ class Machine:
     cores: int
     memory_bytes: int
     torch: str
+    load: float
     samples: tuple[Sample, ...]
 
     @property
@@ -65,6 +69,7 @@ class Machine:
             "cores": self.cores,
             "memory_bytes": self.memory_bytes,
             "torch": self.torch,
+            "load": self.load,
             "matrix_flops_per_second": self.matrix_flops_per_second,
             "bandwidth_bytes_per_second": self.bandwidth_bytes_per_second,
             "samples": [asdict(sample) for sample in self.samples],
@@ -83,6 +88,7 @@ class Machine:
             cores=int(data["cores"]),
             memory_bytes=int(data["memory_bytes"]),
             torch=str(data["torch"]),
+            load=float(data["load"]),
             samples=tuple(
                 Sample(str(s["name"]), str(s["dtype"]), tuple(map(int, s["size"])), float(s["per_second"]))
                 for s in data["samples"]
@@ -95,6 +101,8 @@ class Machine:
 
 def calibrate(*, device: str | None = None, fresh: bool = False) -> Machine:
     """Returns the rates of a device; they are measured, in about three seconds, the first time.
+
+    What was measured while other programs used the machine is measured again when they use it less.
 
     Args:
         device: what is measured; None means the first that is there of CUDA, Apple's GPU and the processor.
@@ -112,11 +120,14 @@ def calibrate(*, device: str | None = None, fresh: bool = False) -> Machine:
         "torch": torch.__version__,
     }
     file = cache_files.path("machine", {"format": FORMAT, **about})
+    load = _load()
     if not fresh:
-        with suppress(KeyError, TypeError, ValueError, StopIteration):
-            return Machine.from_dict(cache_files.read(file))
+        with suppress(KeyError, TypeError, ValueError):
+            known = Machine.from_dict(cache_files.read(file))
+            if known.load <= max(BUSY, 2 * load):
+                return known
     dtypes = dict.fromkeys((torch.float32, best(place)))
-    machine = Machine(**about, samples=tuple(samples(place, tuple(dtypes))))
+    machine = Machine(**about, load=load, samples=tuple(samples(place, tuple(dtypes))))
     cache_files.write(file, machine.to_dict())
     return machine
 
@@ -135,6 +146,13 @@ def _cores(place: torch.device) -> int:
     if place.type == "cuda":
         return torch.cuda.get_device_properties(place).multi_processor_count
     return torch.get_num_threads()
+
+
+def _load() -> float:
+    try:
+        return os.getloadavg()[0] / (os.cpu_count() or 1)
+    except (AttributeError, OSError):  # Windows has no such function
+        return 0.0
 
 
 def _memory_bytes(place: torch.device) -> int:

@@ -1,11 +1,13 @@
 """What a process really used: the measured side of an audit.
 
-Letters: none. On Linux the peak is VmHWM of /proc/self/status, which can be reset; elsewhere it is ``ru_maxrss``,
+On Linux the peak is VmHWM of /proc/self/status, which can be reset; elsewhere it is ``ru_maxrss``,
 which cannot. On CUDA it is what PyTorch's allocator held at most, the CUDA context (some 0.5 GB) not counted.
 """
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +22,12 @@ _RESET = Path("/proc/self/clear_refs")
 
 
 def process_bytes() -> int:
-    """Returns the memory that this process holds now, in bytes; its peak where the system does not tell."""
+    """Returns the memory that this process holds now, in bytes; its peak where the system does not tell.
+
+    What glibc keeps of memory that was freed is given back to the system first, so that it is not counted.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
     now = _status("VmRSS")
     return peak_rss_bytes() if now is None else now
 

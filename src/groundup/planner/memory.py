@@ -73,7 +73,8 @@ def training_memory(
         parts: the rehearsed micro-step.
         device: ``cpu``, ``cuda`` or ``mps``.
         accumulate: micro-batches in a step; from the second on, the gradients of the first are there all along.
-        process_bytes: of the program itself; None means `PROCESS_BYTES`.
+        process_bytes: what the program holds before it trains; it is taken to be at least `PROCESS_BYTES`, for some
+            of that is only loaded by the first step.
     """
     total = {
         name: sum(part.count * getattr(part, name) for part in parts)
@@ -82,7 +83,7 @@ def training_memory(
     loss = next(part for part in parts if part.name == "loss")
     held, moment = max(_walk(parts, before=total["gradient_bytes"] if accumulate > 1 else 0))
     return Memory(
-        process_bytes=PROCESS_BYTES.get(device, 0) if process_bytes is None else process_bytes,
+        process_bytes=max(PROCESS_BYTES[device], process_bytes or 0) if device in PROCESS_BYTES else 0,
         weights_bytes=total["gradient_bytes"],  # both are float32 and of the same shapes
         optimizer_bytes=total["optimizer_bytes"],
         gradients_bytes=total["gradient_bytes"],

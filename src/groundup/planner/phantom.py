@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 from torch.utils.flop_counter import flop_registry
 
 _META = torch.device("meta")
@@ -52,25 +52,31 @@ VIEW = Work(name="view")
 class Phantom(Tensor):
     """A tensor that has all but values; made by a `Meter`."""
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # operations arrive at the meter only
+    bare: Tensor  # on the meta device
+    __torch_function__ = torch._C._disabled_torch_function_impl  # pyrefly: ignore[bad-override] # the meter sees all
 
     @staticmethod
-    def __new__(cls, inner: Tensor, device: torch.device) -> Phantom:
+    def __new__(cls, bare: Tensor, device: torch.device) -> Phantom:
         """Returns a phantom of a meta tensor."""
         return Tensor._make_wrapper_subclass(
             cls,
-            inner.size(),
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
+            bare.size(),
+            strides=bare.stride(),
+            storage_offset=bare.storage_offset(),
+            dtype=bare.dtype,
             device=device,
         )
 
-    def __init__(self, inner: Tensor, device: torch.device) -> None:
-        self.inner = inner
+    def __init__(self, bare: Tensor, device: torch.device) -> None:
+        self.bare = bare
+
+    def __repr__(self, *, tensor_contents: None = None) -> str:
+        return f"Phantom({tuple(self.shape)}, dtype={self.dtype}, device={self.device})"
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # pyrefly: ignore[bad-override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Refuses to run outside a meter."""
         raise AssertionError(f"{func} on a Phantom outside a Meter")
 
@@ -97,7 +103,7 @@ class Meter(TorchDispatchMode):
 
     def copies_of(self, weights: Iterable[Tensor]) -> None:
         """Counts in ``copied_bytes`` the copies in another type that are made of these phantoms from now on."""
-        self._weights = {t.inner.untyped_storage()._cdata for t in weights if isinstance(t, Phantom)}
+        self._weights = {t.bare.untyped_storage()._cdata for t in weights if isinstance(t, Phantom)}
 
     def mark(self) -> int:
         """Forgets the operations and the peak so far; returns the bytes alive now."""
@@ -107,19 +113,21 @@ class Meter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operation on shapes alone and writes it into the books."""
-        kwargs = dict(kwargs or {})
-        phantoms = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Phantom)]
-        if "device" in kwargs:
-            kwargs["device"] = _META
-        bare_args, bare_kwargs = tree_map_only(Phantom, lambda t: t.inner, (args, kwargs))
+        leaves, shape = tree_flatten((args, kwargs or {}))
+        bare = [_bared(leaf) for leaf in leaves]
+        bare_args, bare_kwargs = tree_unflatten(bare, shape)
         out = func(*bare_args, **bare_kwargs)
-        made = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
-        self._book(func, (bare_args, bare_kwargs), made)
-        same = {id(t.inner): t for t in phantoms}  # an operation in place returns what it was given
-        return tree_map_only(Tensor, lambda t: same[id(t)] if id(t) in same else Phantom(t, self.device), out)
+        given = {id(leaf.bare): leaf for leaf in leaves if isinstance(leaf, Phantom)}
 
-    def _book(self, func: Any, inputs: Any, made: list[Tensor]) -> None:
-        read = [t for t in tree_leaves(inputs) if isinstance(t, Tensor)]
+        def phantom(t: Tensor) -> Phantom:
+            # An operation in place returns what it was given.
+            return given[id(t)] if id(t) in given else Phantom(t, self.device)
+
+        made = [out] if isinstance(out, Tensor) else [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+        self._book(func, (bare_args, bare_kwargs), [t for t in bare if isinstance(t, Tensor)], made)
+        return phantom(out) if isinstance(out, Tensor) else tree_map_only(Tensor, phantom, out)
+
+    def _book(self, func: Any, inputs: Any, read: list[Tensor], made: list[Tensor]) -> None:
         copies = func is torch.ops.aten._to_copy.default and read[0].untyped_storage()._cdata in self._weights
         fresh = [t for t in made if self._adopt(t.untyped_storage(), copy=copies)]
         changed = _changed(func, *inputs)
@@ -155,6 +163,15 @@ class Meter(TorchDispatchMode):
         self._alive.discard(key)
         self.live_bytes -= size
         self.copied_bytes -= size if copy else 0
+
+
+def _bared(leaf: Any) -> Any:
+    """What an operation on shapes takes in the place of an argument."""
+    if isinstance(leaf, Phantom):
+        return leaf.bare
+    if isinstance(leaf, torch.device):
+        return _META
+    return torch.empty_like(leaf, device=_META) if isinstance(leaf, Tensor) else leaf
 
 
 def _bytes(t: Tensor) -> int:

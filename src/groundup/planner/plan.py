@@ -18,30 +18,21 @@ from typing import Any
 
 import torch
 
+from groundup.devices import autocast_dtype
 from groundup.errors import ConfigError
 from groundup.model.decoder import Decoder
 from groundup.optim.optimizers import AdamW, Optimizer
-from groundup.planner import books, table, units
+from groundup.planner import books, table
+from groundup.planner.assumptions import BATCH_TOKENS, CHINCHILLA_TOKENS_PER_PARAM, SOURCES, assumptions
 from groundup.planner.machine import Machine, calibrate
-from groundup.planner.memory import PROCESS_BYTES, SLACK_SHARE, Memory, training_memory
+from groundup.planner.memory import Memory, training_memory
 from groundup.planner.rehearsal import Part, rehearse
 from groundup.planner.time import step_seconds
-from groundup.training.precision import autocast_dtype
 
 PETAFLOP_S_DAY = 86_400e15  # operations: Brown et al. 2020 (arXiv:2005.14165), appendix D
-CHINCHILLA_TOKENS_PER_PARAM = 20  # Hoffmann et al. 2022 (arXiv:2203.15556), table 3: 400M to 8.0B, 1B to 20.2B, ...
-BATCH_TOKENS = 2**19  # GPT-3's smallest sizes: 0.5M, Brown et al. 2020, table 2.1
-MICRO_BATCH_TOKENS = {"cpu": 2**13}  # more are no faster on a processor: its products are saturated long before
+MICRO_BATCH_TOKENS = {"cpu": 2**13}  # enough for large products; more only take memory
 MICRO_BATCH_TOKENS_ELSEWHERE = 2**16
 USABLE_SHARE = 0.9  # of the device's memory; the rest is the system's
-
-SOURCES = (
-    "Operations: 2 for each weight and token in the forward, attention in full; Chowdhery et al. 2022, appendix B.",
-    "20 tokens for each parameter: Hoffmann et al. 2022 (arXiv:2203.15556), table 3.",
-    "Petaflop/s-days: Brown et al. 2020 (arXiv:2005.14165), appendix D.",
-    "Memory: the model's own parts, rehearsed without memory on PyTorch's meta device.",
-    "Time: rates of PyTorch's kernels measured on this machine.",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +152,7 @@ def plan(
         on: ``this`` machine, measured, or a `Machine`.
         optimizer: what updates the weights.
         watts: what the machine draws under load, for the energy; None means that nobody knows.
-        process_bytes: memory of the program itself; None means what a bare training process was measured to take.
+        process_bytes: what the program holds before it trains, if that is more than a bare training process.
 
     Raises:
         SpecError: the spec is not one of a decoder.
@@ -222,7 +213,7 @@ def plan(
         energy_kwh=None if watts is None else watts * train_seconds / 3.6e6,
         chinchilla_tokens=CHINCHILLA_TOKENS_PER_PARAM * params,
         machine=f"{machine.processor}, {machine.cores} cores",
-        assumptions=_assumptions(
+        assumptions=assumptions(
             tokens=tokens, batch_tokens=batch_tokens, rows=rows, context=context, watts=watts, device=machine.device
         ),
         sources=SOURCES,
@@ -282,27 +273,3 @@ def _check_positive(**figures: float | None) -> None:
     for name, figure in figures.items():
         if figure is not None and not 0 < figure < math.inf:
             raise ConfigError(f"{name}={figure} must be above 0 and finite")
-
-
-def _assumptions(*, device: str, **given: float | None) -> tuple[str, ...]:
-    """What was assumed, in sentences; ``given`` are the settings that the caller may have left open."""
-    left_open = {
-        "tokens": f"It trains on {CHINCHILLA_TOKENS_PER_PARAM} tokens for each parameter (Hoffmann et al. 2022).",
-        "batch_tokens": f"A step reads {BATCH_TOKENS:,} tokens, or one row where rows are longer.",
-        "rows": "A micro-batch has as many rows as fit and make the products large enough.",
-        "context": "Rows are as long as the model's context.",
-        "watts": "The power that the machine draws is not known, so its energy is not told.",
-    }
-    if given["rows"]:
-        left_open["batch_tokens"] = "A step is one micro-batch."
-    always = [
-        "Weights, gradients and optimizer state are float32; matrix products run in the stated precision by autocast.",
-        "Backwards cost twice their forwards; norms, activations and softmax are not counted as operations.",
-        "Time is that of steps alone: no data loading, saving or evaluation, no other load on the machine.",
-    ]
-    if device in SLACK_SHARE:
-        always.append(
-            f"The allocator wastes {units.percent(SLACK_SHARE[device])} of what comes and goes in a step, "
-            f"and the program itself takes {units.bytes_(PROCESS_BYTES[device])} unless told otherwise."
-        )
-    return (*(sentence for name, sentence in left_open.items() if not given[name]), *always)

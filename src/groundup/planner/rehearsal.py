@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from groundup.context import Context
+from groundup.devices import autocast
 from groundup.model.decoder import Decoder, DecoderModel
 from groundup.ops import cross_entropy
 from groundup.optim.joint import JointOptimizer
@@ -26,7 +27,6 @@ from groundup.optim.optimizers import Optimizer
 from groundup.parts.linear import TiedHead
 from groundup.planner import cache_files
 from groundup.planner.phantom import Meter, Work
-from groundup.training.precision import autocast
 
 Works = tuple[tuple[Work, float], ...]  # each operation and how many times it is done
 
@@ -109,11 +109,11 @@ def _code_stamp() -> int:
 
 
 def _part(data: dict[str, Any]) -> Part:
-    works = {
+    works: dict[str, Any] = {
         name: tuple((Work(**work | {"size": tuple(work["size"])}), times) for work, times in data[name])
         for name in ("forward", "backward", "update")
     }
-    return Part(**data | works)
+    return Part(**{**data, **works})
 
 
 def _play(stage: _Stage, spec: Decoder, optimizer: Optimizer, *, rows: int, context: int) -> Iterator[Part]:
@@ -141,7 +141,7 @@ def _embed(model: DecoderModel, ids: Tensor, ctx: Context) -> Tensor:
 
 
 def _loss(stage: _Stage, model: DecoderModel, tokens: int) -> Part:
-    """The loss of all tokens, put together from that of two chunks and of three where there are more."""
+    """The loss of all tokens, put together from that of three chunks and of four where there are more."""
     chunk = cross_entropy.chunk_rows(torch.empty(model.spec.vocab, 1, dtype=stage.dtype))
 
     def play(count: int) -> Part:
@@ -153,16 +153,16 @@ def _loss(stage: _Stage, model: DecoderModel, tokens: int) -> Part:
 
         return stage.play("loss", [head], loss, reads=(count, model.spec.width))
 
-    if tokens <= 3 * chunk:
+    if tokens <= 4 * chunk:
         return play(tokens)
-    return _extrapolate(play(2 * chunk), play(3 * chunk), tokens / chunk - 2)
+    return _extrapolate(play(3 * chunk), play(4 * chunk), tokens / chunk - 3)
 
 
-def _extrapolate(two: Part, three: Part, more: float) -> Part:
-    """The part of two chunks with what the third added, ``more`` times; from the second on, each adds the same."""
+def _extrapolate(three: Part, four: Part, more: float) -> Part:
+    """The part of three chunks with what the fourth added, ``more`` times: from there on, each adds the same."""
     figures: dict[str, Any] = {}
-    for name, first in vars(two).items():
-        second = getattr(three, name)
+    for name, first in vars(three).items():
+        second = getattr(four, name)
         if name.endswith("_bytes"):
             figures[name] = round(first + more * (second - first))
         elif name in ("forward", "backward", "update"):
@@ -172,8 +172,8 @@ def _extrapolate(two: Part, three: Part, more: float) -> Part:
     return Part(**figures)
 
 
-def _more(two: dict[Work, float], three: dict[Work, float], more: float) -> Works:
-    every = {work: (1 - more) * two.get(work, 0.0) + more * three.get(work, 0.0) for work in two | three}
+def _more(three: dict[Work, float], four: dict[Work, float], more: float) -> Works:
+    every = {work: (1 - more) * three.get(work, 0.0) + more * four.get(work, 0.0) for work in three | four}
     return tuple((work, times) for work, times in every.items() if times > 0)
 
 
@@ -186,7 +186,7 @@ class _Source(torch.autograd.Function):
         return torch.zeros(())
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
         return torch.empty(ctx.shape, dtype=ctx.dtype)
 
 
@@ -210,7 +210,7 @@ class _Stage:
         *,
         reads: tuple[int, ...],
         count: int = 1,
-        graded: Sequence[nn.Parameter] = (),
+        graded: Sequence[Tensor] = (),
     ) -> Part:
         """Returns the books of one part.
 

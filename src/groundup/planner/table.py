@@ -71,11 +71,17 @@ def plan_text(plan: Plan) -> str:
         ("  allocator", units.bytes_(plan.slack_bytes), ""),
         ("  program", units.bytes_(plan.process_bytes), ""),
         ("time of a step", units.duration(plan.step_seconds), f"{units.count(plan.tokens_per_second)} tokens/s"),
-        ("time of training", units.duration(plan.train_seconds), f"{units.percent(plan.utilisation)} of the matrix rate"),
+        (
+            "time of training",
+            units.duration(plan.train_seconds),
+            f"{units.percent(plan.utilisation)} of the matrix rate",
+        ),
         *([("energy", f"{plan.energy_kwh:.3g} kWh", "")] if plan.energy_kwh is not None else []),
         ("state when generating", units.bytes_(plan.state_bytes), f"a row of {plan.context} tokens"),
     ]
     widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
     lines = [f"{name:<{widths[0]}}  {figure:>{widths[1]}}  {note}".rstrip() for name, figure, note in rows]
-    said = [textwrap.fill(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ") for sentence in plan.assumptions]
+    said = [
+        textwrap.fill(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ") for sentence in plan.assumptions
+    ]
     return "\n".join([f"on {plan.machine}, products in {plan.precision}", *lines, "", "assumed:", *said])

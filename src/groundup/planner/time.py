@@ -1,6 +1,6 @@
-"""How long a training step takes on a machine: every operation of the rehearsed step at the machine's measured rates.
+"""How long a training step takes on a machine: every operation of the rehearsed step at the machine's rates.
 
-    seconds = sum over operations of  launch + max(flops / rate(size), moved bytes / stream rate, numbers / special rate)
+    seconds = sum over operations of  launch + max(flops / rate(size), moved bytes / stream, numbers / special)
 
 It is a roofline (Williams et al. 2009, doi:10.1145/1498765.1498785) whose roofs were measured with the same kernels.
 Products and attention take the rate of the samples of nearest size. Tensors are taken to come from memory, not from

@@ -9,9 +9,9 @@ import shutil
 
 import torch
 
+from groundup.devices import best, pick_device
 from groundup.planner import units
 from groundup.planner.machine import Machine, calibrate
-from groundup.training.precision import best, pick_device
 
 EXTRAS = {
     "huggingface_hub": ("hub", "models and data sets by hub id"),

@@ -10,6 +10,7 @@ import numpy as np
 
 from groundup.data.corpus import Corpus, TokenDocument
 from groundup.data.sources import documents
+from groundup.devices import best
 from groundup.errors import ConfigError, TextError
 from groundup.evals import compressors
 from groundup.evals.perplexity import perplexity
@@ -18,7 +19,6 @@ from groundup.infer.language_model import load
 from groundup.recipes.place import Place
 from groundup.recipes.settings import read_run
 from groundup.text.tokenizer import Tokenizer
-from groundup.training.precision import best
 
 COMPRESSED_BYTES = 8 * 2**20  # of a text at most: xz takes a second a megabyte
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import ModelError, StorageError, writing
-from groundup.training.files import atomic_write
+from groundup.files import atomic_write
 
 Json = Any  # what json.loads returns
 

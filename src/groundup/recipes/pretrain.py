@@ -13,27 +13,35 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
+from statistics import median
 
 import torch
 
+from groundup import devices
+from groundup.context import Batch
 from groundup.data.corpus import Corpus
 from groundup.data.loader import Loader
 from groundup.data.shards import build
 from groundup.data.sources import documents
 from groundup.errors import ConfigError
 from groundup.evals.perplexity import Score, perplexity
+from groundup.files import atomic_write
 from groundup.model.decoder import DecoderModel
 from groundup.objectives.next_token import next_token
+from groundup.planner import measure
+from groundup.planner.audit import entries, record
+from groundup.planner.plan import Plan, plan
 from groundup.recipes.place import Place
 from groundup.recipes.settings import Run, read_run, write_run
 from groundup.recipes.watch import Watch
 from groundup.text.tokenizer import Tokenizer
 from groundup.text.train import train as train_tokenizer
-from groundup.training import checkpoint, precision
-from groundup.training.budget import Tally
-from groundup.training.files import atomic_write
+from groundup.training import checkpoint
+from groundup.training.allocator import keep_freed_memory
+from groundup.training.budget import Seconds, Steps, Tally, Tokens
 from groundup.training.steps import Step, steps
 
 QUICK_TOKENS = 60_000  # of the validation text, for the scores along the way
@@ -85,7 +93,6 @@ def resume(folder: Path, *, watch: Watch = Watch()) -> Outcome:  # noqa: B008 - 
 
 
 def _finish(run: Run, place: Place, watch: Watch) -> Outcome:
-    precision.keep_freed_memory()
     corpus = _corpus(run, place, watch)
     run = _fitted(run, corpus, place)
     model, tally = _train(run, place, corpus, watch)
@@ -138,10 +145,41 @@ def _fitted(run: Run, corpus: Corpus, place: Place) -> Run:
     return run
 
 
+def _plan(run: Run, place: Place, watch: Watch) -> Plan:
+    """What the run will take, written down and told."""
+    watch.stage("The plan")
+    batch = run.rows * run.length * run.accumulate
+    make = partial(
+        plan,
+        run.model,
+        rows=run.rows,
+        batch_tokens=batch,
+        context=run.length,
+        precision=run.precision,
+        optimizer=run.optimizer,
+        process_bytes=measure.process_bytes(),
+    )
+    tokens = batch
+    match run.budget:
+        case Steps(count=count):
+            tokens = count * batch
+        case Tokens(count=count):
+            tokens = count
+        case Seconds(count=seconds):
+            # As many steps as the machine is expected to make in that time.
+            tokens = batch * max(1, round(seconds / make(tokens=batch).step_seconds))
+    made = make(tokens=tokens)
+    place.write_json(place.plan, made.to_dict())
+    watch.plan(made)
+    return made
+
+
 def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> tuple[DecoderModel, Tally]:
-    device = precision.pick_device()
+    keep_freed_memory()
+    made = _plan(run, place, watch)
+    device = devices.pick_device()
     model = run.model.build(seed=run.seed).to(device)
-    optimizer = run.optimizer.build(model, products=precision.autocast_dtype(run.precision, device))
+    optimizer = run.optimizer.build(model, products=devices.autocast_dtype(run.precision, device))
     tally = Tally()
     saved = checkpoint.load_latest(place.checkpoints)
     if saved is not None:
@@ -153,6 +191,8 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> tuple[Decode
     train = corpus.split("train")
     bits = train.tokens / train.text_bytes / math.log(2)
     last_save = time.monotonic()
+    times: list[float] = []
+    measure.reset_peak(device)
 
     def save() -> None:
         loop = {"tally": tally.to_dict()}
@@ -169,10 +209,11 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> tuple[Decode
             start=tally,
             accumulate=run.accumulate,
             clip=run.clip,
-            dtype=precision.autocast_dtype(run.precision, device),
+            dtype=devices.autocast_dtype(run.precision, device),
             seed=run.seed,
         ):
             before, tally = tally, step.tally
+            times.append(step.seconds)
             watch.step(step, bits_per_byte=step.loss * bits)
             evaluate = not step.last and _passes(run, before, tally)
             if step.last or evaluate or asked.is_set() or time.monotonic() - last_save > run.save_seconds:
@@ -183,12 +224,33 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> tuple[Decode
             quick = _score(run, model, corpus, quick=True) if evaluate else None
             if step.every(10) or quick:
                 place.log(_entry(step, quick))
+    if times:
+        _record(run, place, made, model=model, batch=loader.batch(0), times=times, device=device)
     return model.eval(), tally
+
+
+def _record(
+    run: Run, place: Place, made: Plan, *, model: DecoderModel, batch: Batch, times: list[float], device: torch.device
+) -> None:
+    """Writes what was measured beside what was planned."""
+    peak, step_seconds = measure.peak_bytes(device), median(times)
+    micro = batch.to(device)
+    flops = measure.count_flops(lambda: next_token(model, micro).total.backward())
+    model.zero_grad(set_to_none=True)
+    measured = {
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "step_flops": flops * run.accumulate,
+        "peak_bytes": peak,
+        "step_seconds": step_seconds,
+        "tokens_per_second": made.batch_tokens / step_seconds,
+    }
+    record(place.ledger, entries(made.to_dict(), measured))
 
 
 def _passes(run: Run, before: Tally, after: Tally) -> bool:
     """Whether one of the run's evaluations falls between two tallies."""
-    return math.floor(run.budget.spent(before) * run.evaluations) < math.floor(run.budget.spent(after) * run.evaluations)
+    done, now = (math.floor(run.budget.spent(tally) * run.evaluations) for tally in (before, after))
+    return done < now
 
 
 def _entry(step: Step, score: Score | None) -> dict[str, object]:
@@ -223,7 +285,7 @@ def _score(run: Run, model: DecoderModel, corpus: Corpus, *, quick: bool) -> Sco
         begin=corpus.manifest["end"],
         context=run.length,
         stride=run.length if quick else None,
-        dtype=precision.autocast_dtype(run.precision, device),
+        dtype=devices.autocast_dtype(run.precision, device),
     )
 
 

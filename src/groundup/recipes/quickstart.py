@@ -54,7 +54,7 @@ def quickstart(folder: Path, *, run: Run, watch: Watch, go_on: bool = False) -> 
         GroundupError: the folder cannot be written, or the source cannot be read.
     """
     watch.stage("This machine")
-    watch.say("\n".join(f"{name:22}  {value}" for name, value in describe(calibrate()).items()))
+    watch.say("\n".join(f"{name:22}  {value}" for name, value in describe(calibrate(fresh=True)).items()))
     outcome = resume(folder, watch=watch) if go_on else pretrain(run, folder, watch=watch)
     watch.stage("How well it predicts the files that it has not seen")
     watch.table("bits per byte, lower is better", comparison(outcome))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from groundup.planner.plan import Plan
 from groundup.training.steps import Step
 
 
@@ -21,6 +22,9 @@ class Watch:
 
     def step(self, step: Step, *, bits_per_byte: float | None) -> None:
         """One update of the weights; the bits per byte are those of the training text."""
+
+    def plan(self, plan: Plan) -> None:
+        """What the run will take."""
 
     def table(self, title: str, rows: Sequence[Sequence[str]]) -> None:
         """A table whose first row is its header."""

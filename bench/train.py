@@ -1,0 +1,290 @@
+"""Training speed and memory beside transformers with a plain PyTorch loop, interleaved, in one run.
+
+    python bench/train.py [CONFIG ...] [--rounds 5] [--steps 2] [--json FILE]
+
+Every side is a process of its own, warmed up first; then the sides take turns, so that a change in the machine's
+speed hits all of them. Each side runs eager and compiled, and its faster form counts. "out of the box" leaves the
+allocator as each side sets it; "same allocator" sets groundup's allocator settings on both sides. Matrix products
+are in bfloat16 through autocast on both sides, the optimizer is fused AdamW with clipping on both. What is printed:
+tokens/s (median of the rounds), the ratio round by round (median, lowest, highest), peak resident memory, and the
+share of the measured bf16 matrix rate that 6 FLOPs per weight and token, and attention, make up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROWS_CONTEXT_VOCAB = {
+    "gpt2-6x384-v4k": ("gpt2", 6, 384, 6, 16, 256, 4096),
+    "gpt2-6x384-v50k": ("gpt2", 6, 384, 6, 16, 256, 50304),
+    "gpt2-124m": ("gpt2", 12, 768, 12, 2, 512, 50257),
+    "llama-8x512": ("llama", 8, 512, 8, 8, 512, 4096),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    family: str
+    layers: int
+    width: int
+    heads: int
+    rows: int
+    context: int
+    vocab: int
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.context
+
+    @property
+    def hidden(self) -> int:
+        return 4 * self.width if self.family == "gpt2" else 64 * round(self.width * 8 / 3 / 64)
+
+    @property
+    def train_flops(self) -> int:
+        """Of one step: 6 per weight of a matrix and token, 12 L D T per token for attention."""
+        maps = 2 if self.family == "gpt2" else 3
+        weights = self.layers * (4 * self.width**2 + maps * self.width * self.hidden) + self.vocab * self.width
+        return self.tokens * (6 * weights + 12 * self.layers * self.width * self.context)
+
+
+def our_step(config: Config):
+    import torch
+
+    from groundup.context import Batch
+    from groundup.families.gpt2 import gpt2
+    from groundup.families.llama import llama
+    from groundup.objectives.next_token import next_token
+    from groundup.optim.optimizers import AdamW
+    from groundup.optim.schedules import Constant
+    from groundup.training.budget import Steps
+    from groundup.training.steps import steps
+
+    sizes = {"width": config.width, "layers": config.layers, "heads": config.heads, "vocab": config.vocab}
+    if config.family == "gpt2":
+        spec = gpt2(**sizes, context=config.context)
+    else:
+        spec = llama(**sizes, hidden=config.hidden, context=config.context, tied=True)
+    model = spec.build()
+    if "compile" in sys.argv:
+        model.hidden = torch.compile(model.hidden)
+
+    def batch(number: int) -> Batch:
+        ids = torch.randint(0, config.vocab, (config.rows, config.context + 1), generator=generator(number))
+        return Batch(ids=ids[:, :-1], targets=ids[:, 1:])
+
+    run = steps(
+        model,
+        batch,
+        next_token,
+        AdamW(lr=1e-4).build(model),
+        Constant(),
+        until=Steps(10**9),
+        dtype=torch.bfloat16,
+    )
+    return lambda: next(run).loss
+
+
+def their_step(config: Config):
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    if config.family == "gpt2":
+        model = GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=config.vocab,
+                n_positions=config.context,
+                n_embd=config.width,
+                n_layer=config.layers,
+                n_head=config.heads,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                use_cache=False,
+            )
+        )
+    else:
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=config.vocab,
+                hidden_size=config.width,
+                intermediate_size=config.hidden,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                max_position_embeddings=config.context,
+                tie_word_embeddings=True,
+                use_cache=False,
+            )
+        )
+    model.train()
+    forward = torch.compile(model) if "compile" in sys.argv else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    number = 0
+
+    def step() -> float:
+        nonlocal number
+        ids = torch.randint(0, config.vocab, (config.rows, config.context + 1), generator=generator(number))
+        number += 1
+        with torch.autocast("cpu", torch.bfloat16):
+            # Labels are shifted inside: the same 256 predictions a row as the other side makes.
+            loss = model.loss_function(
+                forward(ids[:, :-1]).logits, labels=None, shift_labels=ids[:, 1:].contiguous(), vocab_size=config.vocab
+            )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.item()
+
+    return step
+
+
+def generator(number: int):
+    import torch
+
+    return torch.Generator().manual_seed(number)
+
+
+def peak_bytes() -> int:
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+def work(config: Config) -> None:
+    """Answers each line on standard input with the seconds that this many steps took, and the peak memory."""
+    import torch
+
+    from groundup.training.allocator import keep_freed_memory
+
+    torch.set_num_threads(2)
+    if "allocator" in sys.argv:
+        keep_freed_memory()
+    step = (our_step if "ours" in sys.argv else their_step)(config)
+    for line in sys.stdin:
+        began = time.perf_counter()
+        for _ in range(int(line)):
+            step()
+        print(json.dumps([time.perf_counter() - began, peak_bytes()]), flush=True)
+
+
+def matrix_rate() -> float:
+    """Bfloat16 FLOP/s of a 2048-cubed product: the best of ten."""
+    import torch
+
+    torch.set_num_threads(2)
+    a, b = (torch.randn(2048, 2048, dtype=torch.bfloat16) for _ in range(2))
+    best = 1e9
+    for _ in range(10):
+        began = time.perf_counter()
+        torch.mm(a, b)
+        best = min(best, time.perf_counter() - began)
+    return 2 * 2048**3 / best
+
+
+class Worker:
+    """One side in one form, in a process of its own."""
+
+    def __init__(self, name: str, form: str) -> None:
+        self.form = form
+        self.rates: list[float] = []
+        self.peak_bytes = 0
+        command = [sys.executable, __file__, "--work", name, *form.split()]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, steps: int) -> float:
+        """Returns the seconds that the process took for some steps."""
+        assert self.process.stdin and self.process.stdout
+        print(steps, file=self.process.stdin, flush=True)
+        seconds, self.peak_bytes = json.loads(self.process.stdout.readline())
+        return seconds
+
+    def close(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(self.rates)
+
+
+# groundup sets the allocator itself, so its form out of the box is the one with the allocator set.
+FORMS = ("ours eager allocator", "ours compile allocator", "theirs eager", "theirs compile", "theirs eager allocator",
+         "theirs compile allocator")  # fmt: skip
+
+
+def compare(name: str, config: Config, *, rounds: int, steps: int) -> dict[str, Any]:
+    workers = [Worker(name, form) for form in FORMS]
+    for worker in workers:
+        worker.ask(2)
+    for _ in range(rounds):
+        for worker in workers:
+            worker.rates.append(config.tokens * steps / worker.ask(steps))
+    for worker in workers:
+        worker.close()
+    rate = matrix_rate()
+    ours = max(workers[:2], key=lambda worker: worker.rate)
+    return {
+        "config": name,
+        "forms": {
+            worker.form: {"tokens_per_second": worker.rate, "peak_bytes": worker.peak_bytes} for worker in workers
+        },
+        "out of the box": ratios(ours, max(workers[2:4], key=lambda worker: worker.rate)),
+        "same allocator": ratios(ours, max(workers[4:], key=lambda worker: worker.rate)),
+        "matrix_flops_per_second": rate,
+        "share_of_matrix_rate": config.train_flops / config.tokens * ours.rate / rate,
+    }
+
+
+def ratios(ours: Worker, theirs: Worker) -> dict[str, Any]:
+    found = sorted(a / b for a, b in zip(ours.rates, theirs.rates, strict=True))
+    return {
+        "sides": f"{ours.form} / {theirs.form}",
+        "speed": [statistics.median(found), found[0], found[-1]],
+        "memory": ours.peak_bytes / theirs.peak_bytes,
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    print(f"\n{result['config']}")
+    for form, figures in result["forms"].items():
+        gib = figures["peak_bytes"] / 2**30
+        print(f"  {form:28s} {figures['tokens_per_second']:8.0f} tokens/s   peak {gib:5.2f} GiB")
+    for title in ("out of the box", "same allocator"):
+        row = result[title]
+        middle, low, high = row["speed"]
+        print(f"  {title:16s} {middle:.2f} times the tokens/s ({low:.2f} to {high:.2f}), "
+              f"{row['memory']:.2f} of the memory   [{row['sides']}]")  # fmt: skip
+    print(f"  share of the matrix rate {result['share_of_matrix_rate']:.0%} of "
+          f"{result['matrix_flops_per_second'] / 1e9:.0f} GFLOP/s", flush=True)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("configs", nargs="*", default=[])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    results = []
+    for name in arguments.configs or ROWS_CONTEXT_VOCAB:
+        results.append(compare(name, Config(*ROWS_CONTEXT_VOCAB[name]), rounds=arguments.rounds, steps=arguments.steps))
+        show(results[-1])
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    if "--work" in sys.argv:
+        work(Config(*ROWS_CONTEXT_VOCAB[sys.argv[sys.argv.index("--work") + 1]]))
+    else:
+        main()

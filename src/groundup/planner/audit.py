@@ -1,0 +1,214 @@
+"""The plan beside what was measured, for a run that is finished or still going.
+
+A run's folder holds plan.json, what was predicted, and ledger.jsonl, a line for each quantity that was measured:
+
+    {"quantity": "step_seconds", "unit": "s", "predicted": 1.02, "measured": 1.08, "error": -0.056}
+
+Where the ledger has no line yet, the steps logged in metrics.jsonl tell how fast the run is so far.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from groundup.errors import ModelError, writing
+from groundup.planner import units
+from groundup.planner.table import aligned
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One quantity, predicted and measured; None where one of them is not known.
+
+    Attributes:
+        quantity: its name, a key of `QUANTITIES` or any other.
+        unit: of both figures: ``s``, ``bytes``, ``FLOP``, ``tokens/s`` or empty.
+        predicted: by the plan.
+        measured: in the run.
+    """
+
+    quantity: str
+    unit: str
+    predicted: float | None
+    measured: float | None
+
+    @property
+    def error(self) -> float | None:
+        """How far the plan is off, as a share of what was measured: above 0 where it predicted too much."""
+        if self.predicted is None or not self.measured:
+            return None
+        return self.predicted / self.measured - 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the entry as a line of the ledger has it."""
+        return {
+            "quantity": self.quantity,
+            "unit": self.unit,
+            "predicted": self.predicted,
+            "measured": self.measured,
+            "error": self.error,
+        }
+
+
+# What a plan predicts and a run can measure: the plan's key and the unit.
+QUANTITIES = {
+    "parameters": ("params", ""),
+    "step_flops": ("step_flops", "FLOP"),
+    "peak_bytes": ("peak_bytes", "bytes"),
+    "step_seconds": ("step_seconds", "s"),
+    "tokens_per_second": ("tokens_per_second", "tokens/s"),
+    "train_seconds": ("train_seconds", "s"),
+}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All quantities of a run.
+
+    Attributes:
+        entries: in the order of `QUANTITIES`, then others.
+    """
+
+    entries: tuple[Entry, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the audit as plain data."""
+        return {"entries": [entry.to_dict() for entry in self.entries]}
+
+    def __str__(self) -> str:
+        """Returns a table."""
+        rows = [("", "predicted", "measured", "error")]
+        rows += [
+            (e.quantity.replace("_", " "), _shown(e, e.predicted), _shown(e, e.measured), _off(e)) for e in self.entries
+        ]
+        return "\n".join(aligned(rows))
+
+
+def entries(plan: Mapping[str, Any], measured: Mapping[str, float]) -> list[Entry]:
+    """Returns an entry for each measured quantity beside what a plan (its ``to_dict()``) predicted.
+
+    Args:
+        plan: the plan.
+        measured: figures by quantity, keys of `QUANTITIES`.
+
+    Raises:
+        KeyError: a quantity that no plan predicts.
+    """
+    return [
+        Entry(quantity=name, unit=QUANTITIES[name][1], predicted=plan.get(QUANTITIES[name][0]), measured=figure)
+        for name, figure in measured.items()
+    ]
+
+
+def record(ledger: Path, found: Iterable[Entry]) -> None:
+    """Adds lines to a ledger.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with writing(ledger), ledger.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(entry.to_dict()) + "\n" for entry in found)
+
+
+def audit(run: Path | str) -> Audit:
+    """Returns what was predicted for a run beside what was measured so far.
+
+    Args:
+        run: its folder.
+
+    Raises:
+        ModelError: the folder is not there or holds neither a plan nor a ledger.
+    """
+    run = Path(run)
+    plan = _plan(run / "plan.json")
+    recorded = {
+        line["quantity"]: line for line in _lines(run / "ledger.jsonl") if isinstance(line.get("quantity"), str)
+    }
+    if not plan and not recorded:
+        raise ModelError(
+            f"{run} has neither plan.json nor ledger.jsonl; name the folder of a run, such as runs/quickstart"
+        )
+    going = _from_metrics(_lines(run / "metrics.jsonl"))
+    names = [*QUANTITIES, *(name for name in recorded if name not in QUANTITIES)]
+    return Audit(tuple(_entry(name, plan, recorded.get(name, {}), going) for name in names))
+
+
+def _entry(name: str, plan: Mapping[str, Any], line: Mapping[str, Any], going: Mapping[str, float]) -> Entry:
+    key, unit = QUANTITIES.get(name, ("", str(line.get("unit", ""))))
+    predicted = _number(line.get("predicted"))
+    measured = _number(line.get("measured"))
+    return Entry(
+        quantity=name,
+        unit=unit,
+        predicted=_number(plan.get(key)) if predicted is None else predicted,
+        measured=going.get(name) if measured is None else measured,
+    )
+
+
+def _plan(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    """The lines of a file that are whole; a run that goes on may be in the middle of one."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    lines: list[dict[str, Any]] = []
+    for line in text.splitlines():
+        try:
+            data = json.loads(line)
+        except ValueError:
+            continue
+        lines += [data] if isinstance(data, dict) else []
+    return lines
+
+
+def _from_metrics(lines: list[dict[str, Any]]) -> dict[str, float]:
+    """What the logged steps tell: the median rate, and the mean time of a step."""
+    rates = [rate for line in lines if (rate := _number(line.get("tokens_per_second"))) is not None]
+    found = {"tokens_per_second": median(rates)} if rates else {}
+    counted = [
+        (step, seconds)
+        for line in lines
+        if (step := _number(line.get("step"))) and (seconds := _number(line.get("seconds")))
+    ]
+    if counted:
+        step, seconds = counted[-1]
+        found["step_seconds"] = seconds / step
+    return found
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+_FORMATS: dict[str, Callable[[float], str]] = {
+    "s": units.duration,
+    "bytes": units.bytes_,
+    "FLOP": units.flops,
+    "tokens/s": lambda rate: f"{units.count(rate)} tokens/s",
+    "": lambda number: f"{number:,.6g}" if number % 1 else f"{number:,.0f}",
+}
+
+
+def _shown(entry: Entry, figure: float | None) -> str:
+    if figure is None:
+        return "-"
+    return _FORMATS[entry.unit](figure) if entry.unit in _FORMATS else f"{figure:,.4g} {entry.unit}"
+
+
+def _off(entry: Entry) -> str:
+    if entry.error is None:
+        return ""
+    return "exact" if entry.error == 0 else f"{100 * entry.error:+.1f}%"

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from groundup import cli
+from groundup.families.llama import llama
+from groundup.infer.language_model import LanguageModel
+from groundup.text.train import train
+
+TEXT = "the cat sat on the mat and the dog sat on the log. " * 40
+
+
+@dataclass
+class Answer:
+    """What a command printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Answer]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
+    """Runs the command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["groundup", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        printed = capsys.readouterr()
+        return Answer(code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "model"
+    spec = llama(width=16, layers=1, heads=2, hidden=24, vocab=270, context=32, tied=True)
+    LanguageModel(spec.build(), tokenizer=train([TEXT], vocab=270)).save(folder)
+    return folder
+
+
+def refused(answer: Answer, *parts: str) -> None:
+    """Checks that a mistake is told in one sentence on standard error, and nothing on standard output."""
+    assert answer.code == 2, answer
+    assert answer.out == ""
+    assert "Traceback" not in answer.err
+    last = answer.err.strip().splitlines()[-1]
+    assert last.startswith("Error: ")
+    for part in parts:
+        assert part in last
+
+
+def test_help_and_the_verbs_help_answer_without_torch() -> None:
+    for verb in ("", *cli.VERBS):
+        code = (
+            "import sys; sys.argv = ['groundup', *sys.argv[1:], '--help']\n"
+            "from groundup.cli import main\n"
+            "try: main()\n"
+            "finally: assert 'torch' not in sys.modules, 'torch was imported'"
+        )
+        done = subprocess.run([sys.executable, "-c", code, *([verb] if verb else [])], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "Usage: groundup" in done.stdout
+        assert not verb or "Example:" in done.stdout
+
+
+def test_plan_prints_json_with_units_in_the_names(call: Call) -> None:
+    answer = call("plan", "gpt2", "--tokens", "2B", "--context", "256", "--rows", "2", "--json")
+    assert answer.code == 0
+    figures = json.loads(answer.out)
+    assert figures["params"] == 124_439_808
+    assert figures["tokens"] >= 2_000_000_000
+    assert figures["peak_bytes"] > figures["weights_bytes"] == 4 * 124_439_808
+
+
+def test_show_prints_the_tree(call: Call) -> None:
+    answer = call("show", "llama-3-8b")
+    assert answer.code == 0
+    assert "8,030,261,248" in answer.out
+
+
+def test_list_prints_every_preset(call: Call) -> None:
+    names = {row["model"] for row in json.loads(call("list", "models", "--json").out)}
+    assert {"gpt2", "gpt3-175b", "llama-3.1-405b", "smollm2-135m"} <= names
+
+
+def test_generate_writes_the_answer_alone_on_standard_output(call: Call, model: Path) -> None:
+    one = call("generate", str(model), "the cat", "--max-new-tokens", "5", "--temperature", "0")
+    assert one.code == 0 and one.err == ""
+    assert one.out == call("generate", str(model), "the cat", "--max-new-tokens", "5", "--temperature", "0").out
+
+
+def test_evaluate_reports_bits_per_byte_beside_compressors(call: Call, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    figures = json.loads(call("evaluate", str(model), "--data", "text.txt", "--json").out)
+    assert figures["text_bytes"] == len(TEXT)
+    assert figures["bits_per_byte"] > figures["bits_per_byte of xz -9, one stream"]
+
+
+def test_tokenizer_and_data_verbs_work_together(call: Call, tmp_path: Path) -> None:
+    for name in "abcdefgh":
+        (tmp_path / f"{name}.txt").write_text(name + TEXT)
+    assert call("tokenizer", "train", ".", "--vocab", "270", "--out", "tok").code == 0
+    assert json.loads(call("tokenizer", "encode", "tok", "the cat", "--json").out)["tokens"]
+    assert call("data", "build", "a.txt", "--tokenizer", "tok", "--out", "corpus").code == 0
+    assert "the cat" in call("data", "preview", "a.txt").out
+    assert "270" in call("tokenizer", "compare", "a.txt", "tok").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["plan", "gtp2"], ["'gtp2' is no preset", "'gpt2'"]),
+        (["pln", "gpt2"], ["no verb 'pln'", "'plan'"]),
+        (["plan", "gpt2", "--tokens", "many"], ["'many' is not a number"]),
+        (["plan", "gpt2", "--context", "5000"], ["5000", "1024"]),
+        (["train", "gpt2"], ["needs a budget"]),
+        (["train", "gpt2", "--steps", "3", "optimizer.rate=1"], ["has no setting 'rate'"]),
+        (["train", "gpt2", "--steps", "3", "optmizer.lr=1"], ["did you mean 'optimizer'"]),
+        (["resume", "nowhere"], ["nowhere is not a run"]),
+        (["audit", "nowhere"], ["nowhere"]),
+        (["generate", "gpt2", "hello"], ["gpt2", "no weights"]),
+        (["data", "preview", "missing.txt"], ["missing.txt"]),
+        (["tokenizer", "encode", "missing", "x"], ["missing"]),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(call: Call, arguments: list[str], parts: list[str]) -> None:
+    refused(call(*arguments), *parts)
+
+
+def test_texts_that_cannot_be_trained_on_are_named(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "binary.txt").write_bytes(bytes(range(256)) * 20)
+    (tmp_path / "latin.txt").write_bytes("caf\xe9 ".encode("latin-1") * 100)
+    for name in ("empty", "binary", "latin"):
+        refused(call("train", "gpt2", "--steps", "2", "--data", f"{name}.txt", "--out", f"runs/{name}"), f"{name}.txt")
+
+
+def test_a_prompt_longer_than_the_context_is_refused(call: Call, model: Path) -> None:
+    refused(call("generate", str(model), TEXT), "context", "32")
+
+
+def test_a_pickle_posing_as_weights_is_refused(call: Call, model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    import torch
+
+    shutil.copytree(model, tmp_path / "posing")
+    (tmp_path / "posing" / "MANIFEST.sha256").unlink()
+    torch.save({"a": torch.zeros(3)}, tmp_path / "posing" / "model.safetensors")
+    refused(call("generate", "posing", "the cat"), "pickle")
+
+
+def test_one_flipped_byte_of_the_weights_is_noticed(call: Call, model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(model, tmp_path / "flipped")
+    path = tmp_path / "flipped" / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-7] ^= 1
+    path.write_bytes(data)
+    refused(call("generate", "flipped", "the cat"), "model.safetensors")
+
+
+def test_debug_shows_the_traceback(call: Call) -> None:
+    answer = call("plan", "gtp2", "--debug")
+    assert answer.code == 2
+    assert "Traceback" in answer.err

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+from groundup.context import Batch, Context
+from groundup.devices import autocast
+from groundup.objectives.next_token import next_token
+from groundup.optim.joint import state_tensors
+from groundup.optim.optimizers import AdamW, Muon
+from groundup.planner import books
+from groundup.planner.measure import count_flops
+from groundup.planner.phantom import Meter
+from groundup.planner.rehearsal import rehearse
+from unit.planner_stand_in import GPT2, LLAMA
+
+CPU = torch.device("cpu")
+both_types = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GROUNDUP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def play(spec, dtype=torch.float32, optimizer=AdamW(), rows=2, context=16):  # noqa: B008
+    return rehearse(spec, rows=rows, context=context, dtype=dtype, optimizer=optimizer)
+
+
+def really_kept(layer, x, ctx, dtype) -> int:
+    """Bytes that a layer's forward leaves behind: its output and what autograd saved, weights and input excepted."""
+    kept: dict[int, int] = {}
+
+    def pack(t):
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with autocast(CPU, dtype):
+        layer(x, ctx)  # fills what layers share
+        with saved_tensors_hooks(pack, lambda t: t):
+            y = layer(x, ctx)
+    kept[y.untyped_storage().data_ptr()] = y.untyped_storage().nbytes()
+    there = [x, *layer.parameters(), *ctx.shared.values()]
+    for tensor in there:
+        kept.pop(tensor.untyped_storage().data_ptr(), None)
+    return sum(kept.values())
+
+
+@both_types
+@pytest.mark.parametrize("spec", [LLAMA, GPT2])
+def test_layer_keeps_what_autograd_really_saves(spec, dtype):
+    model = spec.build()
+    leaf = torch.randn(2, 16, spec.width, requires_grad=True)
+    ctx = Context.whole(leaf)
+    real = really_kept(model.layers[0], leaf.clone(), ctx, dtype)
+    part = next(part for part in play(spec, dtype) if part.name == "layer")
+    assert part.kept_bytes == real
+
+
+@both_types
+def test_autocasts_copies_are_those_of_the_matrices(dtype):
+    part = next(part for part in play(LLAMA, dtype) if part.name == "layer")
+    matrices = sum(p.numel() for p in LLAMA.build().layers[0].parameters() if p.ndim == 2)
+    assert part.cast_bytes == (2 * matrices if dtype == torch.bfloat16 else 0)
+
+
+@pytest.mark.parametrize("optimizer", [AdamW(), Muon()])
+@pytest.mark.parametrize("spec", [LLAMA, GPT2])
+def test_gradients_and_optimizer_state_are_the_real_ones(spec, optimizer):
+    model = spec.build()
+    real = optimizer.build(model)
+    model(torch.zeros(1, 4, dtype=torch.int64)).sum().backward()
+    real.step()
+    parts = play(spec, optimizer=optimizer)
+    assert sum(part.count * part.gradient_bytes for part in parts) == 4 * books.params(spec)
+    assert sum(part.count * part.optimizer_bytes for part in parts) == sum(
+        t.nbytes for t in state_tensors(real).values()
+    )
+
+
+@both_types
+@pytest.mark.parametrize("spec", [LLAMA, GPT2])
+def test_operations_of_a_step_are_those_that_pytorch_counts(spec, dtype):
+    model = spec.build()
+    ids = torch.randint(0, spec.vocab, (2, 16))
+
+    def step():
+        with autocast(CPU, dtype):
+            loss = next_token(model, Batch(ids=ids, targets=ids)).total
+        loss.backward()
+
+    works = [(part.count, work, times) for part in play(spec, dtype) for work, times in part.forward + part.backward]
+    assert sum(count * times * work.flops for count, work, times in works) == count_flops(step)
+
+
+def test_backward_leaves_nothing_but_gradients():
+    parts = play(LLAMA, torch.bfloat16)
+    left = sum(part.count * (part.kept_bytes + part.backward_net_bytes) for part in parts)
+    assert 0 <= left - 4 * books.params(LLAMA) < 4096  # the loss and a few numbers beside it
+    assert all(part.backward_peak_bytes >= part.backward_net_bytes for part in parts)
+
+
+def test_tied_tables_gradient_is_counted_once():
+    tied = LLAMA.replace(head=GPT2.head)
+    left = sum(part.count * (part.kept_bytes + part.backward_net_bytes) for part in play(tied))
+    assert 0 <= left - 4 * books.params(tied) < 4096
+
+
+def test_kept_memory_grows_in_a_straight_line_with_the_rows():
+    one, two, three = (sum(part.count * part.kept_bytes for part in play(GPT2, rows=rows)) for rows in (2, 3, 4))
+    assert three - two == two - one
+
+
+def test_many_chunks_of_logits_are_put_together_from_few(tmp_path, monkeypatch):
+    monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path))
+    rehearse.cache_clear()
+    monkeypatch.setattr("groundup.ops.cross_entropy.chunk_rows", lambda weight: 8)
+    whole = play(LLAMA, rows=2, context=16)[-1]  # four chunks, all of them played
+    rehearse.cache_clear()
+    more = play(LLAMA, rows=4, context=16)[-1]  # eight chunks, put together
+    flops = [sum(work.flops * times for work, times in part.forward) for part in (whole, more)]
+    assert flops[1] == 2 * flops[0]
+    row_bytes = 4 * LLAMA.width
+    assert more.forward_peak_bytes - whole.forward_peak_bytes == pytest.approx(32 * row_bytes, abs=1024)
+    rehearse.cache_clear()
+
+
+def test_second_rehearsal_is_read_from_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path))
+    rehearse.cache_clear()
+    first = play(LLAMA)
+    rehearse.cache_clear()
+    (file,) = tmp_path.glob("rehearsal-*.json")
+    assert play(LLAMA) == first
+    file.write_text(file.read_text()[:-100])
+    rehearse.cache_clear()
+    assert play(LLAMA) == first
+
+
+def test_meter_forgets_what_nothing_refers_to():
+    with Meter("cpu") as meter:
+        a = torch.zeros(256)
+        b = a.view(16, 16)
+        assert meter.live_bytes == 1024
+        c = b + 1
+        del c
+        assert (meter.live_bytes, meter.peak_bytes) == (1024, 2048)
+        b.mul_(2)
+        assert meter.live_bytes == 1024
+        del a, b
+    assert meter.live_bytes == 0
+
+
+def test_phantoms_claim_their_device_and_hold_nothing():
+    with Meter("cpu"):
+        huge = torch.zeros(2**20, 2**20)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            product = huge @ huge
+    assert (product.device.type, product.dtype, product.shape) == ("cpu", torch.bfloat16, (2**20, 2**20))

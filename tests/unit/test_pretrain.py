@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from groundup.errors import ConfigError, GroundupError, ModelError, StorageError
+from groundup.families.llama import llama
+from groundup.infer.language_model import load
+from groundup.optim.optimizers import AdamW, Muon
+from groundup.planner.audit import audit
+from groundup.recipes.evaluate import evaluate
+from groundup.recipes.place import Place
+from groundup.recipes.pretrain import pretrain, resume
+from groundup.recipes.settings import Data, Run, read_run, with_overrides, write_run
+from groundup.recipes.train import resolve_run
+from groundup.recipes.watch import Watch
+from groundup.training.budget import Seconds, Steps
+from groundup.training.steps import Step
+
+TINY = llama(width=16, layers=2, heads=2, hidden=24, vocab=280, context=24, tied=True)
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("texts")
+    for number in range(40):
+        words = " ".join(f"word{(number * 7 + i * i) % 23} and number {i}" for i in range(30))
+        (folder / f"{number}.txt").write_text(f"Document {number}.\n{words}\n")
+    return folder
+
+
+def settings(texts: Path, **changes: object) -> Run:
+    plain = Run(model=TINY, data=Data(source=str(texts), held_out=0.2), optimizer=Muon(), budget=Steps(6), rows=2)
+    return plain.replace(evaluations=2, **changes)
+
+
+class Stop(Watch):
+    """Presses Ctrl-C in a step, as a user would."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.losses: dict[int, float] = {}
+
+    def step(self, step: Step, *, bits_per_byte: float | None) -> None:
+        import signal
+
+        self.losses[step.tally.steps] = step.loss
+        if step.tally.steps == self.at:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def finished(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    pretrain(settings(texts), folder)
+    return folder
+
+
+def test_a_run_leaves_all_that_it_promises(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert names >= {
+        "config.yaml",
+        "spec.json",
+        "plan.json",
+        "ledger.jsonl",
+        "metrics.jsonl",
+        "tokenizer",
+        "checkpoints",
+    }
+    assert (finished / "checkpoints" / "latest").read_text().strip() == "step-000006"
+    assert read_run(finished / "config.yaml").budget == Steps(6)
+    steps = [entry["step"] for entry in Place(finished).logged()]
+    assert steps == [3, 6]
+    assert "validation" in next(iter(Place(finished).logged()))
+
+
+def test_the_ledger_holds_the_plan_beside_what_was_measured(finished: Path) -> None:
+    found = {entry.quantity: entry for entry in audit(finished).entries}
+    assert found["parameters"].error == 0
+    assert found["step_flops"].error == pytest.approx(0, abs=0.01)
+    assert all(found[name].measured for name in ("peak_bytes", "step_seconds", "tokens_per_second"))
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(texts: Path, tmp_path: Path) -> None:
+    whole = Stop(at=-1)
+    one = pretrain(settings(texts), tmp_path / "whole", watch=whole)
+    first, second = Stop(at=2), Stop(at=-1)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(settings(texts), tmp_path / "stopped", watch=first)
+    other = resume(tmp_path / "stopped", watch=second)
+    assert first.losses | second.losses == whole.losses
+    assert set(first.losses) == {1, 2}
+    assert other.score == one.score
+    weights = [path.read_bytes() for path in sorted(tmp_path.glob("*/checkpoints/step-000006/model.safetensors"))]
+    assert weights[0] == weights[1]
+    assert [entry["step"] for entry in other.place.logged()] == [3, 6]
+
+
+def test_a_finished_run_is_loaded_evaluated_and_continued(finished: Path) -> None:
+    model = load(finished)
+    assert isinstance(model.generate("Document", max_new_tokens=5), str)
+    figures = evaluate(str(finished))
+    told = json.loads(Place(finished).result.read_text())["validation"]["bits_per_byte"]
+    assert figures["bits_per_byte"] == pytest.approx(told, rel=0.02)
+    assert figures["bits_per_byte of xz -9, one stream"] > 0
+    assert resume(finished).tally.steps == 6
+
+
+def test_a_folder_that_holds_something_is_left_alone(finished: Path, texts: Path) -> None:
+    before = sorted(finished.rglob("*"))
+    with pytest.raises(StorageError, match="is there already"):
+        pretrain(settings(texts), finished)
+    assert sorted(finished.rglob("*")) == before
+    with pytest.raises(ModelError, match="is not a run"):
+        resume(finished.parent)
+
+
+def test_a_run_is_written_and_read_back(texts: Path, tmp_path: Path) -> None:
+    run = settings(texts, budget=Seconds(1.5))
+    (tmp_path / "config.yaml").write_text(write_run(run))
+    assert read_run(tmp_path / "config.yaml") == run
+    assert resolve_run(str(tmp_path / "config.yaml"), steps=3).budget == Steps(3)
+
+
+def test_settings_of_the_command_line_reach_every_part(texts: Path) -> None:
+    run = with_overrides(
+        settings(texts), ["optimizer.lr=3e-4", "layers.*.mix.mixer.position.theta=1e6", "rows=8", "model.vocab=512"]
+    )
+    assert isinstance(run.optimizer, Muon)
+    assert run.optimizer.lr == 3e-4
+    assert (run.rows, run.model.vocab) == (8, 512)
+    assert "theta=1000000.0" in repr(run.model)
+    assert with_overrides(run, ["optimizer=adamw"]).optimizer == AdamW()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("optimiser.lr=1", "did you mean 'optimizer'"),
+        ("optimizer.rate=1", "Muon has no setting 'rate'"),
+        ("rows=many", "rows is 'many'; expected a whole number"),
+        ("rows", "write it as name=value"),
+        ("rows=0", "rows=0 must be at least 1"),
+        ("context=99", "longer than the model's context of 24"),
+        ("layers.9.mix.scale=2", "choose * or a number from 0 to 1"),
+        ("layers.*.mix.mixer.kv_heads=3", "heads=2 is not a multiple of kv_heads=3; choose kv_heads from 1, 2"),
+    ],
+)
+def test_settings_that_do_not_exist_or_fit_are_refused(texts: Path, setting: str, message: str) -> None:
+    with pytest.raises(GroundupError) as caught:
+        with_overrides(settings(texts), [setting])
+    assert message in str(caught.value)
+
+
+def test_a_vocabulary_larger_than_the_text_allows_is_refused(texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(GroundupError, match="largest possible is"):
+        pretrain(settings(texts, data=Data(source=str(texts), vocab=50_000)), tmp_path / "run")
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(finished: Path, texts: Path, tmp_path: Path) -> None:
+    small = settings(texts, model=TINY.replace(vocab=64), data=Data(source=str(texts), tokenizer=str(finished)))
+    with pytest.raises(ConfigError, match="set vocab=280"):
+        pretrain(small.replace(data=small.data.replace(tokenizer=str(finished / "tokenizer"))), tmp_path / "run")
+
+
+def test_a_run_needs_one_budget() -> None:
+    with pytest.raises(ConfigError, match="needs a budget"):
+        resolve_run("gpt2")
+    with pytest.raises(ConfigError, match="one budget"):
+        resolve_run("gpt2", steps=3, time=5.0)
+
+
+def test_the_config_on_disk_is_plain_yaml(finished: Path) -> None:
+    data = yaml.safe_load((finished / "config.yaml").read_text())
+    assert data["model"]["layers"][0]["repeat"] == 2
+    assert data["optimizer"] == {"kind": "Muon"}
