@@ -23,7 +23,7 @@ from groundup.recipes.settings import Data, Run
 from groundup.recipes.watch import Watch
 from groundup.training.budget import Seconds
 
-PROMPTS = ("def is_prime(n):\n", "class Stack:\n    def __init__(self):\n", "import os\nimport sys\n\n")
+PROMPTS = ("def is_prime(n):\n    ", "class Stack:\n    def __init__(self", "import os\nimport sys\n\ndef main(")
 TRAIN_SECONDS = 195.0
 
 
@@ -59,13 +59,21 @@ def quickstart(folder: Path, *, run: Run, watch: Watch, go_on: bool = False) -> 
     watch.stage("How well it predicts the files that it has not seen")
     watch.table("bits per byte, lower is better", comparison(outcome))
     watch.stage("What it writes")
-    model = LanguageModel(outcome.model, tokenizer=outcome.corpus.tokenizer)
-    for prompt in PROMPTS:
-        text = model.generate(prompt, max_new_tokens=90, temperature=0.7, top_p=0.95, seed=1)
-        watch.say(f"{prompt}{text}".rstrip() + "\n")
+    for text in completions(outcome):
+        watch.say(f"{text}\n")
     watch.stage("The plan beside what was measured")
     watch.say(str(audit(outcome.place.folder)))
     return outcome
+
+
+def completions(outcome: Outcome) -> list[str]:
+    """Returns what the model makes of the beginnings of three files, with these beginnings."""
+    words = outcome.corpus.tokenizer
+    model = LanguageModel(outcome.model, tokenizer=words)
+    start = [] if words.end is None else [words.end]
+    prompts = [[*start, *words.encode(prompt)] for prompt in PROMPTS]
+    made = model.generations(prompts, max_new_tokens=70, temperature=0.5, top_p=0.9, seed=1)
+    return [f"{prompt}{one.text}".rstrip() for prompt, one in zip(PROMPTS, made, strict=True)]
 
 
 def comparison(outcome: Outcome) -> list[tuple[str, str]]:
