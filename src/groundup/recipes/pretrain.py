@@ -7,6 +7,7 @@ is there is taken, the rest is made.
 from __future__ import annotations
 
 import math
+import shutil
 import signal
 import threading
 import time
@@ -200,7 +201,7 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> tuple[Decode
 
     with _interrupt_asked() as asked:
         for step in steps(
-            _compiled(model) if run.compile else model,
+            _compiled(model, device, watch) if run.compile else model,
             loader.batch,
             next_token,
             optimizer,
@@ -309,6 +310,10 @@ def _interrupt_asked() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _compiled(model: DecoderModel) -> DecoderModel:
-    model.hidden = torch.compile(model.hidden)
+def _compiled(model: DecoderModel, device: torch.device, watch: Watch) -> DecoderModel:
+    """The model with its layers compiled; as it is, and a word to the watcher, where nothing can compile them."""
+    if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        watch.say("compile=true needs a C++ compiler, and there is none (apt install g++); training goes on without.")
+    else:
+        model.hidden = torch.compile(model.hidden)
     return model
