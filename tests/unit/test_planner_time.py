@@ -6,7 +6,7 @@ import pytest
 
 from groundup.planner.benchmark import Sample
 from groundup.planner.phantom import VIEW, Work
-from groundup.planner.time import seconds, step_seconds
+from groundup.planner.time import IN_A_STEP, seconds, step_seconds
 from unit.planner_stand_in import MACHINE
 from unit.test_planner_memory import part
 
@@ -53,5 +53,5 @@ def test_attention_has_rates_of_its_own_both_ways():
 def test_step_repeats_micro_batches_but_not_the_update():
     mul = ((Work(name="mul", moved_bytes=2 * 10**10 - 20000), 1),)  # one second, launch included
     layer = replace(part("layer"), forward=mul, backward=mul * 2, update=mul)  # two copies
-    assert step_seconds([layer], MACHINE, accumulate=1) == pytest.approx(2 * 3 + 2)
-    assert step_seconds([layer], MACHINE, accumulate=4) == pytest.approx(4 * 2 * 3 + 2)
+    assert step_seconds([layer], MACHINE, accumulate=1) == pytest.approx(IN_A_STEP * (2 * 3 + 2))
+    assert step_seconds([layer], MACHINE, accumulate=4) == pytest.approx(IN_A_STEP * (4 * 2 * 3 + 2))

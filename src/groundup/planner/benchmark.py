@@ -1,7 +1,8 @@
 """The measurements of `groundup.planner.machine`: PyTorch's kernels, timed.
 
 The sizes are those of small models' steps, and every figure is that of its fastest run: what the machine can do, not
-what other programs left of it for a moment; the figures are kept, the moment passes.
+what other programs left of it for a moment; the figures are kept, the moment passes. So that no moment spoils all
+runs of one figure, they are taken in rounds.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ SPECIALS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": lambda x: F.gelu(x, approximate="tanh"),
     "softmax": lambda x: x.view(-1, 4096).softmax(-1),
 }
-SECONDS_EACH = 0.04  # after a first run that is not counted; some 30 figures
-RUNS_AT_LEAST = 2
+ROUNDS = 5
+SECONDS_EACH = 0.008  # spent on a figure in a round, or one run; 29 figures where two types are measured
 
 
 @dataclass(frozen=True)
@@ -54,25 +55,47 @@ class Sample:
     per_second: float
 
 
-def samples(place: torch.device, dtypes: tuple[torch.dtype, ...]) -> Iterator[Sample]:
-    """Yields everything that is measured of a device; ``dtypes`` are those that it multiplies matrices in."""
-    for dtype in dtypes:
-        name = str(dtype).removeprefix("torch.")
-        for m, k, n in PRODUCTS:
-            yield Sample("product", name, (m, k, n), 2 * m * k * n / _seconds(place, _product(place, dtype, m, k, n)))
-        for size in ATTENTIONS:
-            flops, tokens = 4 * size[0] * size[1] * size[2] ** 2 * size[3], size[2]
-            forward, backward = _attention(place, dtype, size)
-            yield Sample("attention", name, (tokens,), flops / _seconds(place, forward))
-            yield Sample("attention_backward", name, (tokens,), 2 * flops / _seconds(place, backward))
-        some = torch.randn(SPECIAL_NUMBERS, device=place).to(dtype)
-        for special, run in SPECIALS.items():
-            yield Sample(special, name, (), SPECIAL_NUMBERS / _seconds(place, lambda run=run, some=some: run(some)))
+@dataclass(frozen=True)
+class _Trial:
+    """What is timed for a sample, and how much of it one run does."""
+
+    name: str
+    dtype: str
+    size: tuple[int, ...]
+    amount: float
+    run: Callable[[], object]
+
+
+def samples(place: torch.device, dtypes: tuple[torch.dtype, ...]) -> list[Sample]:
+    """Returns everything that is measured of a device; ``dtypes`` are those that it multiplies matrices in."""
+    trials = [trial for dtype in dtypes for trial in _computing(place, dtype)] + list(_moving(place))
+    for trial in trials:
+        _timed(place, trial.run)  # the first run chooses kernels and loads them
+    rounds = [[_seconds(place, trial.run) for trial in trials] for _ in range(ROUNDS)]
+    fastest = [max(min(times), 1e-9) for times in zip(*rounds, strict=True)]
+    return [Sample(t.name, t.dtype, t.size, t.amount / least) for t, least in zip(trials, fastest, strict=True)]
+
+
+def _computing(place: torch.device, dtype: torch.dtype) -> Iterator[_Trial]:
+    name = str(dtype).removeprefix("torch.")
+    for m, k, n in PRODUCTS:
+        yield _Trial("product", name, (m, k, n), 2 * m * k * n, _product(place, dtype, m, k, n))
+    for size in ATTENTIONS:
+        flops, tokens = 4 * size[0] * size[1] * size[2] ** 2 * size[3], size[2]
+        forward, backward = _attention(place, dtype, size)
+        yield _Trial("attention", name, (tokens,), flops, forward)
+        yield _Trial("attention_backward", name, (tokens,), 2 * flops, backward)
+    x = torch.randn(SPECIAL_NUMBERS, device=place).to(dtype)
+    for special, function in SPECIALS.items():
+        yield _Trial(special, name, (), SPECIAL_NUMBERS, lambda function=function: function(x))
+
+
+def _moving(place: torch.device) -> Iterator[_Trial]:
     x, y = torch.ones(NUMBERS, device=place), torch.ones(NUMBERS, device=place)
-    yield Sample("stream", "float32", (), 2 * x.nbytes / _seconds(place, lambda: torch.mul(x, 1.5, out=y)))
-    yield Sample("read", "float32", (), x.nbytes / _seconds(place, x.sum))
     few = torch.ones(8, device=place, requires_grad=True)
-    yield Sample("launch", "float32", (), 1 / _seconds(place, lambda: few + few))
+    yield _Trial("stream", "float32", (), 2 * x.nbytes, lambda: torch.mul(x, 1.5, out=y))
+    yield _Trial("read", "float32", (), x.nbytes, x.sum)
+    yield _Trial("launch", "float32", (), 1, lambda: few + few)
 
 
 def _product(place: torch.device, dtype: torch.dtype, m: int, k: int, n: int) -> Callable[[], Tensor]:
@@ -96,12 +119,11 @@ def _attention(
 
 
 def _seconds(place: torch.device, run: Callable[[], object]) -> float:
-    """The time of the fastest run."""
-    _timed(place, run)
-    times: list[float] = []
-    while len(times) < RUNS_AT_LEAST or (sum(times) < SECONDS_EACH and len(times) < 1000):
+    """The time of the fastest run of a round."""
+    times = [_timed(place, run)]
+    while sum(times) < SECONDS_EACH and len(times) < 200:
         times.append(_timed(place, run))
-    return max(min(times), 1e-9)
+    return min(times)
 
 
 def _timed(place: torch.device, run: Callable[[], object]) -> float:
