@@ -166,6 +166,14 @@ def test_a_tokenizer_larger_than_the_model_is_refused(finished: Path, texts: Pat
         pretrain(small.replace(data=small.data.replace(tokenizer=str(finished / "tokenizer"))), tmp_path / "run")
 
 
+def test_the_field_that_holds_the_text_is_the_runs_choice(texts: Path, tmp_path: Path) -> None:
+    rows = [{"text": "no", "body": path.read_text()} for path in sorted(texts.iterdir())]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = Data(source=str(tmp_path / "rows.jsonl"), field="body", held_out=0.2)
+    made = pretrain(settings(texts, data=data, budget=Steps(1)), tmp_path / "run")
+    assert made.corpus.split("train").text_bytes > 10_000
+
+
 def test_a_run_needs_one_budget() -> None:
     with pytest.raises(ConfigError, match="needs a budget"):
         resolve_run("gpt2")

@@ -56,7 +56,7 @@ def plan_text(plan: Plan) -> str:
     rows = [
         ("parameters", units.count(plan.params), f"{plan.params:,}"),
         *((f"  {part}", units.count(count), "") for part, count in plan.params_by_part.items()),
-        ("training tokens", units.count(plan.tokens), f"{plan.tokens / plan.params:.1f} for each parameter"),
+        ("training tokens", units.count(plan.tokens), f"{plan.tokens / plan.params:.3g} for each parameter"),
         ("steps", units.count(plan.steps), steps),
         ("operations", units.flops(plan.train_flops), f"{plan.petaflop_s_days:.3g} petaflop/s-days"),
         ("  forward, per token", units.flops(plan.forward_flops_per_token), ""),

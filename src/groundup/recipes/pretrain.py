@@ -109,8 +109,9 @@ def _corpus(run: Run, place: Place, watch: Watch) -> Corpus:
         return Corpus.open(place.corpus)
     tokenizer = _tokenizer(run, place, watch)
     watch.stage("Cleaning, splitting and tokenizing the text")
+    field = run.data.field
     return build(
-        run.data.source,
+        run.data.source if field is None else documents(run.data.source, field=field),
         place.corpus,
         tokenizer=tokenizer,
         held_out=run.data.held_out,
@@ -126,7 +127,7 @@ def _tokenizer(run: Run, place: Place, watch: Watch) -> Tokenizer:
         tokenizer = Tokenizer.load(run.data.tokenizer)
     else:
         watch.stage("Training the tokenizer")
-        texts = (document.text for document in documents(run.data.source))
+        texts = (document.text for document in documents(run.data.source, field=run.data.field))
         tokenizer = train_tokenizer(texts, kind=run.data.kind, vocab=run.data.vocab or run.model.vocab)
     tokenizer.save(place.tokenizer)
     return tokenizer
