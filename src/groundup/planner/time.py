@@ -18,9 +18,9 @@ from groundup.planner.machine import Machine
 from groundup.planner.phantom import VIEW, Work
 from groundup.planner.rehearsal import Part, Works
 
-# How much longer operations take one after the other in a step than each alone, its inputs near at hand: the mean over
-# eight models of 6 to 8 layers and width 256 to 512, AdamW and Muon, bfloat16 and float32, on two otherwise idle Zen 5
-# cores (torch 2.13), from 1.03 to 1.21; ten models on one core, in processor time, had 0.97 to 1.25, mean 1.09.
+# How much longer operations take one after the other in a step than each alone, its inputs near at hand. Eight models
+# of 6 to 8 layers and width 256 to 512, AdamW and Muon, bfloat16 and float32, on two Zen 5 cores (torch 2.13): 1.04 to
+# 1.21, mean 1.13; ten models, GPT-2 among them, on one core in processor time: 0.97 to 1.25, mean 1.09.
 IN_A_STEP = 1.1
 
 _ATTENTION = "_scaled_dot_product_"
