@@ -93,8 +93,8 @@ class _Chunked(torch.autograd.Function):
                 logits = F.linear(h, w, b)
                 loss += _losses_to_gradients(logits, t)
                 torch.mm(logits, w, out=grad_h) if grad_h.dtype == dtype else grad_h.copy_(logits @ w)
-                part = (logits.T @ h).to(weight.dtype)
-                grad_weight = part if grad_weight is None else grad_weight.add_(part)
+                # No name for the part: it would live on into the next chunk, and it is as large as the head.
+                grad_weight = (logits.T @ h).to(weight.dtype) if grad_weight is None else grad_weight.add_(logits.T @ h)
                 if bias is not None:
                     part = _wide(logits).sum(0).to(bias.dtype)
                     grad_bias = part if grad_bias is None else grad_bias.add_(part)
