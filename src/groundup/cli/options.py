@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -17,41 +19,38 @@ def print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2))
 
 
-class Number(click.ParamType):
-    """A number as people write it: 2e9, 2B, 0.5M, 300k."""
+class Quantity(click.ParamType):
+    """A number above 0 with a letter for its unit; subclasses say which letters there are."""
 
-    name = "number"
-    units = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}  # noqa: RUF012 - read only
+    units: Mapping[str, float]
+    plain = 1.0  # the unit of a number without a letter
+    expected: str
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Returns the number, or fails with a sentence."""
-        if isinstance(value, int | float):
-            return float(value)
+        """Returns the number in the base unit, or fails with a sentence."""
         text = str(value).strip().lower().replace("_", "").replace(",", "")
-        unit = self.units.get(text[-1:], 1.0)
+        unit = self.units.get(text[-1:])
         try:
-            number = float(text[:-1] if text[-1:] in self.units else text) * unit
+            number = float(text if unit is None else text[:-1]) * (self.plain if unit is None else unit)
         except ValueError:
             number = float("nan")
         if not 0 < number < float("inf"):
-            self.fail(f"{value!r} is not a number above 0, such as 2e9, 2B or 500k", param, ctx)
+            self.fail(f"{value!r} is not {self.expected}", param, ctx)
         return number
 
 
-class Duration(click.ParamType):
-    """A time as people write it: 90s, 5m, 1.5h, 2d; a plain number is minutes."""
+class Number(Quantity):
+    """A number as people write it: 2e9, 2B, 0.5M, 300k."""
+
+    name = "number"
+    units = MappingProxyType({"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12})
+    expected = "a number above 0, such as 2e9, 2B or 500k"
+
+
+class Duration(Quantity):
+    """A time as people write it, in seconds: 90s, 5m, 1.5h, 2d; a plain number is minutes."""
 
     name = "duration"
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # noqa: RUF012 - read only
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Returns the seconds, or fails with a sentence."""
-        text = str(value).strip().lower()
-        unit = self.units.get(text[-1:], 60.0)
-        try:
-            seconds = float(text[:-1] if text[-1:] in self.units else text) * unit
-        except ValueError:
-            seconds = float("nan")
-        if not 0 < seconds < float("inf"):
-            self.fail(f"{value!r} is not a time, such as 90s, 5m or 1.5h", param, ctx)
-        return seconds
+    units = MappingProxyType({"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0})
+    plain = 60.0
+    expected = "a time, such as 90s, 5m or 1.5h"
