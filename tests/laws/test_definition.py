@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 import groundup.ops
-from groundup.ops import attention, cross_entropy
+from groundup.ops import attention, blocked_attention, cross_entropy, rms_norm
 
-COVERED = {attention, cross_entropy}
+COVERED = {attention, cross_entropy, rms_norm}
+TWINS = {blocked_attention}  # reached through the operations above, whose definition is theirs
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 precisions = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 
@@ -38,8 +39,8 @@ def assert_equal(fast, slow, *, tolerance):
 
 def test_every_operation_has_a_definition_and_is_covered():
     modules = {import_module(f"groundup.ops.{module.name}") for module in iter_modules(groundup.ops.__path__)}
-    assert modules == COVERED
-    assert all(callable(module.reference) for module in modules)
+    assert modules == COVERED | TWINS
+    assert all(callable(module.reference) for module in COVERED)
 
 
 def masks(queries: int, keys: int) -> dict[str, Tensor | None]:
@@ -50,13 +51,14 @@ def masks(queries: int, keys: int) -> dict[str, Tensor | None]:
         "all": torch.ones(2, 1, queries, keys, dtype=torch.bool),
         "window": ((k <= q) & (k > q - 7)).expand(2, 1, -1, -1),
         "drawn": drawn | (k == q),
+        "documents": ((k <= q) & (k // 50 == q // 50)).expand(2, 1, -1, -1),
     }
     return made | ({"causal": None} if queries == keys else {})
 
 
 @precisions
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (63, 63), (100, 100), (1, 63), (63, 100)])
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (63, 63), (300, 300), (1, 63), (130, 200)])
 def test_attention_equals_its_definition(queries, keys, kv_heads, dtype):
     q = noise(2, 4, queries, 6, seed=0, dtype=dtype)
     k, v = (noise(2, kv_heads, keys, 6, seed=seed, dtype=dtype) for seed in (1, 2))
@@ -77,6 +79,38 @@ def test_attention_in_bfloat16_is_as_near_to_float32_as_its_definition(queries, 
         fast, slow = (op(*inputs, allowed=allowed, scale=0.4) for op in (attention.attend, attention.reference))
         assert (fast - truth).norm() <= 1.2 * (slow - truth).norm() + 1e-6
         assert (fast - truth).norm() < 0.01 * truth.norm()
+
+
+@precisions
+@pytest.mark.parametrize("short", [0, 300])
+def test_attention_over_short_and_long_texts_equals_its_definition(short, dtype, monkeypatch):
+    monkeypatch.setattr(blocked_attention, "is_faster", lambda q, k: True)
+    monkeypatch.setattr(blocked_attention, "SHORT", short)
+    test_attention_equals_its_definition(300, 300, 2, dtype)
+
+
+def test_attention_of_a_query_that_sees_nothing_is_finite():
+    q, k, v = (noise(1, 1, 2, 4, seed=seed) for seed in range(3))
+    found = values_and_gradients(attention.attend, (q, k, v), allowed=torch.zeros(1, 1, 2, 2).bool(), scale=1.0)
+    assert all(t.isfinite().all() for t in found)
+
+
+def test_attention_casts_its_inputs_alike_under_autocast():
+    q, k, v = (noise(1, 2, 5, 4, seed=seed, dtype=torch.float32) for seed in range(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        made = attention.attend(q, k, v.bfloat16(), allowed=None, scale=0.5)
+    assert made.dtype == torch.bfloat16
+    torch.testing.assert_close(
+        made.float(), attention.reference(q, k, v, allowed=None, scale=0.5), rtol=0.02, atol=0.02
+    )
+
+
+@precisions
+@pytest.mark.parametrize("size", [(5,), (3, 7), (2, 3, 64)])
+def test_rms_norm_equals_its_definition(size, dtype):
+    x, weight = noise(*size, seed=0, dtype=dtype), noise(size[-1], seed=1, dtype=dtype)
+    fast, slow = (values_and_gradients(op, (x, weight), eps=1e-3) for op in (rms_norm.rms_norm, rms_norm.reference))
+    assert_equal(fast, slow, tolerance=TOLERANCE[dtype])
 
 
 def test_attention_drops_weights_and_keeps_their_mean():
@@ -104,6 +138,23 @@ def test_cross_entropy_equals_its_definition(tokens, with_bias, dtype, monkeypat
     assert_equal(fast, slow, tolerance=TOLERANCE[dtype])
     each = cross_entropy.token_losses(hidden, weight, targets, bias=bias)
     assert_equal([each.sum()], [slow[0].detach()], tolerance=TOLERANCE[dtype])
+
+
+def test_cross_entropy_of_a_hopeless_token_is_exact():
+    hidden, weight = torch.tensor([[1.0], [1.0]]).requires_grad_(), torch.tensor([[200.0], [0.0]]).requires_grad_()
+    targets = torch.tensor([1, 0])  # probabilities of exp(-200), which float32 cannot hold, and of 1
+    for op in (cross_entropy.chunked, cross_entropy.reference):
+        loss = op(hidden, weight, targets)
+        assert loss.item() == 200.0
+        assert torch.autograd.grad(loss, (hidden, weight))[1].tolist() == [[1.0], [-1.0]]
+
+
+def test_cross_entropy_refuses_a_second_backward():
+    hidden, weight = noise(3, 4, seed=0), noise(5, 4, seed=1)
+    loss = cross_entropy.chunked(hidden, weight, torch.tensor([0, 1, 2]))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 def test_cross_entropy_in_bfloat16_is_near_to_float32():

@@ -43,7 +43,7 @@ def test_other_operations_take_their_bytes_or_their_numbers_whichever_is_slower(
 
 
 def test_attention_has_rates_of_its_own_both_ways():
-    name = "_scaled_dot_product_flash_attention_for_cpu"
+    name = "blocked_attention"
     forward = Work(name=name, dtype="bfloat16", size=(256, 256), flops=10**9)
     backward = replace(forward, name=f"{name}_backward", flops=2 * 10**9)
     assert seconds(forward, MACHINE) == pytest.approx(LAUNCH + 1 / 50)

@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from groundup.ops import blocked_attention
+
 
 def reference(
     q: Float[Tensor, "B H T K"],
@@ -53,8 +55,14 @@ def attend(
     scale: float,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B H T K"]:
-    """Returns what `reference` does, through PyTorch's fused kernels (FlashAttention where the device has it)."""
+    """Returns what `reference` does, through PyTorch's fused kernels (FlashAttention where the device has it).
+
+    On a processor `groundup.ops.blocked_attention` is faster where it says so, but for the one query of a decoding
+    step, and unless weights are dropped.
+    """
     shape, dtype, alone, groups = q.shape, q.dtype, q.shape[2] == 1, q.shape[1] // k.shape[1]
+    if not alone and not dropout and blocked_attention.is_faster(q, k):
+        return blocked_attention.attend(q, k, v, allowed=allowed, scale=scale)
     if alone and groups > 1:
         # While decoding, heads that share keys are queries of one head, so that its keys are read once for all.
         q = q.reshape(shape[0], k.shape[1], groups, shape[3])
