@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from groundup.context import Context
+from groundup.devices import for_products
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.parts.linear import dropout
 from groundup.parts.norm import NoNorm, Norm, RMSNorm
@@ -66,4 +67,4 @@ class ResidualPart(nn.Module):
 
     def delta(self, x: Float[Tensor, "B T D"], ctx: Context, state: State | None = None) -> Float[Tensor, "B T D"]:
         """Returns what this part adds to the stream, before the scale."""
-        return self.dropout(self.post(self.mixer(self.pre(x), ctx, state)))
+        return self.dropout(self.post(self.mixer(for_products(self.pre(x)), ctx, state)))

@@ -30,4 +30,6 @@ def _counted(model: DecoderModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """The hidden states (N, D) and targets (N,) that count."""
     hidden = model.hidden(batch.ids, segments=batch.segments, positions=batch.positions)
     counted = batch.targets != NOT_COUNTED
+    if counted.all():
+        return hidden.flatten(0, 1), batch.targets.flatten()
     return hidden[counted], batch.targets[counted]

@@ -66,7 +66,8 @@ def token_losses(
 
 def chunk_rows(weight: Tensor) -> int:
     """Returns how many tokens' logits make one chunk for a head of these weights (V, D)."""
-    return max(64, CHUNK_BYTES // (weight.shape[0] * weight.element_size()))
+    rows = CHUNK_BYTES // (weight.shape[0] * weight.element_size())
+    return max(rows // 64, 1) * 64  # products of 1,334 rows take half as long again as those of 1,344
 
 
 def _product_dtype(hidden: Tensor) -> torch.dtype:
@@ -104,16 +105,19 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        return *(None if part is None else part * grad.to(part.dtype) for part in ctx.saved_tensors), None
+        # In place, for a head's gradient is large: autograd refuses a second backward, which would scale it again.
+        return *(None if part is None else part.mul_(grad.to(part.dtype)) for part in ctx.saved_tensors), None
 
 
 def _losses_to_gradients(logits: Tensor, targets: Tensor) -> Tensor:
     """Replaces logits by the gradients of their losses, in place, and returns the sum of the losses."""
     loss = torch.zeros((), dtype=torch.promote_types(logits.dtype, torch.float32), device=logits.device)
-    rows = max(1, SLICE_BYTES // (4 * logits.shape[1]))
-    for part, target in zip(logits.split(rows), targets.split(rows), strict=True):
-        log_p = F.log_softmax(_wide(part), -1)
-        loss -= log_p.gather(1, target[:, None]).sum()
-        p = log_p.exp_()
-        part.copy_(p.scatter_add_(1, target[:, None], torch.full_like(p[:, :1], -1.0)))
+    rows = max(1, SLICE_BYTES // (4 * logits.shape[1])) if logits.device.type == "cpu" else len(logits)
+    for part, target in zip(logits.split(rows), targets[:, None].split(rows), strict=True):
+        wide = _wide(part)
+        p = wide.softmax(-1)
+        # Softmax alone reads and writes half as much as log-softmax and exp; the largest p gives what it divided by.
+        total = wide.amax(-1, keepdim=True) - p.amax(-1, keepdim=True).log()
+        loss += (total - wide.gather(1, target)).sum()
+        part.copy_(p.scatter_add_(1, target, torch.full_like(p[:, :1], -1.0)))
     return loss

@@ -236,19 +236,20 @@ class Rotation(nn.Module):
         super().__init__()
         self.spec, self.turned, self.key = spec, turned, f"{spec!r} over {turned}"
 
-    def table(self, ctx: Context, dtype: torch.dtype) -> Float[Tensor, "2 B T 1 r2"]:
-        """Returns cosines and sines of all angles of the context."""
+    def table(self, ctx: Context, dtype: torch.dtype) -> Float[Tensor, "2 B T 1 r"]:
+        """Returns cosines of all angles of the context, and sines with the sign that each half adds them with."""
         spec = self.spec
         frequencies = inverse_frequencies(self.turned, spec.theta, device=ctx.positions.device)
-        angle = ctx.positions[..., None] * spec.scaling.scale(frequencies, theta=spec.theta)
-        return (torch.stack([angle.cos(), angle.sin()])[..., None, :] * spec.scaling.amplitude).to(dtype)
+        angle = ctx.positions[..., None, None] * spec.scaling.scale(frequencies, theta=spec.theta)
+        cos, sin = angle.cos() * spec.scaling.amplitude, angle.sin() * spec.scaling.amplitude
+        return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)]).to(dtype)
 
     def forward(self, x: Float[Tensor, "B T H K"], ctx: Context) -> Float[Tensor, "B T H K"]:
         """Returns ``x`` turned by the angles of its places."""
         cos, sin = ctx.once((self.key, x.dtype), lambda: self.table(ctx, x.dtype)).unbind(0)
-        half = self.turned // 2
-        one, two, rest = x.split([half, half, x.shape[-1] - self.turned], -1)
-        return torch.cat([one * cos - two * sin, two * cos + one * sin, rest], -1)
+        turned, rest = x.split([self.turned, x.shape[-1] - self.turned], -1)
+        turned = turned * cos + turned.roll(self.turned // 2, -1) * sin
+        return torch.cat([turned, rest], -1) if rest.shape[-1] else turned
 
 
 def inverse_frequencies(width: int, theta: float, *, device: torch.device) -> Float[Tensor, "r2"]:

@@ -48,7 +48,7 @@ class Part:
         update_peak_bytes: what the optimizer needs for a moment.
         forward: its operations.
         backward: those of its backward.
-        update: those of clipping and of the optimizer.
+        update: those of the gradients' norm and of the optimizer.
     """
 
     name: str
@@ -121,7 +121,8 @@ def _play(stage: _Stage, spec: Decoder, optimizer: Optimizer, *, rows: int, cont
     model = DecoderModel(spec.replace(layers=tuple(counts)))
     stage.adopt(model, optimizer.build(model, products=stage.dtype))
     ids = torch.zeros(rows, context, dtype=torch.int64)
-    ctx = Context.whole(ids)
+    places = torch.zeros_like(ids)
+    ctx = Context.whole(ids, segments=places, positions=places)  # rows are packed with documents
     stream = (rows, context, spec.width)
     tables = [model.embed, model.position]
     graded = [model.embed.weight] if isinstance(model.head, TiedHead) else []
@@ -131,8 +132,7 @@ def _play(stage: _Stage, spec: Decoder, optimizer: Optimizer, *, rows: int, cont
             layer(torch.empty(stream), ctx)  # so that what layers share is there, as it is for all but the first
     for layer, count in zip(model.layers, counts.values(), strict=True):
         yield stage.play("layer", [layer], lambda x, layer=layer: layer(x, ctx), reads=stream, count=count)
-    counted = torch.zeros(rows * context, dtype=torch.int64)  # the objective picks the tokens that count: here all
-    yield stage.play("norm", [model.norm], lambda x: model.norm(x).flatten(0, 1)[counted], reads=stream)
+    yield stage.play("norm", [model.norm], lambda x: model.norm(x).flatten(0, 1), reads=stream)
     yield _loss(stage, model, rows * context)
 
 
@@ -257,13 +257,16 @@ class _Stage:
         )
 
     def _update(self, weights: list[nn.Parameter]) -> _Books:
-        """Clips and updates these weights twice, for the first update makes the state; returns the second's books."""
+        """Measures the gradients of these weights and updates them; returns the books of a second such update.
+
+        The first one makes the optimizer's state.
+        """
         every = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         for weight in set(every) - set(weights):
             weight.grad = None
         self.optimizer.step()
         before = self.meter.mark()
-        nn.utils.clip_grad_norm_(weights, 1.0, foreach=True)
+        nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None], foreach=True)
         self.optimizer.step()
         books = _Books.of(self.meter, before)
         self.optimizer.zero_grad()

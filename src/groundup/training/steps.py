@@ -148,7 +148,12 @@ def _gradients(
 
 
 def _clip(model: nn.Module, largest: float) -> torch.Tensor:
-    return nn.utils.clip_grad_norm_(model.parameters(), largest, foreach=True)
+    """Scales the gradients down to the largest norm if theirs is larger; returns what it was."""
+    parameters = list(model.parameters())
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+    if norm > largest:
+        nn.utils.clip_grads_with_norm_(parameters, largest, norm, foreach=True)
+    return norm
 
 
 def _why_not_finite(model: nn.Module, loss: torch.Tensor, *, step: int, first: int, last: int) -> str:
