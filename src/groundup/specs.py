@@ -7,6 +7,7 @@ overriding by a dotted path, comparing. Specs that describe modules add ``build(
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import math
@@ -87,7 +88,19 @@ def override(spec: AnySpec, path: str, value: Any) -> AnySpec:
     Raises:
         ConfigError: no such field (the message names the nearest), or a value of another type.
     """
-    return _override(spec, type(spec), path.split("."), value, path)
+    return override_all(spec, {path: value})
+
+
+def override_all(spec: AnySpec, changes: Mapping[str, Any]) -> AnySpec:
+    """Returns a copy with several fields changed as by `override`, in order; they have to fit together, not one by one.
+
+    Raises:
+        ConfigError: as `override` does.
+        SpecError: the changed spec does not fit together.
+    """
+    for path, value in changes.items():
+        spec = _override(spec, type(spec), path.split("."), value, path)
+    return _checked(spec)
 
 
 def diff(one: Spec, other: Spec) -> dict[str, tuple[Any, Any]]:
@@ -247,7 +260,18 @@ def _override(node: Any, hint: Any, keys: list[str], value: Any, path: str) -> A
     if key not in hints:
         known = nearest(key, hints) or f"known: {', '.join(hints) or 'none'}"
         raise ConfigError(f"{path}: {type(node).__name__} has no setting {key!r}; {known}")
-    return node.replace(**{key: _override(getattr(node, key), hints[key], rest, value, path)})
+    changed = copy.copy(node)  # not made anew, which would check it before the other changes are there
+    object.__setattr__(changed, key, _override(getattr(node, key), hints[key], rest, value, path))
+    return changed
+
+
+def _checked(value: Any) -> Any:
+    """Makes a spec and all within it anew, which checks that they fit together."""
+    if isinstance(value, tuple):
+        return tuple(map(_checked, value))
+    if not isinstance(value, Spec):
+        return value
+    return value.replace(**{f.name: _checked(getattr(value, f.name)) for f in fields(value)})
 
 
 def _override_items(items: tuple[Any, ...], hint: Any, keys: list[str], value: Any, path: str) -> tuple[Any, ...]:

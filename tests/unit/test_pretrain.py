@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from groundup.errors import ConfigError, GroundupError, ModelError, StorageError
+from groundup.errors import ConfigError, SpecError, GroundupError, ModelError, StorageError
 from groundup.families.llama import llama
 from groundup.infer.language_model import load
 from groundup.optim.optimizers import AdamW, Muon
@@ -134,6 +134,13 @@ def test_settings_of_the_command_line_reach_every_part(texts: Path) -> None:
     assert (run.rows, run.model.vocab) == (8, 512)
     assert "theta=1000000.0" in repr(run.model)
     assert with_overrides(run, ["optimizer=adamw"]).optimizer == AdamW()
+
+
+def test_settings_have_to_fit_together_and_not_one_by_one(texts: Path) -> None:
+    heads, kv_heads = (f"layers.*.mix.mixer.{name}=5" for name in ("heads", "kv_heads"))
+    assert "heads=5, kv_heads=5" in repr(with_overrides(settings(texts), [heads, kv_heads]).model)
+    with pytest.raises(SpecError, match="heads=5 is not a multiple of kv_heads="):
+        with_overrides(settings(texts), [heads])
 
 
 @pytest.mark.parametrize(

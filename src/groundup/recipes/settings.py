@@ -12,7 +12,7 @@ from groundup.errors import ConfigError
 from groundup.model.decoder import Decoder
 from groundup.optim.optimizers import AdamW, Optimizer
 from groundup.optim.schedules import Cosine, Schedule
-from groundup.specs import Spec, override
+from groundup.specs import Spec, override_all
 from groundup.training.budget import Budget
 
 
@@ -96,14 +96,16 @@ def with_overrides(run: Run, settings: Iterable[str]) -> Run:
         ConfigError: not of that form, or no such setting (the message names the nearest).
     """
     own, of_model = ({f.name for f in fields(spec)} for spec in (Run, type(run.model)))
+    changes = {}
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(f"{setting!r} is no setting; write it as name=value, as in optimizer.lr=3e-4")
         first = path.split(".")[0]
         full = f"model.{path}" if first in of_model - own else path
-        run = override(run, full, read_value(text))
-    return run
+        changes.pop(full, None)  # the last of two counts, at its own place
+        changes[full] = read_value(text)
+    return override_all(run, changes)
 
 
 def read_value(text: str) -> object:
