@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from typing import Any
 
 import pytest
@@ -24,6 +25,10 @@ settings.register_profile("groundup", deadline=None, derandomize=True)
 settings.load_profile("groundup")
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# What is measured and remembered under these conditions is not for the user's own cache.
+_cache = tempfile.TemporaryDirectory(prefix="groundup-tests-")
+os.environ["GROUNDUP_CACHE"] = _cache.name
 
 
 def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:

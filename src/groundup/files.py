@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from groundup.errors import writing
 
@@ -160,3 +162,20 @@ def _runs(pid: int) -> bool:
     except PermissionError:
         pass  # another user's
     return True
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """Returns the objects of a file that has one a line; what a crash or a writer at work cut is left out.
+
+    A file that is not there, or cannot be read, has none.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    found: list[dict[str, Any]] = []
+    for line in text.splitlines():
+        with suppress(ValueError):
+            data = json.loads(line)
+            found += [data] if isinstance(data, dict) else []
+    return found

@@ -34,6 +34,8 @@ class Spec:
 
     def __init_subclass__(cls, *, abstract: bool = False) -> None:
         dataclass(frozen=True, kw_only=True, repr=False)(cls)
+        if "kind" in cls.__dataclass_fields__:
+            raise SpecError(f"{cls.__name__} has a field named kind, which says in a file what a spec is; rename it")
         if abstract:
             return
         known = Spec.kinds.setdefault(cls.__name__, cls)
@@ -54,9 +56,14 @@ class Spec:
         """Returns a copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
-    def to_dict(self) -> dict[str, Json]:
-        """Returns the spec as plain data for JSON or YAML: its kind and the fields that are not at their defaults."""
-        return {"kind": type(self).__name__} | {name: _plain(value) for name, value in self.settings().items()}
+    def to_dict(self, *, whole: bool = False) -> dict[str, Json]:
+        """Returns the spec as plain data for JSON or YAML: its kind and its fields.
+
+        Args:
+            whole: whether fields at their defaults are written too.
+        """
+        named = {f.name: getattr(self, f.name) for f in fields(self)} if whole else self.settings()
+        return {"kind": type(self).__name__} | {name: _plain(value, whole=whole) for name, value in named.items()}
 
     @classmethod
     def from_dict(cls, data: Json) -> Self:
@@ -127,17 +134,18 @@ def _show(value: Any) -> str:
     return " + ".join(f"({text},)" + (f" * {count}" if count > 1 else "") for text, count in runs) or "()"
 
 
-def _plain(value: Any) -> Json:
+def _plain(value: Any, *, whole: bool) -> Json:
     """Plain data for a field; equal neighbours in a tuple are written once, with their count."""
     if isinstance(value, Spec):
-        return value.to_dict()
+        return value.to_dict(whole=whole)
     if not isinstance(value, tuple):
         return value
     items: list[Json] = []
     for item, run in itertools.groupby(value):
         count = sum(1 for _ in run)
         alone = count == 1 or not isinstance(item, Spec)
-        items += [_plain(item)] * count if alone else [{"repeat": count, "of": _plain(item)}]
+        plain = _plain(item, whole=whole)
+        items += [plain] * count if alone else [{"repeat": count, "of": plain}]
     return items
 
 

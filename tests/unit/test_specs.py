@@ -279,3 +279,8 @@ def test_spec_may_be_defined_again_at_its_place():
 
         assert Spec.kinds["Cell"] is Cell
         assert Spec.from_dict({"kind": "cell"}) == Cell(size=default)
+
+
+def test_a_field_named_kind_is_refused():
+    with pytest.raises(SpecError, match="has a field named kind"):
+        type("Confused", (Spec,), {"__annotations__": {"kind": str}, "kind": "a"})

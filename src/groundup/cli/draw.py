@@ -36,7 +36,7 @@ class Drawing(Watch):
             TextColumn("  "), BarColumn(24), TextColumn("{task.description}"), console=self.console, transient=True
         )
         self.task = self.bar.add_task("", visible=False)
-        self.last_line = 0.0
+        self.last_line = time.monotonic()
 
     def __enter__(self) -> Drawing:
         if self.live:
@@ -61,7 +61,7 @@ class Drawing(Watch):
 
     def progress(self, done: float, total: float | None) -> None:
         """Moves the bar."""
-        self._move(done / total if total else None, units.percent(done / total) if total else f"{done:,.0f}")
+        self._move(done / total if total else None, "" if total else f"{done:,.0f}")
 
     def step(self, step: Step, *, bits_per_byte: float | None) -> None:
         """Moves the bar and shows the step's figures."""
@@ -85,11 +85,11 @@ class Drawing(Watch):
         self.say("\n".join([title, *aligned(rows)]))
 
     def run(self, run: Run, folder: Path) -> None:
-        """Prints the resolved settings of a run, once."""
-        from groundup.recipes.settings import write_run
+        """Prints the resolved settings of a run, once, without those at their defaults."""
+        import yaml
 
-        self.stage(f"Run {folder}")
-        self.say(write_run(run).rstrip())
+        self.stage(f"{folder}: what is not at its default (config.yaml there has it all)")
+        self.say(yaml.safe_dump(run.to_dict(), sort_keys=False, allow_unicode=True).rstrip())
 
     def outcome(self, outcome: Outcome) -> None:
         """Prints where a run lies and what it came to, on standard output."""
@@ -106,7 +106,11 @@ class Drawing(Watch):
     def _move(self, share: float | None, text: str, *, last: bool = False) -> None:
         if self.live:
             self.bar.update(
-                self.task, visible=True, total=None if share is None else 1.0, completed=share or 0.0, description=text
+                self.task,
+                visible=True,
+                total=None if share is None else 1.0,
+                completed=share or 0.0,
+                description=text or units.percent(share or 0.0),
             )
         elif last or time.monotonic() - self.last_line > LINE_SECONDS:
             self.last_line = time.monotonic()

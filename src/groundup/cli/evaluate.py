@@ -22,9 +22,11 @@ def evaluate(model: str, source: str | None, as_json: bool, **options: Any) -> N
 
     Example:  groundup evaluate runs/quickstart --data notes.txt
     """
+    from groundup.cli.draw import Drawing
     from groundup.recipes.evaluate import evaluate as measure
 
-    figures = measure(model, source, **options)
+    with Drawing() as drawing:
+        figures = measure(model, source, watch=drawing, **options)
     if as_json:
         print_json(figures)
         return

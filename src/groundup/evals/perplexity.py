@@ -10,7 +10,7 @@ window only the tokens that no earlier one has read count, so each has at least 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +85,7 @@ def perplexity(
     stride: int | None = None,
     tokens_per_batch: int = 8192,
     dtype: torch.dtype = torch.float32,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Score:
     """Returns how well a model predicts documents.
 
@@ -96,6 +97,7 @@ def perplexity(
         stride: tokens by which windows advance; None means half of the context.
         tokens_per_batch: how many tokens are read at once.
         dtype: of the matrix products.
+        progress: hears how many of how many windows are read.
 
     Raises:
         DataError: there is no text.
@@ -108,12 +110,14 @@ def perplexity(
     windows = [window for doc in documents for window in _windows(doc, begin=begin, context=context, stride=stride)]
     # Windows of like length share a batch, so that little of it is padding.
     windows.sort(key=lambda window: len(window.ids))
-    nats, tokens = 0.0, 0
+    nats, tokens, read = 0.0, 0, 0
     for batch in _batches(windows, tokens_per_batch=tokens_per_batch):
         with autocast(device, dtype):
             losses = token_losses(model, batch.to(device))
         nats += losses.double().sum().item()
         tokens += losses.shape[0]
+        read += batch.ids.shape[0]
+        progress(read, len(windows))
     text_bytes = sum(doc.text_bytes for doc in documents)
     if not tokens or not text_bytes:
         raise DataError("there is no text to evaluate on; give documents that are not empty")

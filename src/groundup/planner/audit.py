@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any
 
 from groundup.errors import ModelError, writing
+from groundup.files import json_lines
 from groundup.planner import units
 from groundup.planner.table import aligned
 
@@ -127,13 +128,13 @@ def audit(run: Path | str) -> Audit:
     run = Path(run)
     plan = _plan(run / "plan.json")
     recorded = {
-        line["quantity"]: line for line in _lines(run / "ledger.jsonl") if isinstance(line.get("quantity"), str)
+        line["quantity"]: line for line in json_lines(run / "ledger.jsonl") if isinstance(line.get("quantity"), str)
     }
     if not plan and not recorded:
         raise ModelError(
             f"{run} has neither plan.json nor ledger.jsonl; name the folder of a run, such as runs/quickstart"
         )
-    going = _from_metrics(_lines(run / "metrics.jsonl"))
+    going = _from_metrics(json_lines(run / "metrics.jsonl"))
     names = [*QUANTITIES, *(name for name in recorded if name not in QUANTITIES)]
     return Audit(tuple(_entry(name, plan, recorded.get(name, {}), going) for name in names))
 
@@ -156,22 +157,6 @@ def _plan(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    """The lines of a file that are whole; a run that goes on may be in the middle of one."""
-    try:
-        text = file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    lines: list[dict[str, Any]] = []
-    for line in text.splitlines():
-        try:
-            data = json.loads(line)
-        except ValueError:
-            continue
-        lines += [data] if isinstance(data, dict) else []
-    return lines
 
 
 def _from_metrics(lines: list[dict[str, Any]]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from groundup.hub.resolve import find
 from groundup.infer.language_model import load
 from groundup.recipes.place import Place
 from groundup.recipes.settings import read_run
+from groundup.recipes.watch import Watch
 from groundup.text.tokenizer import Tokenizer
 
 COMPRESSED_BYTES = 8 * 2**20  # of a text at most: xz takes a second a megabyte
@@ -31,6 +32,7 @@ def evaluate(
     context: int | None = None,
     stride: int | None = None,
     offline: bool = False,
+    watch: Watch = Watch(),  # noqa: B008 - it has no state
 ) -> dict[str, Any]:
     """Returns loss, perplexity and bits per byte of a MODEL on a text, and those of compressors where it is short.
 
@@ -41,6 +43,7 @@ def evaluate(
         context: tokens of a window; None means those of the run's training, or the model's context.
         stride: tokens by which windows advance; None means half of the context.
         offline: whether a hub id may only come from the cache.
+        watch: who hears how it goes.
 
     Raises:
         ConfigError: no text was named, and the model is not a run.
@@ -69,6 +72,7 @@ def evaluate(
         context=context,
         stride=stride,
         dtype=best(device),
+        progress=watch.progress,
     )
     figures: dict[str, Any] = {"model": model, "text": source or "held out by the run", **score.to_dict()}
     if score.text_bytes <= COMPRESSED_BYTES:

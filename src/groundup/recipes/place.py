@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from groundup.errors import ModelError, StorageError, writing
-from groundup.files import atomic_write
+from groundup.files import atomic_write, json_lines
 
 Json = Any  # what json.loads returns
 
@@ -86,6 +85,11 @@ class Place:
         return self.folder / "result.json"
 
     @property
+    def report(self) -> Path:
+        """The finished run as a page."""
+        return self.folder / "report.html"
+
+    @property
     def tokenizer(self) -> Path:
         """The tokenizer's folder."""
         return self.folder / "tokenizer"
@@ -109,17 +113,7 @@ class Place:
         with writing(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
-    def logged(self) -> Iterator[dict[str, Json]]:
-        """Yields the lines of the metrics; one that was cut by a crash is left out."""
-        if not self.metrics.exists():
-            return
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
-
     def forget_after(self, step: int) -> None:
         """Drops the lines of the metrics after a step, which a resumed run writes anew."""
-        kept = [json.dumps(entry) + "\n" for entry in self.logged() if entry["step"] <= step]
+        kept = [json.dumps(entry) + "\n" for entry in json_lines(self.metrics) if entry["step"] <= step]
         atomic_write(self.metrics, "".join(kept))

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from statistics import median
 
@@ -30,12 +30,14 @@ from groundup.data.sources import documents
 from groundup.errors import ConfigError
 from groundup.evals.perplexity import Score, perplexity
 from groundup.files import atomic_write
+from groundup.infer.language_model import LanguageModel
 from groundup.model.decoder import DecoderModel
 from groundup.objectives.next_token import next_token
 from groundup.planner import measure
 from groundup.planner.audit import entries, record
 from groundup.planner.plan import Plan, plan
 from groundup.recipes.place import Place
+from groundup.recipes.report import write_report
 from groundup.recipes.settings import Run, read_run, write_run
 from groundup.recipes.watch import Watch
 from groundup.text.tokenizer import Tokenizer
@@ -45,6 +47,7 @@ from groundup.training.allocator import keep_freed_memory
 from groundup.training.budget import Seconds, Steps, Tally, Tokens
 from groundup.training.steps import Step, steps
 
+PROMPT_TOKENS, SAMPLE_TOKENS = 16, 70  # of the texts that the trained model writes
 QUICK_TOKENS = 60_000  # of the validation text, for the scores along the way
 
 
@@ -59,6 +62,7 @@ class Outcome:
         corpus: what it read.
         score: how well it predicts the validation text.
         tally: what it spent.
+        samples: the run's prompts, each with what the model made of it.
     """
 
     place: Place
@@ -67,6 +71,7 @@ class Outcome:
     corpus: Corpus
     score: Score
     tally: Tally
+    samples: list[str]
 
 
 def pretrain(run: Run, folder: Path, *, watch: Watch = Watch()) -> Outcome:  # noqa: B008 - it has no state
@@ -98,9 +103,34 @@ def _finish(run: Run, place: Place, watch: Watch) -> Outcome:
     run = _fitted(run, corpus, place)
     model, tally = _train(run, place, corpus, watch)
     watch.stage("Evaluating on the text that was held out")
-    score = _score(run, model, corpus, quick=False)
+    score = _score(run, model, corpus, quick=False, watch=watch)
     place.write_json(place.result, {"tally": tally.to_dict(), "validation": score.to_dict()})
-    return Outcome(place=place, run=run, model=model, corpus=corpus, score=score, tally=tally)
+    samples = _samples(run, model, corpus)
+    write_report(run, place, tally=tally, score=score, samples=samples)
+    return Outcome(place=place, run=run, model=model, corpus=corpus, score=score, tally=tally, samples=samples)
+
+
+def _samples(run: Run, model: DecoderModel, corpus: Corpus) -> list[str]:
+    """What the model makes of the run's prompts, with these prompts."""
+    words, start = corpus.tokenizer, corpus.manifest["end"]
+    made_tokens = min(SAMPLE_TOKENS, run.model.context // 2)
+    read_tokens = run.model.context - made_tokens - 1
+    if run.prompts:
+        texts = [words.encode(text) for text in run.prompts]
+    else:
+        first = islice(corpus.split("valid").documents(), 3)
+        texts = [document.ids[:-1][:PROMPT_TOKENS].tolist() for document in first]
+    prompts = [text[:read_tokens] for text in texts]
+    if not made_tokens:
+        return []
+    made = LanguageModel(model, tokenizer=words).generations(
+        [[start, *prompt] for prompt in prompts],
+        max_new_tokens=made_tokens,
+        temperature=0.5,
+        top_p=0.9,
+        seed=run.seed,
+    )
+    return [f"{words.decode(prompt)}{one.text}".rstrip() for prompt, one in zip(prompts, made, strict=True)]
 
 
 def _corpus(run: Run, place: Place, watch: Watch) -> Corpus:
@@ -128,7 +158,7 @@ def _tokenizer(run: Run, place: Place, watch: Watch) -> Tokenizer:
     else:
         watch.stage("Training the tokenizer")
         texts = (document.text for document in documents(run.data.source, field=run.data.field))
-        tokenizer = train_tokenizer(texts, kind=run.data.kind, vocab=run.data.vocab or run.model.vocab)
+        tokenizer = train_tokenizer(texts, kind=run.data.tokens, vocab=run.data.vocab or run.model.vocab)
     tokenizer.save(place.tokenizer)
     return tokenizer
 
@@ -223,16 +253,24 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> tuple[Decode
                 last_save = time.monotonic()
             if asked.is_set():
                 raise KeyboardInterrupt
-            quick = _score(run, model, corpus, quick=True) if evaluate else None
+            quick = _score(run, model, corpus, quick=True, watch=watch) if evaluate else None
             if step.every(10) or quick:
                 place.log(_entry(step, quick))
     if times:
-        _record(run, place, made, model=model, batch=loader.batch(0), times=times, device=device)
+        _record(run, place, made, model=model, batch=loader.batch(0), tally=tally, times=times, device=device)
     return model.eval(), tally
 
 
 def _record(
-    run: Run, place: Place, made: Plan, *, model: DecoderModel, batch: Batch, times: list[float], device: torch.device
+    run: Run,
+    place: Place,
+    made: Plan,
+    *,
+    model: DecoderModel,
+    batch: Batch,
+    tally: Tally,
+    times: list[float],
+    device: torch.device,
 ) -> None:
     """Writes what was measured beside what was planned."""
     peak, step_seconds = measure.peak_bytes(device), median(times)
@@ -245,6 +283,7 @@ def _record(
         "peak_bytes": peak,
         "step_seconds": step_seconds,
         "tokens_per_second": made.batch_tokens / step_seconds,
+        "train_seconds": tally.seconds,
     }
     record(place.ledger, entries(made.to_dict(), measured))
 
@@ -268,7 +307,7 @@ def _entry(step: Step, score: Score | None) -> dict[str, object]:
     return entry if score is None else entry | {"validation": score.to_dict()}
 
 
-def _score(run: Run, model: DecoderModel, corpus: Corpus, *, quick: bool) -> Score:
+def _score(run: Run, model: DecoderModel, corpus: Corpus, *, quick: bool, watch: Watch) -> Score:
     """The score on the validation text; a quick one reads its first tokens, in windows that do not overlap."""
     held_out = corpus.split("valid").documents()
     if quick:
@@ -288,6 +327,7 @@ def _score(run: Run, model: DecoderModel, corpus: Corpus, *, quick: bool) -> Sco
         context=run.length,
         stride=run.length if quick else None,
         dtype=devices.autocast_dtype(run.precision, device),
+        progress=watch.progress,
     )
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from groundup.data.corpus import Corpus
 from groundup.evals import compressors
 from groundup.families.llama import llama
-from groundup.infer.language_model import LanguageModel
 from groundup.optim.optimizers import AdamW, Muon
 from groundup.optim.schedules import WSD
 from groundup.planner.audit import audit
@@ -38,6 +37,7 @@ def design(*, seconds: float = TRAIN_SECONDS, source: str = "python") -> Run:
         rows=16,
         save_seconds=20.0,
         evaluations=1,
+        prompts=PROMPTS,
     )
 
 
@@ -59,21 +59,11 @@ def quickstart(folder: Path, *, run: Run, watch: Watch, go_on: bool = False) -> 
     watch.stage("How well it predicts the files that it has not seen")
     watch.table("bits per byte, lower is better", comparison(outcome))
     watch.stage("What it writes")
-    for text in completions(outcome):
+    for text in outcome.samples:
         watch.say(f"{text}\n")
     watch.stage("The plan beside what was measured")
     watch.say(str(audit(outcome.place.folder)))
     return outcome
-
-
-def completions(outcome: Outcome) -> list[str]:
-    """Returns what the model makes of the beginnings of three files, with these beginnings."""
-    words = outcome.corpus.tokenizer
-    model = LanguageModel(outcome.model, tokenizer=words)
-    start = [] if words.end is None else [words.end]
-    prompts = [[*start, *words.encode(prompt)] for prompt in PROMPTS]
-    made = model.generations(prompts, max_new_tokens=70, temperature=0.5, top_p=0.9, seed=1)
-    return [f"{prompt}{one.text}".rstrip() for prompt, one in zip(PROMPTS, made, strict=True)]
 
 
 def comparison(outcome: Outcome) -> list[tuple[str, str]]:

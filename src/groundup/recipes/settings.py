@@ -22,7 +22,7 @@ class Data(Spec):
     Attributes:
         source: a file, a folder, ``python`` for the standard library's source, or a Hugging Face dataset id.
         tokenizer: a file or folder to take the tokenizer from; None trains one on the source.
-        kind: of the tokenizer that is trained: ``bpe``, ``char`` or ``word``.
+        tokens: of which kind the tokenizer is that is trained: ``bpe``, ``char`` or ``word``.
         vocab: its size; None means the model's.
         held_out: the share of documents that is kept for validation.
         field: the name of the text in .jsonl and .parquet files; None takes the usual names.
@@ -30,7 +30,7 @@ class Data(Spec):
 
     source: str = "python"
     tokenizer: str | None = None
-    kind: str = "bpe"
+    tokens: str = "bpe"
     vocab: int | None = None
     held_out: float = 0.05
     field: str | None = None
@@ -54,6 +54,7 @@ class Run(Spec):
         compile: whether the model is compiled.
         save_seconds: time between checkpoints.
         evaluations: how often the validation loss is taken over the run, the end included.
+        prompts: what the trained model continues at the end; none means how three held-out documents begin.
     """
 
     model: Decoder
@@ -70,6 +71,7 @@ class Run(Spec):
     compile: bool = False
     save_seconds: float = 300.0
     evaluations: int = 10
+    prompts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("rows", "accumulate", "evaluations"):
@@ -143,5 +145,5 @@ def _read_yaml(path: Path) -> object:
 
 
 def write_run(run: Run) -> str:
-    """Returns the text of a run's config.yaml."""
-    return yaml.safe_dump(run.to_dict(), sort_keys=False, allow_unicode=True, width=120)
+    """Returns the text of a run's config.yaml: every setting, so that later defaults do not change what it was."""
+    return yaml.safe_dump(run.to_dict(whole=True), sort_keys=False, allow_unicode=True, width=120)
