@@ -36,6 +36,16 @@ class Batch:
         """The number of targets that count."""
         return int((self.targets != NOT_COUNTED).sum())
 
+    def first_row(self) -> Batch:
+        """Returns the batch of the first row alone."""
+        first = lambda t: None if t is None else t[:1]  # noqa: E731
+        return Batch(
+            ids=self.ids[:1],
+            targets=self.targets[:1],
+            segments=first(self.segments),
+            positions=first(self.positions),
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """Returns the batch on another device."""
         move = lambda t: None if t is None else t.to(device, non_blocking=True)  # noqa: E731

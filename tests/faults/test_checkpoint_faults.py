@@ -106,7 +106,7 @@ class Pressed(AdamW, abstract=True):
 
     presses: int = 1
 
-    def to_dict(self):
+    def to_dict(self, *, whole=False):
         for _ in range(self.presses):
             signal.raise_signal(signal.SIGINT)
         return SPEC.to_dict()

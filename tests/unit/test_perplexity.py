@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.data.corpus import TokenDocument
-from groundup.errors import DataError
+from groundup.errors import ConfigError, DataError
 from groundup.evals import compressors
 from groundup.evals.perplexity import perplexity
 from groundup.families.llama import llama
@@ -60,6 +60,12 @@ def test_documents_and_batches_do_not_matter_to_each_other() -> None:
     together = perplexity(MODEL, several, begin=END, tokens_per_batch=50)
     alone = [perplexity(MODEL, [one], begin=END, tokens_per_batch=1) for one in several]
     assert together.nats == pytest.approx(sum(score.nats for score in alone), rel=1e-6)
+
+
+@pytest.mark.parametrize(("context", "stride"), [(0, None), (-5, None), (17, None), (16, 0), (16, 17), (4, 5)])
+def test_windows_that_leave_tokens_out_or_exceed_the_model_are_refused(context: int, stride: int | None) -> None:
+    with pytest.raises(ConfigError, match="is not between 1 and"):
+        perplexity(MODEL, [document(40)], begin=END, context=context, stride=stride)
 
 
 def test_no_text_is_refused() -> None:

@@ -6,17 +6,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from groundup.errors import ConfigError, GroundupError, ModelError, SpecError, StorageError
+from groundup.errors import ConfigError, DataError, GroundupError, ModelError, SpecError, StorageError
 from groundup.families.llama import llama
 from groundup.files import json_lines
 from groundup.infer.language_model import load
+from groundup.model.decoder import Decoder
 from groundup.optim.optimizers import AdamW, Muon
 from groundup.planner.audit import audit
 from groundup.recipes.evaluate import evaluate
 from groundup.recipes.place import Place
 from groundup.recipes.pretrain import pretrain, resume
+from groundup.recipes.quickstart import check_same
 from groundup.recipes.settings import Data, Run, read_run, with_overrides, write_run
-from groundup.recipes.train import resolve_run
+from groundup.recipes.train import resolve_run, run_folder
 from groundup.recipes.watch import Watch
 from groundup.training.budget import Seconds, Steps
 from groundup.training.steps import Step
@@ -106,7 +108,7 @@ def test_a_finished_run_is_loaded_evaluated_and_continued(finished: Path) -> Non
     figures = evaluate(str(finished))
     told = json.loads(Place(finished).result.read_text())["validation"]["bits_per_byte"]
     assert figures["bits_per_byte"] == pytest.approx(told, rel=0.02)
-    assert figures["bits_per_byte of xz -9, one stream"] > 0
+    assert figures["compressors"]["xz -9, one stream"] > 0
     assert resume(finished).tally.steps == 6
 
 
@@ -152,6 +154,13 @@ def test_settings_have_to_fit_together_and_not_one_by_one(texts: Path) -> None:
         ("rows=many", "rows is 'many'; expected a whole number"),
         ("rows", "write it as name=value"),
         ("rows=0", "rows=0 must be at least 1"),
+        ("clip=-1", "clip=-1.0 must be above 0"),
+        ("save_seconds=0", "save_seconds=0.0 must be above 0"),
+        ("precision=fp16", "precision='fp16' does not exist; choose from auto, bf16, fp32"),
+        ("context=-5", "context=-5 must be at least 1"),
+        ("data.held_out=0", "data.held_out=0.0 must be above 0 and below 1"),
+        ("data.vocab=0", "data.vocab=0 must be at least 1"),
+        ("data.tokens=letters", "choose from bpe, char, word"),
         ("context=99", "longer than the model's context of 24"),
         ("layers.9.mix.scale=2", "choose * or a number from 0 to 1"),
         ("layers.*.mix.mixer.kv_heads=3", "heads=2 is not a multiple of kv_heads=3; choose kv_heads from 1, 2"),
@@ -161,6 +170,61 @@ def test_settings_that_do_not_exist_or_fit_are_refused(texts: Path, setting: str
     with pytest.raises(GroundupError) as caught:
         with_overrides(settings(texts), [setting])
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("tokens", ["bpe", "char", "word"])
+def test_every_setting_is_read_back_as_it_was_written(texts: Path, tmp_path: Path, tokens: str) -> None:
+    run = settings(texts, data=Data(source=str(texts), tokens=tokens, field="body"), prompts=("a", "b"))
+    (tmp_path / "config.yaml").write_text(write_run(run))
+    assert read_run(tmp_path / "config.yaml") == run
+
+
+def test_a_source_that_is_not_there_leaves_no_run_behind(texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        pretrain(settings(texts, data=Data(source=str(tmp_path / "nowhere"))), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("llama-3.2-1b", "llama-3.2-1b"),
+        ("org/name-1.7B", "name-1.7B"),
+        ("runs/first/config.yaml", "first"),
+        ("specs/narrow.json", "narrow"),
+        (TINY, "model"),
+    ],
+)
+def test_runs_are_named_after_their_model(model: str | Decoder, name: str) -> None:
+    assert run_folder(model) == Path("runs") / name
+
+
+def test_a_quickstart_goes_on_with_what_it_was_begun_with(finished: Path, texts: Path) -> None:
+    run = settings(texts)
+    check_same(finished, run)
+    with pytest.raises(ConfigError, match="leave --data out, or give --new"):
+        check_same(finished, run.replace(data=Data(source="python")))
+    with pytest.raises(ConfigError, match="leave --time out, or give --new"):
+        check_same(finished, run.replace(budget=Seconds(5.0)))
+
+
+def test_the_page_of_a_run_has_its_curves_its_audit_and_what_it_writes(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert page.count("<svg") == 2
+    assert page.count("<circle") == 2  # the evaluation along the way, and the last
+    for text in ("step flops", "Document", "bits per byte", "kind: Muon"):
+        assert text in page
+    assert "<script" not in page
+
+
+def test_a_resumed_run_is_held_to_its_first_plan(texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(settings(texts), tmp_path, watch=Stop(at=2))
+    first = json.loads((tmp_path / "plan.json").read_text()) | {"peak_bytes": 12345}
+    (tmp_path / "plan.json").write_text(json.dumps(first))
+    resume(tmp_path)
+    found = {entry.quantity: entry.predicted for entry in audit(tmp_path).entries}
+    assert found["peak_bytes"] == 12345
 
 
 def test_a_vocabulary_larger_than_the_text_allows_is_refused(texts: Path, tmp_path: Path) -> None:

@@ -144,3 +144,15 @@ def test_budgets_have_words_of_their_own() -> None:
     assert hours(0.5) == minutes(30) == Seconds(1800.0)
     with pytest.raises(ConfigError, match="a budget of 0 steps trains nothing"):
         Steps(0)
+
+
+def test_the_first_step_of_a_budget_of_tokens_is_not_spent_at_a_rate_of_zero() -> None:
+    _, done = trained(Tokens(10_000))
+    assert done[0].rate > 0
+
+
+def test_budgets_tell_what_will_be_read() -> None:
+    assert Steps(3).expected_tokens(10, step_seconds=2.0) == 30
+    assert Tokens(35).expected_tokens(10, step_seconds=2.0) == 35
+    assert Seconds(7.0).expected_tokens(10, step_seconds=2.0) == 40
+    assert Seconds(0.1).expected_tokens(10, step_seconds=2.0) == 10

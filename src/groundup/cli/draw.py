@@ -44,6 +44,10 @@ class Drawing(Watch):
         return self
 
     def __exit__(self, *fault: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Takes the bar away."""
         if self.live:
             self.bar.stop()
 
@@ -58,6 +62,13 @@ class Drawing(Watch):
         self.bar.update(self.task, visible=False)
         for line in text.splitlines() or [""]:
             self.console.print(f"  {line}", markup=False, soft_wrap=True)
+
+    def result(self, text: str) -> None:
+        """Prints a result on standard output, indented."""
+        self.bar.update(self.task, visible=False)
+        self.bar.refresh()
+        for line in text.splitlines() or [""]:
+            click.echo(f"  {line}".rstrip())
 
     def progress(self, done: float, total: float | None) -> None:
         """Moves the bar."""
@@ -82,7 +93,7 @@ class Drawing(Watch):
 
     def table(self, title: str, rows: Sequence[Sequence[str]]) -> None:
         """Prints a table; its first row is the header."""
-        self.say("\n".join([title, *aligned(rows)]))
+        self.result("\n".join([title, *aligned(rows)]))
 
     def run(self, run: Run, folder: Path) -> None:
         """Prints the resolved settings of a run, once, without those at their defaults."""
@@ -93,7 +104,7 @@ class Drawing(Watch):
 
     def outcome(self, outcome: Outcome) -> None:
         """Prints where a run lies and what it came to, on standard output."""
-        self.__exit__()
+        self.close()
         score, tally = outcome.score, outcome.tally
         click.echo(
             f"{outcome.place.folder}: {tally.steps:,} steps, {tally.tokens:,} tokens, {units.duration(tally.seconds)}"

@@ -30,5 +30,7 @@ def evaluate(model: str, source: str | None, as_json: bool, **options: Any) -> N
     if as_json:
         print_json(figures)
         return
+    bits = figures.pop("compressors", {})
+    figures |= {f"bits per byte of {name}": value for name, value in bits.items()}
     for name, value in figures.items():
         click.echo(f"{name.replace('_', ' '):28}  {value:,.4f}" if isinstance(value, float) else f"{name:28}  {value}")

@@ -12,10 +12,10 @@ from groundup.cli.options import Duration
 
 @click.command()
 @click.option("--time", type=Duration(), help="How long to train.  [default: 3.25 minutes]")
-@click.option("--data", default="python", show_default=True, help="A file or folder to train on instead.")
+@click.option("--data", help="A file or folder to train on.  [default: python, the standard library's source]")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/quickstart]")
 @click.option("--new", is_flag=True, help="Start anew even where an unfinished run could go on.")
-def quickstart(time: float | None, data: str, out: Path | None, new: bool) -> None:
+def quickstart(time: float | None, data: str | None, out: Path | None, new: bool) -> None:
     """See it all in five minutes: plan, train, evaluate and sample a small model on this machine, offline.
 
     Stopped, it goes on when it is called again. Finished, it takes a new folder.
@@ -28,11 +28,15 @@ def quickstart(time: float | None, data: str, out: Path | None, new: bool) -> No
 
     folder = out or Path("runs/quickstart")
     go_on = not new and recipe.unfinished(folder)
-    if folder.exists() and not go_on:
-        if sys.stdin.isatty() and out is None:
+    if folder.exists() and not go_on and out is None:
+        if sys.stdin.isatty() and not new:
             click.confirm(f"{folder} is finished; start anew in {Place.free(folder)}?", default=True, abort=True)
         folder = Place.free(folder)
-    run = recipe.design(seconds=time or recipe.TRAIN_SECONDS, source=data)
+    run = recipe.design(
+        seconds=recipe.TRAIN_SECONDS if time is None else time, source="python" if data is None else data
+    )
+    if go_on and not (time is None and data is None):
+        recipe.check_same(folder, run)
     with Drawing() as drawing:
         if go_on:
             drawing.say(f"Going on with {folder}, which was stopped; --new starts anew.")

@@ -20,7 +20,9 @@ from groundup.cli.options import Duration, Number, offline
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/MODEL]")
 @offline
 def train(model: str, settings: tuple[str, ...], out: Path | None, offline: bool, **asked: Any) -> None:
-    """Train MODEL, or the run that a config.yaml describes, on text.
+    """Train MODEL, or the run that a config.yaml describes, on text, from the first weight on.
+
+    Weights that MODEL has are not used, and a tokenizer is trained on the text unless data.tokenizer names one.
 
     Settings are dotted, as in optimizer.lr=3e-4 rows=32 layers.*.mix.mixer.position.theta=1e6; those of the command
     line win over those of the file.

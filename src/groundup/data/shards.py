@@ -42,6 +42,7 @@ def build(
     folder: str | Path,
     *,
     tokenizer: Tokenizer,
+    field: str | None = None,
     held_out: float = 0.05,
     seed: int = 0,
     workers: int | None = None,
@@ -54,6 +55,7 @@ def build(
         source: what `sources.documents` takes, or documents themselves.
         folder: where it will lie; it must not exist yet.
         tokenizer: makes the ids; its end token follows each document.
+        field: which field of .jsonl and .parquet holds the text; None takes the first of the usual names.
         held_out: the share of the documents that becomes ``valid``; 0 for none.
         seed: draws other documents for ``valid``.
         workers: threads that tokenize; None is one a core.
@@ -74,7 +76,7 @@ def build(
             side: stack.enter_context(SplitWriter(building / side, dtype=dtype, shard_tokens=shard_tokens))
             for side in (TRAIN, VALID)
         }
-        batches = _batches(sides.sort(documents(source) if told else source))
+        batches = _batches(sides.sort(documents(source, field=field) if told else source))
         encode = partial(_encode, tokenizer=tokenizer, dtype=dtype)
         for batch, ids in _in_order(encode, batches, workers=workers or _cores()):
             for document, row in zip(batch, ids, strict=True):

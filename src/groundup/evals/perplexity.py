@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from groundup.context import NOT_COUNTED, Batch
 from groundup.data.corpus import TokenDocument
 from groundup.devices import autocast
-from groundup.errors import DataError
+from groundup.errors import ConfigError, DataError
 from groundup.model.decoder import DecoderModel
 from groundup.objectives.next_token import token_losses
 
@@ -100,12 +100,17 @@ def perplexity(
         progress: hears how many of how many windows are read.
 
     Raises:
+        ConfigError: stride and context do not fit together, or the context is beyond the model's.
         DataError: there is no text.
     """
+    context = model.spec.context if context is None else context
+    stride = max(context // 2, 1) if stride is None else stride
+    if not 0 < context <= model.spec.context:
+        raise ConfigError(f"context={context} is not between 1 and the model's context of {model.spec.context}")
+    if not 0 < stride <= context:
+        raise ConfigError(f"stride={stride} is not between 1 and context={context}, so tokens would be left out")
     model.eval()
     device = next(model.parameters()).device
-    context = context or model.spec.context
-    stride = stride or max(context // 2, 1)
     documents = list(documents)
     windows = [window for doc in documents for window in _windows(doc, begin=begin, context=context, stride=stride)]
     # Windows of like length share a batch, so that little of it is padding.

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 CHUNK_BYTES = 2**27  # of one chunk's logits
@@ -28,7 +29,7 @@ def reference(
     *,
     bias: Float[Tensor, "V"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Returns the summed cross-entropy in nats, from all logits at once: the definition."""
+    """Returns the summed cross-entropy in nats, from all logits at once: the definition; targets are in [0, V)."""
     logits = F.linear(hidden, weight, bias)
     return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="sum")
 
@@ -103,8 +104,11 @@ class _Chunked(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
+    @once_differentiable
+    def backward(  # pyrefly: ignore[bad-override]: the decorator hides the names
+        ctx: Any, *grad_outputs: Any
+    ) -> Any:
+        (grad,) = grad_outputs
         # In place, for a head's gradient is large: autograd refuses a second backward, which would scale it again.
         return *(None if part is None else part.mul_(grad.to(part.dtype)) for part in ctx.saved_tensors), None
 

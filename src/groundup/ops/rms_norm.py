@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -41,8 +42,11 @@ class _RMSNorm(torch.autograd.Function):
         return (x * root).mul_(weight)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        (grad,), (x, weight, root) = grads, ctx.saved_tensors
+    @once_differentiable
+    def backward(  # pyrefly: ignore[bad-override]: the decorator hides the names
+        ctx: Any, *grad_outputs: Any
+    ) -> Any:
+        (grad,), (x, weight, root) = grad_outputs, ctx.saved_tensors
         product = (grad * x).reshape(-1, x.shape[-1])
         along = (product @ weight).view_as(root) * root.pow(3) / -x.shape[-1]
         return (grad * weight).mul_(root).addcmul_(x, along), product.mT @ root.flatten(), None

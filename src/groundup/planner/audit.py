@@ -126,7 +126,7 @@ def audit(run: Path | str) -> Audit:
         ModelError: the folder is not there or holds neither a plan nor a ledger.
     """
     run = Path(run)
-    plan = _plan(run / "plan.json")
+    plan = read_plan(run / "plan.json")
     recorded = {
         line["quantity"]: line for line in json_lines(run / "ledger.jsonl") if isinstance(line.get("quantity"), str)
     }
@@ -151,7 +151,8 @@ def _entry(name: str, plan: Mapping[str, Any], line: Mapping[str, Any], going: M
     )
 
 
-def _plan(file: Path) -> dict[str, Any]:
+def read_plan(file: Path) -> dict[str, Any]:
+    """Returns the plan of a run as plain data; nothing where the file is not there or damaged."""
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

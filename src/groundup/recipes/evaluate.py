@@ -10,7 +10,7 @@ import numpy as np
 
 from groundup.data.corpus import Corpus, TokenDocument
 from groundup.data.sources import documents
-from groundup.devices import best
+from groundup.devices import autocast_dtype
 from groundup.errors import ConfigError, TextError
 from groundup.evals import compressors
 from groundup.evals.perplexity import perplexity
@@ -34,7 +34,7 @@ def evaluate(
     offline: bool = False,
     watch: Watch = Watch(),  # noqa: B008 - it has no state
 ) -> dict[str, Any]:
-    """Returns loss, perplexity and bits per byte of a MODEL on a text, and those of compressors where it is short.
+    """Returns loss, perplexity and bits per byte of a MODEL on a text, and of ``compressors`` where it is short.
 
     Args:
         model: any MODEL with weights and a tokenizer.
@@ -55,30 +55,31 @@ def evaluate(
     if words is None or words.end is None:
         lacks = "no tokenizer" if words is None else "a tokenizer without an end token"
         raise TextError(f"{model} has {lacks}; put a tokenizer.json with its tokenizer_config.json beside its weights")
-    is_run = find(model, offline=offline).kind == "run"
-    if source is None and not is_run:
+    place = Place(Path(model).expanduser())
+    run = read_run(place.config) if find(model, offline=offline).kind == "run" else None
+    if source is None and run is None:
         raise ConfigError(f"{model} is not a run with a text that it held out; name one with --data")
-    if is_run and context is None:
-        context = read_run(Place(Path(model)).config).length
+    if run is not None and context is None:
+        context = run.length
     if source is None:
-        read = list(Corpus.open(Place(Path(model)).corpus).split("valid").documents())
+        read = list(Corpus.open(place.corpus).split("valid").documents())
     else:
         read = list(_tokenized(source, words, field=field))
     device = next(loaded.module.parameters()).device
     score = perplexity(
         loaded.module,
         read,
-        begin=words.end if words.begin is None else words.begin,
+        begin=words.end if words.begin is None or run is not None else words.begin,  # as a run trains
         context=context,
         stride=stride,
-        dtype=best(device),
+        dtype=autocast_dtype("auto" if run is None else run.precision, device),
         progress=watch.progress,
     )
     figures: dict[str, Any] = {"model": model, "text": source or "held out by the run", **score.to_dict()}
     if score.text_bytes <= COMPRESSED_BYTES:
         texts = [words.decode(doc.ids[:-1]).encode() for doc in read]
-        bits = compressors.bits_per_byte(texts)
-        figures |= {f"bits_per_byte of {name}": value for name, value in bits.items()}
+        if sum(map(len, texts)) == score.text_bytes:  # not of a tokenizer that cannot give back its text
+            figures["compressors"] = compressors.bits_per_byte(texts)
     return figures
 
 

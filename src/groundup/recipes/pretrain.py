@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
@@ -23,18 +23,18 @@ import torch
 
 from groundup import devices
 from groundup.context import Batch
-from groundup.data.corpus import Corpus
+from groundup.data.corpus import Corpus, TokenDocument
 from groundup.data.loader import Loader
 from groundup.data.shards import build
 from groundup.data.sources import documents
 from groundup.errors import ConfigError
 from groundup.evals.perplexity import Score, perplexity
-from groundup.files import atomic_write
+from groundup.files import atomic_write, replacing
 from groundup.infer.language_model import LanguageModel
 from groundup.model.decoder import DecoderModel
 from groundup.objectives.next_token import next_token
 from groundup.planner import measure
-from groundup.planner.audit import entries, record
+from groundup.planner.audit import entries, read_plan, record
 from groundup.planner.plan import Plan, plan
 from groundup.recipes.place import Place
 from groundup.recipes.report import write_report
@@ -44,7 +44,7 @@ from groundup.text.tokenizer import Tokenizer
 from groundup.text.train import train as train_tokenizer
 from groundup.training import checkpoint
 from groundup.training.allocator import keep_freed_memory
-from groundup.training.budget import Seconds, Steps, Tally, Tokens
+from groundup.training.budget import Tally
 from groundup.training.steps import Step, steps
 
 PROMPT_TOKENS, SAMPLE_TOKENS = 16, 70  # of the texts that the trained model writes
@@ -82,6 +82,7 @@ def pretrain(run: Run, folder: Path, *, watch: Watch = Watch()) -> Outcome:  # n
         DataError: the source cannot be read or has too little text.
         TrainingError: loss or gradients are not finite.
     """
+    next(documents(run.data.source, field=run.data.field))  # before the folder is there, for a name may be mistyped
     place = Place.new(folder)
     atomic_write(place.config, write_run(run))
     return _finish(run, place, watch)
@@ -104,9 +105,9 @@ def _finish(run: Run, place: Place, watch: Watch) -> Outcome:
     model, tally = _train(run, place, corpus, watch)
     watch.stage("Evaluating on the text that was held out")
     score = _score(run, model, corpus, quick=False, watch=watch)
-    place.write_json(place.result, {"tally": tally.to_dict(), "validation": score.to_dict()})
     samples = _samples(run, model, corpus)
     write_report(run, place, tally=tally, score=score, samples=samples)
+    place.write_json(place.result, {"tally": tally.to_dict(), "validation": score.to_dict()})
     return Outcome(place=place, run=run, model=model, corpus=corpus, score=score, tally=tally, samples=samples)
 
 
@@ -139,10 +140,10 @@ def _corpus(run: Run, place: Place, watch: Watch) -> Corpus:
         return Corpus.open(place.corpus)
     tokenizer = _tokenizer(run, place, watch)
     watch.stage("Cleaning, splitting and tokenizing the text")
-    field = run.data.field
     return build(
-        run.data.source if field is None else documents(run.data.source, field=field),
+        run.data.source,
         place.corpus,
+        field=run.data.field,
         tokenizer=tokenizer,
         held_out=run.data.held_out,
         seed=run.seed,
@@ -159,7 +160,8 @@ def _tokenizer(run: Run, place: Place, watch: Watch) -> Tokenizer:
         watch.stage("Training the tokenizer")
         texts = (document.text for document in documents(run.data.source, field=run.data.field))
         tokenizer = train_tokenizer(texts, kind=run.data.tokens, vocab=run.data.vocab or run.model.vocab)
-    tokenizer.save(place.tokenizer)
+    with replacing(place.tokenizer) as folder:
+        tokenizer.save(folder)
     return tokenizer
 
 
@@ -191,17 +193,9 @@ def _plan(run: Run, place: Place, watch: Watch) -> Plan:
         optimizer=run.optimizer,
         process_bytes=measure.process_bytes(),
     )
-    tokens = batch
-    match run.budget:
-        case Steps(count=count):
-            tokens = count * batch
-        case Tokens(count=count):
-            tokens = count
-        case Seconds(count=seconds):
-            # As many steps as the machine is expected to make in that time.
-            tokens = batch * max(1, round(seconds / make(tokens=batch).step_seconds))
-    made = make(tokens=tokens)
-    place.write_json(place.plan, made.to_dict())
+    made = make(tokens=run.budget.expected_tokens(batch, step_seconds=make(tokens=batch).step_seconds))
+    if not place.plan.exists():  # a run that goes on is held to what was predicted at its beginning
+        place.write_json(place.plan, made.to_dict())
     watch.plan(made)
     return made
 
@@ -216,8 +210,8 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> tuple[Decode
     saved = checkpoint.load_latest(place.checkpoints)
     if saved is not None:
         tally = Tally.from_dict(saved.restore(model, optimizer)["tally"])
-        place.forget_after(tally.steps)
         watch.say(f"Resumed at step {tally.steps} from {saved.path}.")
+    place.forget_after(tally.steps)
     watch.stage("Training")
     loader = Loader(corpus, rows=run.rows, context=run.length, seed=run.seed)
     train = corpus.split("train")
@@ -251,11 +245,13 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> tuple[Decode
             if step.last or evaluate or asked.is_set() or time.monotonic() - last_save > run.save_seconds:
                 save()
                 last_save = time.monotonic()
-            if asked.is_set():
-                raise KeyboardInterrupt
-            quick = _score(run, model, corpus, quick=True, watch=watch) if evaluate else None
+            quick = _score(run, model, corpus, quick=True, watch=watch) if evaluate and not asked.is_set() else None
             if step.every(10) or quick:
                 place.log(_entry(step, quick))
+            if asked.is_set():
+                raise KeyboardInterrupt
+    if run.compile:
+        vars(model).pop("hidden", None)  # texts of every length are read from here on
     if times:
         _record(run, place, made, model=model, batch=loader.batch(0), tally=tally, times=times, device=device)
     return model.eval(), tally
@@ -274,18 +270,19 @@ def _record(
 ) -> None:
     """Writes what was measured beside what was planned."""
     peak, step_seconds = measure.peak_bytes(device), median(times)
-    micro = batch.to(device)
-    flops = measure.count_flops(lambda: next_token(model, micro).total.backward())
+    row = batch.first_row().to(device)  # every row costs the same, and counting holds more than a step does
+    with devices.autocast(device, devices.autocast_dtype(run.precision, device)):
+        flops = measure.count_flops(lambda: next_token(model, row).total.backward())
     model.zero_grad(set_to_none=True)
     measured = {
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "step_flops": flops * run.accumulate,
+        "step_flops": flops * run.rows * run.accumulate,
         "peak_bytes": peak,
         "step_seconds": step_seconds,
         "tokens_per_second": made.batch_tokens / step_seconds,
         "train_seconds": tally.seconds,
     }
-    record(place.ledger, entries(made.to_dict(), measured))
+    record(place.ledger, entries(read_plan(place.plan) or made.to_dict(), measured))
 
 
 def _passes(run: Run, before: Tally, after: Tally) -> bool:
@@ -311,14 +308,7 @@ def _score(run: Run, model: DecoderModel, corpus: Corpus, *, quick: bool, watch:
     """The score on the validation text; a quick one reads its first tokens, in windows that do not overlap."""
     held_out = corpus.split("valid").documents()
     if quick:
-        read = 0
-
-        def within(document) -> bool:
-            nonlocal read
-            read += len(document.ids)
-            return read <= QUICK_TOKENS or read == len(document.ids)
-
-        held_out = takewhile(within, held_out)
+        held_out = _first(held_out, tokens=QUICK_TOKENS)
     device = next(model.parameters()).device
     return perplexity(
         model,
@@ -329,6 +319,15 @@ def _score(run: Run, model: DecoderModel, corpus: Corpus, *, quick: bool, watch:
         dtype=devices.autocast_dtype(run.precision, device),
         progress=watch.progress,
     )
+
+
+def _first(documents: Iterator[TokenDocument], *, tokens: int) -> Iterator[TokenDocument]:
+    """Yields documents as long as they have no more tokens than this together; the first one in any case."""
+    for number, document in enumerate(documents):
+        tokens -= len(document.ids)
+        if number and tokens < 0:
+            return
+        yield document
 
 
 @contextmanager
@@ -352,7 +351,7 @@ def _interrupt_asked() -> Iterator[threading.Event]:
 
 
 def _compiled(model: DecoderModel, device: torch.device, watch: Watch) -> DecoderModel:
-    """The model with its layers compiled; as it is, and a word to the watcher, where nothing can compile them."""
+    """The model, compiled; as it is, and a word to the watcher, where nothing can compile it."""
     if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         watch.say("compile=true needs a C++ compiler, and there is none (apt install g++); training goes on without.")
     else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from groundup.data.corpus import Corpus
+from groundup.errors import ConfigError
 from groundup.evals import compressors
 from groundup.families.llama import llama
 from groundup.optim.optimizers import AdamW, Muon
@@ -18,7 +19,7 @@ from groundup.planner.machine import calibrate
 from groundup.recipes.doctor import describe
 from groundup.recipes.place import Place
 from groundup.recipes.pretrain import Outcome, pretrain, resume
-from groundup.recipes.settings import Data, Run
+from groundup.recipes.settings import Data, Run, read_run
 from groundup.recipes.watch import Watch
 from groundup.training.budget import Seconds
 
@@ -60,9 +61,9 @@ def quickstart(folder: Path, *, run: Run, watch: Watch, go_on: bool = False) -> 
     watch.table("bits per byte, lower is better", comparison(outcome))
     watch.stage("What it writes")
     for text in outcome.samples:
-        watch.say(f"{text}\n")
+        watch.result(f"{text}\n")
     watch.stage("The plan beside what was measured")
-    watch.say(str(audit(outcome.place.folder)))
+    watch.result(str(audit(outcome.place.folder)))
     return outcome
 
 
@@ -75,7 +76,7 @@ def comparison(outcome: Outcome) -> list[tuple[str, str]]:
 
 def held_out(corpus: Corpus) -> list[bytes]:
     """Returns the text of the documents that no step has seen."""
-    words = corpus.tokenizer
+    words = corpus.tokenizer  # which gives back every byte
     return [words.decode(document.ids[:-1]).encode() for document in corpus.split("valid").documents()]
 
 
@@ -83,3 +84,20 @@ def unfinished(folder: Path) -> bool:
     """Returns whether a folder holds a run that was stopped before its end."""
     place = Place(folder)
     return place.config.is_file() and not place.result.is_file()
+
+
+def check_same(folder: Path, run: Run) -> None:
+    """Makes sure that a run which is to go on is the one that was asked for.
+
+    Raises:
+        ConfigError: it reads another text, or has another time.
+    """
+    begun = read_run(Place(folder).config)
+    for name, was, asked in (
+        ("data", begun.data.source, run.data.source),
+        ("time", begun.budget, run.budget),
+    ):
+        if was != asked:
+            raise ConfigError(
+                f"{folder} was begun with {name}={was} and not {asked}; leave --{name} out, or give --new"
+            )

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import yaml
 
-from groundup.errors import ConfigError
+from groundup import devices
+from groundup.errors import ConfigError, SpecError
 from groundup.model.decoder import Decoder
 from groundup.optim.optimizers import AdamW, Optimizer
 from groundup.optim.schedules import Cosine, Schedule
 from groundup.specs import Spec, override_all
 from groundup.training.budget import Budget
+
+TOKENIZERS = ("bpe", "char", "word")
+PRECISIONS = ("auto", *devices.NAMES)
 
 
 class Data(Spec):
@@ -34,6 +38,18 @@ class Data(Spec):
     vocab: int | None = None
     held_out: float = 0.05
     field: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens not in TOKENIZERS:
+            raise ConfigError(
+                f"data.tokens={self.tokens!r} is no kind of tokenizer; choose from {', '.join(TOKENIZERS)}"
+            )
+        if not 0 < self.held_out < 1:
+            raise ConfigError(
+                f"data.held_out={self.held_out} must be above 0 and below 1: a run is scored on that share"
+            )
+        if self.vocab is not None and self.vocab < 1:
+            raise ConfigError(f"data.vocab={self.vocab} must be at least 1")
 
 
 class Run(Spec):
@@ -77,6 +93,13 @@ class Run(Spec):
         for name in ("rows", "accumulate", "evaluations"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("clip", "save_seconds"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}={getattr(self, name)} must be above 0")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision={self.precision!r} does not exist; choose from {', '.join(PRECISIONS)}")
+        if self.context is not None and self.context < 1:
+            raise ConfigError(f"context={self.context} must be at least 1")
         if self.length > self.model.context:
             raise ConfigError(
                 f"context={self.length} is longer than the model's context of {self.model.context}; "
@@ -86,7 +109,7 @@ class Run(Spec):
     @property
     def length(self) -> int:
         """Tokens of a sequence."""
-        return self.context or self.model.context
+        return self.model.context if self.context is None else self.context
 
 
 def with_overrides(run: Run, settings: Iterable[str]) -> Run:
@@ -96,6 +119,7 @@ def with_overrides(run: Run, settings: Iterable[str]) -> Run:
 
     Raises:
         ConfigError: not of that form, or no such setting (the message names the nearest).
+        SpecError: the settings do not fit together.
     """
     own, of_model = ({f.name for f in fields(spec)} for spec in (Run, type(run.model)))
     changes = {}
@@ -124,7 +148,12 @@ def read_run(path: Path) -> Run:
     Raises:
         ConfigError: the file cannot be read as one.
     """
-    return Run.from_dict(_read_yaml(path))
+    try:
+        return Run.from_dict(_read_yaml(path))
+    except SpecError as fault:
+        raise SpecError(f"{path}: {fault}") from fault
+    except ConfigError as fault:
+        raise ConfigError(f"{path}: {fault}") from fault
 
 
 def is_run(path: Path) -> bool:
@@ -140,8 +169,14 @@ def is_run(path: Path) -> bool:
 def _read_yaml(path: Path) -> object:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
-        raise ConfigError(f"{path} cannot be read as YAML: {fault}") from fault
+    except FileNotFoundError as fault:
+        raise ConfigError(f"{path} is not there; give the config.yaml of a run, or a MODEL") from fault
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ConfigError(f"{path} cannot be read as text: {fault}") from fault
+    except yaml.YAMLError as fault:
+        where = getattr(fault, "problem_mark", None)
+        line = f" in line {where.line + 1}" if where else ""
+        raise ConfigError(f"{path} is not YAML{line}: {getattr(fault, 'problem', 'damaged')}; mend it there") from fault
 
 
 def write_run(run: Run) -> str:

@@ -68,7 +68,13 @@ def trained(outcome: Outcome) -> Trained:
 
 def run_folder(model: str | Path | Decoder) -> Path:
     """Returns the first free folder in ``runs/`` that is named after a MODEL."""
-    return Place.free(Path("runs") / ("model" if isinstance(model, Decoder) else Path(model).stem))
+    if isinstance(model, Decoder):
+        name = "model"
+    elif (path := Path(model)).suffix in (".yaml", ".yml", ".json"):
+        name = path.absolute().parent.name if path.stem == "config" else path.stem
+    else:
+        name = path.name
+    return Place.free(Path("runs") / (name or "model"))
 
 
 def resolve_run(
@@ -95,9 +101,9 @@ def resolve_run(
     Raises:
         ConfigError: a setting that does not exist, or more than one budget, or none.
     """
-    budgets = [Seconds(time)] if time else []
-    budgets += [Tokens(int(tokens))] if tokens else []
-    budgets += [Steps(steps)] if steps else []
+    budgets: list[Budget] = [] if time is None else [Seconds(time)]
+    budgets += [] if tokens is None else [Tokens(int(tokens))]
+    budgets += [] if steps is None else [Steps(steps)]
     if len(budgets) > 1:
         raise ConfigError("a run has one budget; give one of --time, --tokens and --steps")
     file = Path(model)

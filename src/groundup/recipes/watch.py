@@ -17,6 +17,9 @@ class Watch:
     def say(self, text: str) -> None:
         """A finding, in one or more lines."""
 
+    def result(self, text: str) -> None:
+        """What the job came to, in one or more lines."""
+
     def progress(self, done: float, total: float | None) -> None:
         """Work done so far in this stage, in any unit; ``total`` is None where nobody knows."""
 

@@ -29,6 +29,10 @@ class Budget(Spec, abstract=True):
         """Returns the share of the budget that a run has spent; the run ends at 1."""
         raise NotImplementedError(type(self).__name__)
 
+    def expected_tokens(self, batch_tokens: int, *, step_seconds: float) -> int:
+        """Returns how many tokens will be read in steps of so many tokens and seconds."""
+        raise NotImplementedError(type(self).__name__)
+
 
 class Steps(Budget):
     """A number of updates."""
@@ -41,6 +45,10 @@ class Steps(Budget):
     def spent(self, tally: Tally) -> float:
         """Returns the share of the updates that are done."""
         return tally.steps / self.count
+
+    def expected_tokens(self, batch_tokens: int, *, step_seconds: float) -> int:
+        """Returns the tokens of the updates."""
+        return self.count * batch_tokens
 
 
 class Tokens(Budget):
@@ -55,6 +63,10 @@ class Tokens(Budget):
         """Returns the share of the tokens that are read."""
         return tally.tokens / self.count
 
+    def expected_tokens(self, batch_tokens: int, *, step_seconds: float) -> int:
+        """Returns the tokens."""
+        return self.count
+
 
 class Seconds(Budget):
     """A time, counted inside steps only; resuming goes on where the clock stood."""
@@ -67,6 +79,10 @@ class Seconds(Budget):
     def spent(self, tally: Tally) -> float:
         """Returns the share of the time that has passed."""
         return tally.seconds / self.count
+
+    def expected_tokens(self, batch_tokens: int, *, step_seconds: float) -> int:
+        """Returns the tokens of as many steps as fit into the time; one at least."""
+        return batch_tokens * max(1, round(self.count / step_seconds))
 
 
 def _positive(count: float, unit: str) -> None:

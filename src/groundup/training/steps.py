@@ -96,11 +96,11 @@ def steps(
     tally = start
     while until.spent(tally) < 1:
         began = time.perf_counter()
-        rate = schedule.factor(_middle(until, tally))
         model.train()
         first = tally.steps * accumulate
         micro = [batches(first + i).to(device) for i in range(accumulate)]
         counted = sum(batch.counted_tokens for batch in micro)
+        rate = schedule.factor(_middle(until, tally, counted))
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed * 1_000_003 + tally.steps)
             loss = _gradients(model, micro, objective, counted=counted, dtype=dtype)
@@ -127,10 +127,13 @@ def steps(
         )
 
 
-def _middle(until: Budget, tally: Tally) -> float:
-    """The progress in the middle of the next step, if it spends what those before it did on average."""
+def _middle(until: Budget, tally: Tally, counted: int) -> float:
+    """The progress in the middle of the next step, if it spends what those before it did on average.
+
+    Nobody knows the time of a run's very first step, so by the clock its progress, and with it its rate, is zero.
+    """
     if not tally.steps:
-        return until.spent(Tally(steps=1)) / 2
+        return until.spent(Tally(steps=1, tokens=counted)) / 2
     return until.spent(tally) * (1 + 0.5 / tally.steps)
 
 
