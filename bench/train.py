@@ -18,16 +18,13 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-ROWS_CONTEXT_VOCAB = {
-    "gpt2-6x384-v4k": ("gpt2", 6, 384, 6, 16, 256, 4096),
-    "gpt2-6x384-v50k": ("gpt2", 6, 384, 6, 16, 256, 50304),
-    "gpt2-124m": ("gpt2", 12, 768, 12, 2, 512, 50257),
-    "llama-8x512": ("llama", 8, 512, 8, 8, 512, 4096),
-}
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,15 @@ class Config:
         return self.tokens * (6 * weights + 12 * self.layers * self.width * self.context)
 
 
-def our_step(config: Config):
+CONFIGS: dict[str, Config] = {
+    "gpt2-6x384-v4k": Config("gpt2", layers=6, width=384, heads=6, rows=16, context=256, vocab=4096),
+    "gpt2-6x384-v50k": Config("gpt2", layers=6, width=384, heads=6, rows=16, context=256, vocab=50304),
+    "gpt2-124m": Config("gpt2", layers=12, width=768, heads=12, rows=2, context=512, vocab=50257),
+    "llama-8x512": Config("llama", layers=8, width=512, heads=8, rows=8, context=512, vocab=4096),
+}
+
+
+def our_step(config: Config) -> Callable[[], float]:
     import torch
 
     from groundup.context import Batch
@@ -93,8 +98,9 @@ def our_step(config: Config):
     return lambda: next(run).loss
 
 
-def their_step(config: Config):
+def their_step(config: Config) -> Callable[[], float]:
     import torch
+    import torch.nn.functional as F
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -110,6 +116,8 @@ def their_step(config: Config):
                 embd_pdrop=0.0,
                 attn_pdrop=0.0,
                 use_cache=False,
+                bos_token_id=0,
+                eos_token_id=0,
             )
         )
     else:
@@ -123,6 +131,8 @@ def their_step(config: Config):
                 max_position_embeddings=config.context,
                 tie_word_embeddings=True,
                 use_cache=False,
+                bos_token_id=0,
+                eos_token_id=0,
             )
         )
     model.train()
@@ -135,10 +145,8 @@ def their_step(config: Config):
         ids = torch.randint(0, config.vocab, (config.rows, config.context + 1), generator=generator(number))
         number += 1
         with torch.autocast("cpu", torch.bfloat16):
-            # Labels are shifted inside: the same 256 predictions a row as the other side makes.
-            loss = model.loss_function(
-                forward(ids[:, :-1]).logits, labels=None, shift_labels=ids[:, 1:].contiguous(), vocab_size=config.vocab
-            )
+            logits = forward(ids[:, :-1]).logits.float()
+            loss = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -148,21 +156,17 @@ def their_step(config: Config):
     return step
 
 
-def generator(number: int):
+def generator(number: int) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(number)
-
-
-def peak_bytes() -> int:
-    status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def work(config: Config) -> None:
     """Answers each line on standard input with the seconds that this many steps took, and the peak memory."""
     import torch
 
+    from groundup.planner.measure import peak_rss_bytes
     from groundup.training.allocator import keep_freed_memory
 
     torch.set_num_threads(2)
@@ -173,7 +177,7 @@ def work(config: Config) -> None:
         began = time.perf_counter()
         for _ in range(int(line)):
             step()
-        print(json.dumps([time.perf_counter() - began, peak_bytes()]), flush=True)
+        print(json.dumps([time.perf_counter() - began, peak_rss_bytes()]), flush=True)
 
 
 def matrix_rate() -> float:
@@ -276,8 +280,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     results = []
-    for name in arguments.configs or ROWS_CONTEXT_VOCAB:
-        results.append(compare(name, Config(*ROWS_CONTEXT_VOCAB[name]), rounds=arguments.rounds, steps=arguments.steps))
+    for name in arguments.configs or CONFIGS:
+        results.append(compare(name, CONFIGS[name], rounds=arguments.rounds, steps=arguments.steps))
         show(results[-1])
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
@@ -285,6 +289,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if "--work" in sys.argv:
-        work(Config(*ROWS_CONTEXT_VOCAB[sys.argv[sys.argv.index("--work") + 1]]))
+        work(CONFIGS[sys.argv[sys.argv.index("--work") + 1]])
     else:
         main()

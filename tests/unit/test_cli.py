@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 
 from groundup import cli
@@ -100,6 +104,30 @@ def test_list_prints_every_preset(call: Call) -> None:
     assert {"gpt2", "gpt3-175b", "llama-3.1-405b", "smollm2-135m"} <= names
 
 
+def test_what_show_prints_as_json_is_a_model(call: Call, tmp_path: Path) -> None:
+    shown = call("show", "gpt2", "--json").out
+    assert json.loads(shown)["params"] == 124_439_808
+    for name in ("m.json", "m.yaml"):
+        (tmp_path / name).write_text(shown)
+        assert call("show", name, "--json").out == shown
+
+
+def test_figures_of_models_and_machines_are_plain_numbers(call: Call) -> None:
+    models = json.loads(call("list", "models", "--json").out)
+    assert {row["model"]: row["parameters"] for row in models}["gpt2"] == 124_439_808
+    (machine,) = json.loads(call("list", "hardware", "--json").out)
+    found = json.loads(call("doctor", "--json").out)
+    for name in ("memory_bytes", "float32_flops_per_second", "bandwidth_bytes_per_second"):
+        assert found[name] == machine[name] > 0
+
+
+def test_tables_of_models_and_machines_have_peoples_units(call: Call) -> None:
+    assert "124.4M" in call("list", "models").out
+    for verb in (["list", "hardware"], ["doctor"]):
+        said = call(*verb).out
+        assert "FLOP/s" in said and "iB/s" in said
+
+
 def test_generate_writes_the_answer_alone_on_standard_output(call: Call, model: Path) -> None:
     one = call("generate", str(model), "the cat", "--max-new-tokens", "5", "--temperature", "0")
     assert one.code == 0 and one.err == ""
@@ -110,7 +138,7 @@ def test_evaluate_reports_bits_per_byte_beside_compressors(call: Call, model: Pa
     (tmp_path / "text.txt").write_text(TEXT)
     figures = json.loads(call("evaluate", str(model), "--data", "text.txt", "--json").out)
     assert figures["text_bytes"] == len(TEXT)
-    assert figures["bits_per_byte"] > figures["bits_per_byte of xz -9, one stream"]
+    assert figures["bits_per_byte"] > figures["compressors"]["xz -9, one stream"]
 
 
 def test_tokenizer_and_data_verbs_work_together(call: Call, tmp_path: Path) -> None:
@@ -138,6 +166,10 @@ def test_tokenizer_and_data_verbs_work_together(call: Call, tmp_path: Path) -> N
         (["generate", "gpt2", "hello"], ["gpt2", "no weights"]),
         (["data", "preview", "missing.txt"], ["missing.txt"]),
         (["tokenizer", "encode", "missing", "x"], ["missing"]),
+        (["data", "preview", "python", "--count", "-1"], ["--count", "x>=1"]),
+        (["show", "gpt2", "--context", "-5"], ["--context", "x>=1"]),
+        (["plan", "gpt2", "--rows", "0"], ["--rows", "x>=1"]),
+        (["generate", "gpt2", "hello", "--max-new-tokens", "0"], ["--max-new-tokens", "x>=1"]),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(call: Call, arguments: list[str], parts: list[str]) -> None:
@@ -182,3 +214,39 @@ def test_debug_shows_the_traceback(call: Call) -> None:
     answer = call("plan", "gtp2", "--debug")
     assert answer.code == 2
     assert "Traceback" in answer.err
+
+
+def test_standard_input_that_is_not_utf8_is_refused(call: Call, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in (["generate", str(model)], ["tokenizer", "encode", str(model)]):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9")))
+        refused(call(*arguments), "standard input is not text in UTF-8")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "--help"]])
+def test_a_reader_that_leaves_ends_the_command_quietly(arguments: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "groundup", *arguments]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (cli.EXIT_PIPE, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["resume", "begun"], "Interrupted. Go on with: groundup resume begun\n"),
+        (["train", "gpt2", "--steps", "3", "--out", "begun"], "Interrupted. Go on with: groundup resume begun\n"),
+        (["train", "gpt2", "--steps", "3"], "goes on with a run that has begun"),
+        (["list"], "Interrupted. Calling it again is safe.\n"),
+    ],
+)
+def test_an_interruption_says_how_to_go_on(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.yaml").write_text("")
+    monkeypatch.setattr(click.Command, "invoke", lambda *_: signal.raise_signal(signal.SIGINT))
+    answer = call(*arguments)
+    assert answer.code == 130
+    assert said in answer.err

@@ -185,6 +185,26 @@ def test_a_source_that_is_not_there_leaves_no_run_behind(texts: Path, tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow  # a plan of many tokens has many slices of logits, whose signatures are checked here
+def test_a_run_that_no_memory_holds_is_refused_with_one_that_fits(texts: Path, tmp_path: Path) -> None:
+    wide = llama(width=64, layers=1, heads=1, hidden=64, vocab=280, context=2048)
+    vast = llama(width=2**17, hidden=2**19, layers=16, heads=1024, vocab=280, context=8)
+    with pytest.raises(ConfigError, match=r"needs .* at 16777216 rows .* choose rows=1 context=\d+, with accumulate=N"):
+        pretrain(settings(texts, model=wide, rows=2**24), tmp_path / "run")
+    with pytest.raises(ConfigError, match="choose a smaller model"):
+        pretrain(settings(texts, model=vast), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_corpus_is_trained_on_as_it_is(finished: Path, tmp_path: Path) -> None:
+    run = settings(finished / "corpus")
+    done = pretrain(run, tmp_path / "run")
+    assert done.corpus.folder == finished / "corpus"
+    assert not (tmp_path / "run" / "corpus").exists()
+    assert done.score == pretrain(run, tmp_path / "again").score
+    assert evaluate(str(tmp_path / "run"))["bits_per_byte"] == pytest.approx(done.score.bits_per_byte, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("model", "name"),
     [

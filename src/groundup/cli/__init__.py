@@ -6,27 +6,45 @@ import importlib
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import click
 
 from groundup.errors import GroundupError, nearest
 
-EXIT_FAULT, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAULT, EXIT_MISTAKE = 1, 2
+EXIT_INTERRUPTED, EXIT_PIPE = 128 + 2, 128 + 13  # what shells make of SIGINT and SIGPIPE
 
-# The verbs in the order of `groundup --help`: where each lives, and its help in one line.
+
+@dataclass(frozen=True)
+class Verb:
+    """Where a verb lives, and its help in one line."""
+
+    module: str
+    command: str
+    help: str
+
+
+# In the order of `groundup --help`.
 VERBS = {
-    "quickstart": ("quickstart", "See it all in five minutes: plan, train, evaluate and sample a small model here."),
-    "list": ("listing", "List models, hardware or corpora by name."),
-    "show": ("show", "Show a model's tree: shapes, parameters, operations and state of every part."),
-    "plan": ("plan", "Tell what a training run will take, before anything is spent."),
-    "tokenizer": ("tokenizer", "Train a tokenizer, encode with one, or compare several on a text."),
-    "data": ("data", "Build a corpus of tokens from text, or look into a source."),
-    "train": ("train", "Train a model on text."),
-    "resume": ("train", "Go on with a run that was stopped."),
-    "evaluate": ("evaluate", "Tell how well a model predicts a text: loss, perplexity, bits per byte."),
-    "generate": ("generate", "Continue a prompt."),
-    "audit": ("audit", "Compare a run's plan with what was measured."),
-    "doctor": ("doctor", "Tell what this machine is, what is installed, and what is missing."),
+    "quickstart": Verb(
+        "quickstart", "quickstart", "See it all in five minutes: plan, train, evaluate and sample a small model here."
+    ),
+    "list": Verb("listing", "listing", "List models, hardware or corpora by name."),
+    "show": Verb("show", "show", "Show a model's tree: shapes, parameters, operations and state of every part."),
+    "plan": Verb("plan", "plan", "Tell what a training run will take, before anything is spent."),
+    "tokenizer": Verb("tokenizer", "tokenizer", "Train a tokenizer, encode with one, or compare several on a text."),
+    "data": Verb("data", "data", "Build a corpus of tokens from text, or look into a source."),
+    "train": Verb("train", "train", "Train a model on text."),
+    "resume": Verb("train", "resume", "Go on with a run that was stopped."),
+    "evaluate": Verb("evaluate", "evaluate", "Tell how well a model predicts a text: loss, perplexity, bits per byte."),
+    "generate": Verb("generate", "generate", "Continue a prompt."),
+    "audit": Verb("audit", "audit", "Compare a run's plan with what was measured."),
+    "doctor": Verb("doctor", "doctor", "Tell what this machine is, what is installed, and what is missing."),
 }
 
 
@@ -41,15 +59,15 @@ class Verbs(click.Group):
         """Returns the command of a verb, or None."""
         if cmd_name not in VERBS:
             return None
-        module, help_line = VERBS[cmd_name]
-        command = getattr(importlib.import_module(f"groundup.cli.{module}"), cmd_name.replace("list", "listing"))
-        command.short_help = help_line
+        verb = VERBS[cmd_name]
+        command = getattr(importlib.import_module(f"groundup.cli.{verb.module}"), verb.command)
+        command.short_help = verb.help
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the verbs with their help lines, without importing them."""
         with formatter.section("Verbs"):
-            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()], col_max=14)
+            formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()], col_max=14)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -59,6 +77,27 @@ class Verbs(click.Group):
             hint = nearest(args[0], VERBS) or "see groundup --help"
             raise click.UsageError(f"there is no verb {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Reads the arguments; help is printed here."""
+        with _reader_may_leave():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the verb."""
+        with _reader_may_leave():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Ends quietly when the reader of a pipe has seen enough; click itself would take that for a fault."""
+    try:
+        yield
+    except BrokenPipeError as gone:
+        # What is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(EXIT_PIPE) from gone
 
 
 @click.group(
@@ -76,23 +115,37 @@ def groundup() -> None:
 
 
 def main() -> None:
-    """Runs the command line; exits with 0, with 2 on a mistake of the user's, with 1 on a fault of ours."""
+    """Runs the command line and exits: 0 done, 2 a mistake of the user's, 1 a fault of ours, 130 interrupted.
+
+    It exits with 141 where the reader of a pipe has left.
+    """
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        groundup.main(arguments, prog_name="groundup", standalone_mode=False)
+        sys.exit(groundup.main(arguments, prog_name="groundup", standalone_mode=False))
     except click.ClickException as mistake:
         mistake.show()
         sys.exit(EXIT_MISTAKE)
     except GroundupError as mistake:
         _end(f"Error: {mistake}", EXIT_MISTAKE, debug=debug)
     except (KeyboardInterrupt, click.Abort):
-        _end("Interrupted.", EXIT_INTERRUPTED, debug=debug)
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough; what is left in the buffer has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _end(f"Interrupted. {_how_to_go_on(arguments)}", EXIT_INTERRUPTED, debug=debug)
     except Exception as fault:  # the last resort: a fault of ours is told as one, in one line
         _end(f"Fault in groundup ({type(fault).__name__}: {fault}); --debug shows where", EXIT_FAULT, debug=debug)
+
+
+def _how_to_go_on(arguments: list[str]) -> str:
+    """Names the run that the command line names, if it has begun."""
+    verb, *rest = arguments or [""]
+    if verb not in ("quickstart", "train", "resume"):
+        return "Calling it again is safe."
+    command = groundup.get_command(click.Context(groundup), verb)
+    assert command is not None
+    named = command.make_context(verb, rest, resilient_parsing=True).params
+    folder = named.get("run") or named.get("out")
+    if folder is None or not (Path(folder) / "config.yaml").is_file():
+        return "Calling it again is safe; `groundup resume FOLDER` goes on with a run that has begun."
+    return f"Go on with: groundup resume {folder}"
 
 
 def _end(line: str, code: int, *, debug: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from groundup.cli.options import as_json, print_json
+from groundup.cli.options import COUNT, as_json, print_json
 
 
 @click.group()
@@ -26,23 +26,21 @@ def data() -> None:
 @click.option("--held-out", default=0.05, show_default=True, help="The share of documents kept for validation.")
 @click.option("--seed", default=0, show_default=True, help="Draws which documents are kept.")
 @click.option("--field", help="The name of the text in .jsonl and .parquet files.")
-@click.option("--workers", type=int, help="Threads that tokenize; by default one a core.")
+@click.option("--workers", type=COUNT, help="Threads that tokenize; by default one a core.")
 @as_json
-def build(source: str, tokenizer: str, out: Path, as_json: bool, field: str | None, **settings: Any) -> None:
+def build(source: str, tokenizer: str, out: Path, as_json: bool, **settings: Any) -> None:
     """Clean, split and tokenize SOURCE: a file, a folder, ``python`` or a dataset id.
 
     Example:  groundup data build books/ --tokenizer runs/quickstart/tokenizer --out corpora/books
     """
     from groundup.cli.draw import Drawing
     from groundup.data.shards import build as make
-    from groundup.data.sources import documents
     from groundup.text.tokenizer import Tokenizer
 
     words = Tokenizer.load(tokenizer)
     with Drawing() as drawing:
         drawing.stage(f"Building {out}")
-        read = documents(source, field=field) if field else source
-        corpus = make(read, out, tokenizer=words, progress=drawing.progress, **settings)
+        corpus = make(source, out, tokenizer=words, progress=drawing.progress, **settings)
     if as_json:
         print_json(corpus.manifest)
         return
@@ -57,8 +55,8 @@ def build(source: str, tokenizer: str, out: Path, as_json: bool, field: str | No
 
 @data.command()
 @click.argument("source")
-@click.option("--count", default=5, show_default=True, help="Documents to show.")
-@click.option("--characters", default=300, show_default=True, help="Of each document.")
+@click.option("--count", type=COUNT, default=5, show_default=True, help="Documents to show.")
+@click.option("--characters", type=COUNT, default=300, show_default=True, help="Of each document.")
 @click.option("--field", help="The name of the text in .jsonl and .parquet files.")
 def preview(source: str, count: int, characters: int, field: str | None) -> None:
     """Show the first documents of SOURCE as a run would read them.

@@ -19,7 +19,9 @@ def doctor(calibrate: bool, as_json: bool) -> None:
 
     findings = examine(fresh=calibrate)
     if as_json:
-        print_json(findings)
+        print_json(findings.to_dict())
         return
-    for name, value in findings.items():
-        click.echo(f"{name:24}  {value}")
+    lines = findings.describe()
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        click.echo(f"{name:{width}}  {value}")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from groundup.recipes.settings import Run
     from groundup.training.steps import Step
 
+BAR_COLUMNS = 24
 LINE_SECONDS = 10.0  # between lines where there is no terminal
 
 
@@ -33,7 +34,11 @@ class Drawing(Watch):
         self.console = Console(stderr=True, highlight=False)
         self.live = self.console.is_terminal
         self.bar = Progress(
-            TextColumn("  "), BarColumn(24), TextColumn("{task.description}"), console=self.console, transient=True
+            TextColumn("  "),
+            BarColumn(BAR_COLUMNS),
+            TextColumn("{task.description}"),
+            console=self.console,
+            transient=True,
         )
         self.task = self.bar.add_task("", visible=False)
         self.last_line = time.monotonic()
@@ -77,15 +82,20 @@ class Drawing(Watch):
     def step(self, step: Step, *, bits_per_byte: float | None) -> None:
         """Moves the bar and shows the step's figures."""
         left = step.tally.seconds * (1 / max(step.progress, 1e-9) - 1)
-        figures = [
+        figures = [  # what matters most comes first: a narrow terminal shows no more than fits
             f"step {step.tally.steps:,}",
             f"loss {step.loss:.3f}",
-            f"{bits_per_byte:.3f} bits a byte" if bits_per_byte else "",
-            f"{step.tokens / step.seconds:,.0f} tokens/s",
-            f"{units.bytes_(peak_rss_bytes())} at most",
             f"{units.duration(left)} left",
+            f"{step.tokens / step.seconds:,.0f} tokens/s",
+            *([f"{bits_per_byte:.3f} bits a byte"] if bits_per_byte else []),
+            f"{units.bytes_(peak_rss_bytes())} at most",
         ]
-        self._move(step.progress, "  ".join(figure for figure in figures if figure), last=step.last)
+        room = self.console.width - BAR_COLUMNS - 6 if self.live else 1000
+        while len(figures) > 2 and len("  ".join(figures)) > room:
+            figures.pop()
+        self._move(step.progress, "  ".join(figures), last=step.last)
+        if step.last and self.live:
+            self.say("  ".join(figures))
 
     def plan(self, plan: Plan) -> None:
         """Prints the plan's table, without what was assumed."""

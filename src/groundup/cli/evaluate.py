@@ -33,4 +33,6 @@ def evaluate(model: str, source: str | None, as_json: bool, **options: Any) -> N
     bits = figures.pop("compressors", {})
     figures |= {f"bits per byte of {name}": value for name, value in bits.items()}
     for name, value in figures.items():
-        click.echo(f"{name.replace('_', ' '):28}  {value:,.4f}" if isinstance(value, float) else f"{name:28}  {value}")
+        name = name.replace("_", " ")
+        shown = f"{value:,.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+        click.echo(f"{name:36}  {shown}")

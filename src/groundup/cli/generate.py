@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from groundup.cli.options import offline
+from groundup.cli.options import COUNT, offline, read_stdin
 
 
 @click.command()
 @click.argument("model")
 @click.argument("prompt", required=False)
-@click.option("--max-new-tokens", default=128, show_default=True, help="Tokens to add at most.")
+@click.option("--max-new-tokens", type=COUNT, default=128, show_default=True, help="Tokens to add at most.")
 @click.option("--temperature", default=0.8, show_default=True, help="0 always takes the likeliest token.")
-@click.option("--top-k", type=int, help="Draw from the k likeliest tokens.")
+@click.option("--top-k", type=COUNT, help="Draw from the k likeliest tokens.")
 @click.option("--top-p", type=float, help="Draw from the likeliest tokens that make up this probability.")
 @click.option("--min-p", type=float, help="Draw from tokens at least this likely beside the likeliest.")
 @click.option("--repetition-penalty", default=1.0, show_default=True, help="Above 1, tokens seen before lose weight.")
@@ -33,7 +33,7 @@ def generate(model: str, prompt: str | None, **options: Any) -> None:
 
     place = {name: options.pop(name) for name in ("dtype", "device", "offline")}
     if prompt is None and not sys.stdin.isatty():
-        prompt = sys.stdin.read()
+        prompt = read_stdin()
     stop = options.pop("stop")
     for piece in load(model, **place).stream(prompt or "", stop=list(stop), **options):
         click.echo(piece, nl=False)

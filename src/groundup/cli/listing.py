@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from groundup.cli.options import as_json, print_json
@@ -21,8 +23,23 @@ def listing(what: str, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    names = list(rows[0])
-    shown = [names, *([str(row[name]) for name in names] for row in rows)]
-    widths = [max(len(row[i]) for row in shown) for i in range(len(names))]
+    cells = [dict(_cell(name, value) for name, value in row.items()) for row in rows]
+    shown = [list(cells[0]), *(list(row.values()) for row in cells)]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     for row in shown:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _cell(name: str, value: Any) -> tuple[str, str]:
+    """A column's title and its value as people read it, by the unit in its name."""
+    from groundup.planner import units
+
+    printed = {
+        "_flops_per_second": lambda number: units.flops(number) + "/s",
+        "_bytes_per_second": lambda number: units.bytes_(number) + "/s",
+        "_bytes": units.bytes_,
+    }
+    for unit, write in printed.items():
+        if name.endswith(unit):
+            return name.removesuffix(unit), write(value)
+    return name, units.count(value) if name == "parameters" else str(value)

@@ -1,17 +1,32 @@
-"""Options that several verbs share, and how verbs print."""
+"""Options that several verbs share, and how verbs read and print."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import click
 
+from groundup.errors import TextError
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print figures as JSON, with units in their names.")
 offline = click.option("--offline", is_flag=True, help="Take hub models from the cache only, without the network.")
-out = click.option("--out", type=click.Path(), help="A new folder to write to.")
+COUNT = click.IntRange(min=1)
+
+
+def read_stdin() -> str:
+    """Returns the text on standard input.
+
+    Raises:
+        TextError: it is not UTF-8.
+    """
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as fault:
+        raise TextError("standard input is not text in UTF-8; convert it, for example with iconv") from fault
 
 
 def print_json(data: Any) -> None:

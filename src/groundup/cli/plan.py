@@ -6,22 +6,22 @@ from typing import Any
 
 import click
 
-from groundup.cli.options import Number, as_json, offline, print_json
+from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 
 
 @click.command()
 @click.argument("model")
 @click.option("--tokens", type=Number(), help="Tokens to train on, such as 2e9 or 2B; by default 20 per parameter.")
 @click.option("--batch-tokens", type=Number(), help="Tokens in a step, such as 0.5M.")
-@click.option("--rows", type=int, help="Sequences in a micro-batch.")
-@click.option("--context", type=int, help="Tokens in a sequence; by default the model's context.")
+@click.option("--rows", type=COUNT, help="Sequences in a micro-batch.")
+@click.option("--context", type=COUNT, help="Tokens in a sequence; by default the model's context.")
 @click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto", show_default=True)
 @click.option("--optimizer", type=click.Choice(["adamw", "muon"]), default="adamw", show_default=True)
 @click.option("--on", type=click.Choice(["this"]), default="this", show_default=True, help="The machine.")
 @click.option("--watts", type=float, help="What the machine draws under load, for the energy.")
 @as_json
 @offline
-def plan(model: str, as_json: bool, offline: bool, optimizer: str, on: str, **settings: Any) -> None:
+def plan(model: str, as_json: bool, offline: bool, optimizer: str, **settings: Any) -> None:
     """Tell what training MODEL will take: parameters, operations, memory by component, time on this machine.
 
     Example:  groundup plan gpt2 --tokens 2B --context 1024

@@ -38,6 +38,8 @@ def quickstart(time: float | None, data: str | None, out: Path | None, new: bool
     if go_on and not (time is None and data is None):
         recipe.check_same(folder, run)
     with Drawing() as drawing:
+        if folder != (out or Path("runs/quickstart")):
+            drawing.say(f"This one goes to {folder}.")
         if go_on:
             drawing.say(f"Going on with {folder}, which was stopped; --new starts anew.")
         outcome = recipe.quickstart(folder, run=run, watch=drawing, go_on=go_on)
@@ -46,5 +48,5 @@ def quickstart(time: float | None, data: str | None, out: Path | None, new: bool
 All of it lies in {outcome.place.folder}. Next:
   groundup generate {outcome.place.folder} "class Queue:"        write with it
   groundup evaluate {outcome.place.folder} --data FILE           see how well it predicts a text of yours
-  groundup train smollm2-135m --data FOLDER --time 1h      train on your own text
+  groundup train {outcome.place.folder}/config.yaml --data FOLDER    train one like it on your own text
   groundup plan llama-3-8b --tokens 15T                    see what a large one would take""")

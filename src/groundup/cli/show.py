@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from groundup.cli.options import as_json, offline, print_json
+from groundup.cli.options import COUNT, as_json, offline, print_json
 
 
 @click.command()
 @click.argument("model")
-@click.option("--context", type=int, help="Tokens that attention looks back over; by default the model's context.")
+@click.option("--context", type=COUNT, help="Tokens that attention looks back over; by default the model's context.")
 @as_json
 @offline
 def show(model: str, context: int | None, as_json: bool, offline: bool) -> None:
@@ -23,9 +23,10 @@ def show(model: str, context: int | None, as_json: bool, offline: bool) -> None:
     from groundup.planner.books import tree
     from groundup.planner.table import tree_lines
 
-    root = tree(spec(model, offline=offline), context=context)
+    found = spec(model, offline=offline)
+    root = tree(found, context=context)
     if as_json:
-        print_json(asdict(root))
+        print_json({"spec": found.to_dict(), **asdict(root)})
         return
     for line in tree_lines(root):
         click.echo(line)

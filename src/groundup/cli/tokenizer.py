@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from groundup.cli.options import as_json, print_json
+from groundup.cli.options import COUNT, as_json, print_json, read_stdin
 
 
 @click.group()
@@ -21,7 +20,7 @@ def tokenizer() -> None:
 @tokenizer.command()
 @click.argument("source")
 @click.option("--kind", type=click.Choice(["bpe", "char", "word"]), default="bpe", show_default=True)
-@click.option("--vocab", type=int, default=8192, show_default=True, help="How many tokens there are in all.")
+@click.option("--vocab", type=COUNT, default=8192, show_default=True, help="How many tokens there are in all.")
 @click.option("--field", help="The name of the text in .jsonl and .parquet files.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder to write to.")
 def train(source: str, kind: str, vocab: int, field: str | None, out: Path) -> None:
@@ -52,7 +51,7 @@ def encode(path: str, text: str | None, as_json: bool) -> None:
     from groundup.text.tokenizer import Tokenizer
 
     words = Tokenizer.load(path)
-    ids = words.encode(sys.stdin.read() if text is None else text)
+    ids = words.encode(read_stdin() if text is None else text)
     if as_json:
         print_json({"ids": ids, "tokens": [words.decode([id]) for id in ids]})
         return

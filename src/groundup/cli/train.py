@@ -13,7 +13,7 @@ from groundup.cli.options import Duration, Number, offline
 @click.command()
 @click.argument("model")
 @click.argument("settings", nargs=-1, metavar="[NAME=VALUE]...")
-@click.option("--data", "source", help="A file, a folder, ``python`` or a dataset id.  [default: python]")
+@click.option("--data", "source", help="A file, a folder, python or a dataset id.  [default: python]")
 @click.option("--time", type=Duration(), help="How long to train, such as 30m or 2h.")
 @click.option("--tokens", type=Number(), help="How many tokens to train on, such as 2e9 or 2B.")
 @click.option("--steps", type=int, help="How many updates to make.")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -111,6 +112,11 @@ class Corpus:
         self.source: str = manifest["source"]
         self.vocab: int = manifest["vocab"]
         self.duplicates: int = manifest["duplicates"]
+
+    @staticmethod
+    def is_there(folder: str | Path) -> bool:
+        """Returns whether a folder holds a corpus, as `groundup.data.shards.build` makes them."""
+        return os.path.isfile(os.path.join(folder, MANIFEST))
 
     @classmethod
     def open(cls, folder: str | Path, *, tokenizer: Tokenizer | None = None) -> Corpus:

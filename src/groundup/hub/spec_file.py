@@ -1,4 +1,7 @@
-"""Specs in files: ours as JSON or YAML (they have a ``kind``), and Hugging Face's ``config.json`` (they have none)."""
+"""Specs in files: ours as JSON or YAML, and Hugging Face's ``config.json``.
+
+Ours have a ``kind``, or hold under ``spec`` what has one, as `groundup show MODEL --json` prints it; theirs have none.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,10 @@ def read_spec(path: Path) -> Decoder:
         SpecError: a configuration has a key that no family knows, or sizes that do not fit together.
     """
     data = _mapping(path)
+    if isinstance(data.get("spec"), dict):
+        data = data["spec"]
     if "kind" not in data and path.suffix != ".json":
-        raise ModelError(f"{path} has no kind; expected a spec, as `groundup show MODEL --json` writes it")
+        raise ModelError(f"{path} has no kind; expected a spec, as `groundup show MODEL --json` prints it")
     try:
         return Decoder.from_dict(data) if "kind" in data else families.family_of_config(data).spec(data)
     except GroundupError as fault:

@@ -64,6 +64,7 @@ QUANTITIES = {
     "step_seconds": ("step_seconds", "s"),
     "tokens_per_second": ("tokens_per_second", "tokens/s"),
     "train_seconds": ("train_seconds", "s"),
+    "steps": ("steps", ""),
 }
 
 

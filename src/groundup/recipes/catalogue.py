@@ -1,4 +1,4 @@
-"""What can be named: models, corpora, hardware."""
+"""What can be named: models, corpora, hardware; rows of plain figures, with units in their names."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from groundup.families import FAMILIES
+from groundup.model.decoder import Decoder
 from groundup.planner import books
 from groundup.planner.machine import calibrate
-from groundup.planner.units import count
-from groundup.recipes.doctor import describe
+from groundup.recipes.doctor import figures
 
 
 def models() -> list[dict[str, Any]]:
@@ -17,11 +17,11 @@ def models() -> list[dict[str, Any]]:
     return [_model(family.name, name, make()) for family in FAMILIES for name, make in family.presets.items()]
 
 
-def _model(family: str, name: str, spec: Any) -> dict[str, Any]:
+def _model(family: str, name: str, spec: Decoder) -> dict[str, Any]:
     return {
         "model": name,
         "family": family,
-        "parameters": count(books.params(spec)),
+        "parameters": books.params(spec),
         "layers": len(spec.layers),
         "width": spec.width,
         "context": spec.context,
@@ -40,7 +40,7 @@ def corpora() -> list[dict[str, Any]]:
 
 def hardware() -> list[dict[str, Any]]:
     """Returns this machine as the planner sees it."""
-    return [{"machine": "this", **describe(calibrate())}]
+    return [{"machine": "this", **figures(calibrate())}]
 
 
 CATALOGUES: dict[str, Callable[[], list[dict[str, Any]]]] = {

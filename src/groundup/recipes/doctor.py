@@ -6,6 +6,8 @@ import importlib.metadata
 import importlib.util
 import platform
 import shutil
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -21,6 +23,67 @@ EXTRAS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What there is to work with.
+
+    Attributes:
+        versions: of groundup, Python and PyTorch, by name.
+        device: where a run computes.
+        dtype: of the products of matrices there.
+        machine: the device and its measured rates.
+        compiler: the path of the C++ compiler, which torch.compile needs; None where there is none.
+        extras: whether each extra of groundup is installed, by name.
+    """
+
+    versions: dict[str, str]
+    device: str
+    dtype: str
+    machine: Machine
+    compiler: str | None
+    extras: dict[str, bool]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the findings as plain data, units in the names."""
+        return {
+            **self.versions,
+            "device": self.device,
+            "dtype": self.dtype,
+            **figures(self.machine),
+            "compiler": self.compiler,
+            "extras": self.extras,
+        }
+
+    def describe(self) -> dict[str, str]:
+        """Returns the findings by name, in words: what is missing comes with the way to get it."""
+        compiler = (
+            f"yes, with {self.compiler}" if self.compiler else "no C++ compiler: apt install g++ (runs go without)"
+        )
+        return {
+            **self.versions,
+            "device": self.device,
+            **describe(self.machine),
+            "products run in": self.dtype,
+            "torch.compile": compiler,
+            **{
+                purpose: "yes" if self.extras[extra] else f"no: pip install 'groundup[{extra}]'"
+                for extra, purpose in EXTRAS.values()
+            },
+        }
+
+
+def figures(machine: Machine) -> dict[str, Any]:
+    """Returns what a machine is and how fast it was measured to be, as plain figures with units in their names."""
+    rates = machine.matrix_flops_per_second.items()
+    return {
+        "processor": machine.processor,
+        "cores": machine.cores,
+        "memory_bytes": machine.memory_bytes,
+        **{f"{dtype}_flops_per_second": rate for dtype, rate in rates},
+        "bandwidth_bytes_per_second": machine.bandwidth_bytes_per_second,
+    }
+
+
 def describe(machine: Machine) -> dict[str, str]:
     """Returns what a machine is and how fast it was measured to be, by name, in words."""
     rates = {f"{name} products": units.flops(rate) + "/s" for name, rate in machine.matrix_flops_per_second.items()}
@@ -32,24 +95,22 @@ def describe(machine: Machine) -> dict[str, str]:
     }
 
 
-def examine(*, fresh: bool = False) -> dict[str, str]:
-    """Returns findings by name, in words: the machine, the versions, and what is missing with the way to get it.
+def examine(*, fresh: bool = False) -> Findings:
+    """Returns the machine, the versions, and what is installed.
 
     Args:
         fresh: measure the machine anew instead of taking the cached figures.
     """
     place = pick_device()
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    findings = {
-        "groundup": importlib.metadata.version("groundup"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": str(place),
-        **describe(calibrate(fresh=fresh)),
-        "products run in": str(best(place)).removeprefix("torch."),
-        "torch.compile": f"yes, with {compiler}" if compiler else "no C++ compiler: apt install g++ (runs go without)",
-    }
-    for package, (extra, purpose) in EXTRAS.items():
-        there = importlib.util.find_spec(package) is not None
-        findings[purpose] = "yes" if there else f"no: pip install 'groundup[{extra}]'"
-    return findings
+    return Findings(
+        versions={
+            "groundup": importlib.metadata.version("groundup"),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        },
+        device=str(place),
+        dtype=str(best(place)).removeprefix("torch."),
+        machine=calibrate(fresh=fresh),
+        compiler=shutil.which("g++") or shutil.which("clang++"),
+        extras={extra: importlib.util.find_spec(package) is not None for package, (extra, _) in EXTRAS.items()},
+    )

@@ -57,14 +57,14 @@ def evaluate(
         raise TextError(f"{model} has {lacks}; put a tokenizer.json with its tokenizer_config.json beside its weights")
     place = Place(Path(model).expanduser())
     run = read_run(place.config) if find(model, offline=offline).kind == "run" else None
-    if source is None and run is None:
-        raise ConfigError(f"{model} is not a run with a text that it held out; name one with --data")
     if run is not None and context is None:
         context = run.length
-    if source is None:
-        read = list(Corpus.open(place.corpus).split("valid").documents())
-    else:
+    if source is not None:
         read = list(_tokenized(source, words, field=field))
+    elif run is None:
+        raise ConfigError(f"{model} is not a run with a text that it held out; name one with --data")
+    else:
+        read = list(Corpus.open(place.corpus_of(run.data.source)).split("valid").documents())
     device = next(loaded.module.parameters()).device
     score = perplexity(
         loaded.module,

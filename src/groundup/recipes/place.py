@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from groundup.data.corpus import Corpus
 from groundup.errors import ModelError, StorageError, writing
 from groundup.files import atomic_write, json_lines
 
@@ -98,6 +99,11 @@ class Place:
     def corpus(self) -> Path:
         """The tokens' folder."""
         return self.folder / "corpus"
+
+    def corpus_of(self, source: str) -> Path:
+        """Returns where the tokens of a run lie that reads ``source``: there, if it is a corpus."""
+        path = Path(source).expanduser()
+        return path if Corpus.is_there(path) else self.corpus
 
     @property
     def checkpoints(self) -> Path:

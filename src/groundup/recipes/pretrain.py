@@ -33,7 +33,7 @@ from groundup.files import atomic_write, replacing
 from groundup.infer.language_model import LanguageModel
 from groundup.model.decoder import DecoderModel
 from groundup.objectives.next_token import next_token
-from groundup.planner import measure
+from groundup.planner import measure, units
 from groundup.planner.audit import entries, read_plan, record
 from groundup.planner.plan import Plan, plan
 from groundup.recipes.place import Place
@@ -82,7 +82,9 @@ def pretrain(run: Run, folder: Path, *, watch: Watch = Watch()) -> Outcome:  # n
         DataError: the source cannot be read or has too little text.
         TrainingError: loss or gradients are not finite.
     """
-    next(documents(run.data.source, field=run.data.field))  # before the folder is there, for a name may be mistyped
+    if not Corpus.is_there(run.data.source):
+        next(documents(run.data.source, field=run.data.field))  # before the folder is there: a name may be mistyped
+    _check_fit(run)
     place = Place.new(folder)
     atomic_write(place.config, write_run(run))
     return _finish(run, place, watch)
@@ -96,6 +98,8 @@ def resume(folder: Path, *, watch: Watch = Watch()) -> Outcome:  # noqa: B008 - 
         CheckpointError: its newest checkpoint is damaged.
     """
     place = Place.open(folder)
+    if place.result.is_file():
+        watch.say(f"{folder} is finished; nothing is left to train.")
     return _finish(read_run(place.config), place, watch)
 
 
@@ -136,8 +140,12 @@ def _samples(run: Run, model: DecoderModel, corpus: Corpus) -> list[str]:
 
 def _corpus(run: Run, place: Place, watch: Watch) -> Corpus:
     """The run's corpus, made now unless it is there."""
-    if place.corpus.exists():
-        return Corpus.open(place.corpus)
+    found = place.corpus_of(run.data.source)
+    if found.exists():
+        corpus = Corpus.open(found)
+        if not place.tokenizer.exists():
+            _save_tokenizer(corpus.tokenizer, place)
+        return corpus
     tokenizer = _tokenizer(run, place, watch)
     watch.stage("Cleaning, splitting and tokenizing the text")
     return build(
@@ -160,9 +168,13 @@ def _tokenizer(run: Run, place: Place, watch: Watch) -> Tokenizer:
         watch.stage("Training the tokenizer")
         texts = (document.text for document in documents(run.data.source, field=run.data.field))
         tokenizer = train_tokenizer(texts, kind=run.data.tokens, vocab=run.data.vocab or run.model.vocab)
+    _save_tokenizer(tokenizer, place)
+    return tokenizer
+
+
+def _save_tokenizer(tokenizer: Tokenizer, place: Place) -> None:
     with replacing(place.tokenizer) as folder:
         tokenizer.save(folder)
-    return tokenizer
 
 
 def _fitted(run: Run, corpus: Corpus, place: Place) -> Run:
@@ -183,21 +195,41 @@ def _plan(run: Run, place: Place, watch: Watch) -> Plan:
     """What the run will take, written down and told."""
     watch.stage("The plan")
     batch = run.rows * run.length * run.accumulate
-    make = partial(
-        plan,
-        run.model,
-        rows=run.rows,
-        batch_tokens=batch,
-        context=run.length,
-        precision=run.precision,
-        optimizer=run.optimizer,
-        process_bytes=measure.process_bytes(),
-    )
+    make = partial(_planned, run)
     made = make(tokens=run.budget.expected_tokens(batch, step_seconds=make(tokens=batch).step_seconds))
     if not place.plan.exists():  # a run that goes on is held to what was predicted at its beginning
         place.write_json(place.plan, made.to_dict())
     watch.plan(made)
     return made
+
+
+def _planned(run: Run, *, tokens: int) -> Plan:
+    return plan(
+        run.model,
+        tokens=tokens,
+        rows=run.rows,
+        batch_tokens=run.rows * run.length * run.accumulate,
+        context=run.length,
+        precision=run.precision,
+        optimizer=run.optimizer,
+        process_bytes=measure.process_bytes(),
+    )
+
+
+def _check_fit(run: Run) -> None:
+    """Refuses a run that this machine's memory cannot hold, and names a smaller one that it can."""
+    made = _planned(run, tokens=1)
+    if made.fits:
+        return
+    need, there = units.bytes_(made.peak_bytes), units.bytes_(made.memory_bytes)
+    smaller = run.replace(rows=1)
+    while not _planned(smaller, tokens=1).fits and smaller.length > 256:
+        smaller = smaller.replace(context=smaller.length // 2)
+    if _planned(smaller, tokens=1).fits:
+        mend = f"choose rows=1 context={smaller.length}, with accumulate=N for larger steps"
+    else:
+        mend = "choose a smaller model"
+    raise ConfigError(f"this run needs {need} at {run.rows} rows of {run.length} tokens, and here are {there}; {mend}")
 
 
 def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> tuple[DecoderModel, Tally]:
@@ -224,7 +256,7 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> tuple[Decode
         loop = {"tally": tally.to_dict()}
         checkpoint.save(place.checkpoints, tally.steps, model=model, spec=run.model, optimizer=optimizer, loop=loop)
 
-    with _interrupt_asked() as asked:
+    with _interrupt_asked(watch) as asked:
         for step in steps(
             _compiled(model, device, watch) if run.compile else model,
             loader.batch,
@@ -252,7 +284,7 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> tuple[Decode
                 raise KeyboardInterrupt
     if run.compile:
         vars(model).pop("hidden", None)  # texts of every length are read from here on
-    if times:
+    if times or not place.ledger.exists():
         _record(run, place, made, model=model, batch=loader.batch(0), tally=tally, times=times, device=device)
     return model.eval(), tally
 
@@ -269,7 +301,7 @@ def _record(
     device: torch.device,
 ) -> None:
     """Writes what was measured beside what was planned."""
-    peak, step_seconds = measure.peak_bytes(device), median(times)
+    peak = measure.peak_bytes(device)
     row = batch.first_row().to(device)  # every row costs the same, and counting holds more than a step does
     with devices.autocast(device, devices.autocast_dtype(run.precision, device)):
         flops = measure.count_flops(lambda: next_token(model, row).total.backward())
@@ -277,11 +309,15 @@ def _record(
     measured = {
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "step_flops": flops * run.rows * run.accumulate,
-        "peak_bytes": peak,
-        "step_seconds": step_seconds,
-        "tokens_per_second": made.batch_tokens / step_seconds,
+        "steps": tally.steps,
         "train_seconds": tally.seconds,
     }
+    if times:  # none where an earlier process made the last step
+        measured |= {
+            "peak_bytes": peak,
+            "step_seconds": median(times),
+            "tokens_per_second": made.batch_tokens / median(times),
+        }
     record(place.ledger, entries(read_plan(place.plan) or made.to_dict(), measured))
 
 
@@ -331,7 +367,7 @@ def _first(documents: Iterator[TokenDocument], *, tokens: int) -> Iterator[Token
 
 
 @contextmanager
-def _interrupt_asked() -> Iterator[threading.Event]:
+def _interrupt_asked(watch: Watch) -> Iterator[threading.Event]:
     """Lets the step under way finish when Ctrl-C is pressed; a second Ctrl-C stops at once."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -342,6 +378,7 @@ def _interrupt_asked() -> Iterator[threading.Event]:
     def ask(number: int, frame: object) -> None:
         asked.set()
         signal.signal(signal.SIGINT, before)
+        watch.say("Finishing this step and saving; Ctrl-C again stops at once.")
 
     signal.signal(signal.SIGINT, ask)
     try:

@@ -24,7 +24,8 @@ class Data(Spec):
     """What a run reads.
 
     Attributes:
-        source: a file, a folder, ``python`` for the standard library's source, or a Hugging Face dataset id.
+        source: a file, a folder, ``python`` for the standard library's source, a Hugging Face dataset id, or a corpus
+            that ``groundup data build`` made, whose tokenizer and held-out share are its own.
         tokenizer: a file or folder to take the tokenizer from; None trains one on the source.
         tokens: of which kind the tokenizer is that is trained: ``bpe``, ``char`` or ``word``.
         vocab: its size; None means the model's.

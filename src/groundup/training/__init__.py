@@ -1,1 +1,1 @@
-"""The training loop and what it stands on: devices and number formats, memory, files and checkpoints."""
+"""The loop, budgets, checkpoints, and what becomes of freed memory."""

@@ -24,9 +24,9 @@ def keep_freed_memory() -> bool:
     which chunks of logits exceed) and M_TRIM_THRESHOLD to its largest value (the heap is never given back). Fewer
     arenas or more padding (M_ARENA_MAX, M_TOP_PAD) changed nothing.
 
-    The cost: the process stays at its peak until it ends, and the peak rises through fragmentation, by under 1% and
-    6% above; a program that frees and makes one large aligned block again and again may hold up to eight of it.
-    It holds for the whole process and cannot be undone.
+    The cost: the process stays at its peak until it ends, and fragmentation raises the peak, by under 1% in the first
+    case and by 6% in the second; a program that frees and makes one large aligned block again and again may hold the
+    memory of up to eight such blocks. The setting is the whole process's and cannot be undone.
 
     Nothing is done, and False returned, without glibc's malloc (another system, or tcmalloc and its like through
     LD_PRELOAD) and where the environment already says how malloc is to behave: ``MALLOC_TRIM_THRESHOLD_=131072``,
