@@ -99,6 +99,8 @@ _WRITE_FAULTS = {
     errno.EISDIR: "a folder stands in its place",
     errno.EEXIST: "a file stands in the way",
     errno.EFBIG: "a file of it is too large for this system",
+    errno.ENAMETOOLONG: "a name in it is too long for this system",
+    errno.ELOOP: "its links lead in a circle",
     errno.EIO: "its device reports a failure",
 }
 

@@ -277,3 +277,18 @@ def test_the_config_on_disk_is_plain_yaml(finished: Path) -> None:
     data = yaml.safe_load((finished / "config.yaml").read_text())
     assert data["model"]["layers"][0]["repeat"] == 2
     assert (data["optimizer"]["kind"], data["optimizer"]["momentum"]) == ("Muon", 0.95)  # defaults too
+
+
+def test_a_refused_run_leaves_its_folder_free(texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(GroundupError, match="largest possible is"):
+        pretrain(settings(texts, data=Data(source=str(texts), vocab=50_000)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_changed_corpus_is_not_trained_on(texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(settings(texts), tmp_path, watch=Stop(at=2))
+    shard = next((tmp_path / "corpus" / "train").glob("tokens-*.bin"))
+    shard.write_bytes(b"\xff\xff" + shard.read_bytes()[2:])
+    with pytest.raises(DataError, match="was changed since the corpus was built"):
+        resume(tmp_path)

@@ -32,7 +32,7 @@ def generate(model: str, prompt: str | None, **options: Any) -> None:
     from groundup.infer.language_model import load
 
     place = {name: options.pop(name) for name in ("dtype", "device", "offline")}
-    if prompt is None and not sys.stdin.isatty():
+    if prompt is None and sys.stdin is not None and not sys.stdin.isatty():
         prompt = read_stdin()
     stop = options.pop("stop")
     for piece in load(model, **place).stream(prompt or "", stop=list(stop), **options):

@@ -159,7 +159,7 @@ def _json_rows(path: Path, field: str | None) -> Iterator[tuple[int, str]]:
             row = json.loads(line.decode("utf-8"))
         except UnicodeDecodeError as fault:
             raise DataError(f"{path} line {number} is not UTF-8 at its byte {fault.start}; convert it") from fault
-        except (json.JSONDecodeError, RecursionError) as fault:
+        except (ValueError, RecursionError) as fault:  # ValueError: also a number of too many digits
             raise DataError(f"{path} line {number} is not JSON ({fault}); expected one JSON object a line") from fault
         if not isinstance(row, dict):
             raise DataError(f"{path} line {number} is a {type(row).__name__}; expected a JSON object with a text field")

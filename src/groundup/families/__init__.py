@@ -25,7 +25,7 @@ def family_of_config(config: Config) -> Family:
     """
     kind = config.get("model_type", "gpt2" if "n_embd" in config else "llama")
     by_type = {name: family for family in FAMILIES for name in family.model_types}
-    if kind not in by_type:
+    if not isinstance(kind, str) or kind not in by_type:
         hint = nearest(str(kind), by_type) or f"known: {', '.join(by_type)}"
         raise SpecError(f"no family reads model_type {kind!r}; {hint}")
     return by_type[kind]

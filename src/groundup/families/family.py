@@ -30,6 +30,9 @@ ACTS = {
 THEIR_ACTS = {ours: theirs for theirs, ours in reversed(ACTS.items())}
 
 
+LARGEST = 2**31 - 1  # of a size in a configuration
+
+
 @dataclass(frozen=True)
 class Family:
     """A family of models; families hold rules as data and never read files.
@@ -143,7 +146,7 @@ class Keys:
         self.taken.update(names)
         found = {name: self.config[name] for name in names if self.config.get(name) is not None}
         values = list(found.values())
-        if any(value != values[0] for value in values):
+        if any(value != values[0] for value in values[1:]):
             raise SpecError(f"the configuration says {found}, which are names of one setting; keep one of them")
         if not values and default is ...:
             raise SpecError(f"the configuration of a {self.family} model needs the key {' or '.join(names)}")
@@ -159,8 +162,8 @@ class Keys:
         if value is None:
             return None
         right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if not right or not 0 <= value < math.inf or (whole and value == 0):
-            kind = "a whole number of at least 1" if whole else "a number of at least 0"
+        if not right or not 0 <= value < math.inf or (whole and not 1 <= value <= LARGEST):
+            kind = f"a whole number from 1 to {LARGEST:,}" if whole else "a number of at least 0"
             raise SpecError(f"the configuration's {names[0]} is {value!r}; expected {kind}")
         return value if whole else float(value)
 

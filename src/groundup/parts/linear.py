@@ -7,6 +7,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from groundup.errors import SpecError
+
 Role = Literal["in", "out", "head"]
 
 
@@ -65,5 +67,11 @@ class Embedding(nn.Embedding):
 
 
 def dropout(chance: float) -> nn.Module:
-    """Returns a module that drops each value with this chance in training, or one that costs nothing at zero."""
+    """Returns a module that drops each value with this chance in training, or one that costs nothing at zero.
+
+    Raises:
+        SpecError: the chance is not at least 0 and below 1.
+    """
+    if not 0 <= chance < 1:
+        raise SpecError(f"dropout={chance} must be at least 0 and below 1")
     return nn.Dropout(chance) if chance else nn.Identity()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from groundup.data.corpus import Corpus
 from groundup.errors import ModelError, StorageError, writing
-from groundup.files import atomic_write, json_lines
+from groundup.files import atomic_write, json_lines, remove
 
 Json = Any  # what json.loads returns
 
@@ -48,6 +49,16 @@ class Place:
         if not place.config.is_file():
             raise ModelError(f"{folder} is not a run (it has no config.yaml); runs lie in runs/NAME")
         return place
+
+    def forget_if_empty(self) -> None:
+        """Removes a run that has come to nothing yet: settings and a tokenizer at most."""
+        if self.corpus.exists() or self.plan.exists():
+            return
+        with suppress(OSError):
+            remove(self.tokenizer)
+            for file in (self.config, self.spec):
+                file.unlink(missing_ok=True)
+            self.folder.rmdir()
 
     @staticmethod
     def free(folder: Path) -> Path:
@@ -121,5 +132,9 @@ class Place:
 
     def forget_after(self, step: int) -> None:
         """Drops the lines of the metrics after a step, which a resumed run writes anew."""
-        kept = [json.dumps(entry) + "\n" for entry in json_lines(self.metrics) if entry["step"] <= step]
+        kept = [
+            json.dumps(entry) + "\n"
+            for entry in json_lines(self.metrics)
+            if isinstance(entry.get("step"), int) and entry["step"] <= step
+        ]
         atomic_write(self.metrics, "".join(kept))

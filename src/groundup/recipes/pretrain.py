@@ -27,7 +27,7 @@ from groundup.data.corpus import Corpus, TokenDocument
 from groundup.data.loader import Loader
 from groundup.data.shards import build
 from groundup.data.sources import documents
-from groundup.errors import ConfigError
+from groundup.errors import ConfigError, GroundupError
 from groundup.evals.perplexity import Score, perplexity
 from groundup.files import atomic_write, replacing
 from groundup.infer.language_model import LanguageModel
@@ -86,8 +86,12 @@ def pretrain(run: Run, folder: Path, *, watch: Watch = Watch()) -> Outcome:  # n
         next(documents(run.data.source, field=run.data.field))  # before the folder is there: a name may be mistyped
     _check_fit(run)
     place = Place.new(folder)
-    atomic_write(place.config, write_run(run))
-    return _finish(run, place, watch)
+    try:
+        atomic_write(place.config, write_run(run))
+        return _finish(run, place, watch)
+    except GroundupError:
+        place.forget_if_empty()  # so that the mended command may take the same folder
+        raise
 
 
 def resume(folder: Path, *, watch: Watch = Watch()) -> Outcome:  # noqa: B008 - it has no state
@@ -143,6 +147,7 @@ def _corpus(run: Run, place: Place, watch: Watch) -> Corpus:
     found = place.corpus_of(run.data.source)
     if found.exists():
         corpus = Corpus.open(found)
+        corpus.verify()
         if not place.tokenizer.exists():
             _save_tokenizer(corpus.tokenizer, place)
         return corpus

@@ -97,6 +97,8 @@ class Run(Spec):
         for name in ("clip", "save_seconds"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be above 0")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed={self.seed} must be from 0 to 2**63 - 1")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision={self.precision!r} does not exist; choose from {', '.join(PRECISIONS)}")
         if self.context is not None and self.context < 1:
@@ -174,6 +176,8 @@ def _read_yaml(path: Path) -> object:
         raise ConfigError(f"{path} is not there; give the config.yaml of a run, or a MODEL") from fault
     except (OSError, UnicodeDecodeError) as fault:
         raise ConfigError(f"{path} cannot be read as text: {fault}") from fault
+    except RecursionError as fault:
+        raise ConfigError(f"{path} is nested too deeply to be a configuration; mend it there") from fault
     except yaml.YAMLError as fault:
         where = getattr(fault, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""

@@ -22,16 +22,17 @@ UNKNOWN = "<|unknown|>"
 
 # Where a text may be cut, first match wins: a word with the sign or space before it; up to three digits; signs, with
 # the line ends and the indentation after them; blank lines with the indentation of the next line; spaces, but for
-# the one that belongs to the next word. On the source of Python's standard library, with 4,096 tokens, this takes 7%
-# fewer tokens than GPT-4's expression, because in code a line end and its indentation come together.
+# the one that belongs to the next word. Every run ends after 64, because training takes more than the
+# square of their length. On the source of Python's standard library, with 4,096 tokens, this takes 7% fewer tokens
+# than GPT-4's expression, because in code a line end and its indentation come together.
 SPLIT = "|".join(
     (
-        r"[^\n\p{L}\p{N}]?\p{L}+",
+        r"[^\n\p{L}\p{N}]?\p{L}{1,64}",
         r"\p{N}{1,3}",
-        r" ?[^\s\p{L}\p{N}]+(?:\n+[ \t]*)?",
-        r"\s*\n[ \t]*",
-        r"\s+(?!\S)",
-        r"\s+",
+        r" ?[^\s\p{L}\p{N}]{1,64}(?:\n{1,64}[ \t]{0,64})?",
+        r"\s{0,64}\n[ \t]{0,64}",
+        r"\s{1,64}(?!\S)",
+        r"\s{1,64}",
     )
 )
 EVERYTHING = 2**31  # more words than any vocabulary has
