@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -274,3 +275,20 @@ def test_gpt2_without_biases_is_not_claimed():
 
 def test_families_do_not_share_the_names_of_presets():
     assert len(PRESETS) == sum(len(family.presets) for family in FAMILIES)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_hidden_layers": 10**9},
+        {"vocab_size": 10**30},
+        {"model_type": ["llama"]},
+        {"rms_norm_eps": math.nan},
+    ],
+    ids=str,
+)
+def test_a_hostile_configuration_is_refused_in_one_sentence(changes):
+    sizes = {"vocab_size": 300, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    config = {"model_type": "llama", "num_hidden_layers": 2, **sizes, "max_position_embeddings": 32}
+    with pytest.raises(SpecError, match=r"^[^\n]{20,200}$"):
+        read(config | changes)

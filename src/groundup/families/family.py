@@ -30,7 +30,7 @@ ACTS = {
 THEIR_ACTS = {ours: theirs for theirs, ours in reversed(ACTS.items())}
 
 
-LARGEST = 2**31 - 1  # of a size in a configuration
+LARGEST, MOST_LAYERS = 2**31 - 1, 100_000  # of a size, and of layers, in a configuration
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,15 @@ class Keys:
             raise SpecError(f"the configuration of a {self.family} model needs the key {' or '.join(names)}")
         return values[0] if values else default
 
-    def number(self, *names: str, default: Any = ..., whole: bool = True) -> Any:
+    def layers(self, *names: str, default: Any = ...) -> int:
+        """Returns the value as a number of layers, each of which is made.
+
+        Raises:
+            SpecError: the value is no such number.
+        """
+        return self.number(*names, default=default, largest=MOST_LAYERS)
+
+    def number(self, *names: str, default: Any = ..., whole: bool = True, largest: int = LARGEST) -> Any:
         """Returns the value as a positive number; ``default`` may be None.
 
         Raises:
@@ -162,8 +170,8 @@ class Keys:
         if value is None:
             return None
         right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if not right or not 0 <= value < math.inf or (whole and not 1 <= value <= LARGEST):
-            kind = f"a whole number from 1 to {LARGEST:,}" if whole else "a number of at least 0"
+        if not right or not 0 <= value < math.inf or (whole and not 1 <= value <= largest):
+            kind = f"a whole number from 1 to {largest:,}" if whole else "a number of at least 0"
             raise SpecError(f"the configuration's {names[0]} is {value!r}; expected {kind}")
         return value if whole else float(value)
 

@@ -120,7 +120,7 @@ def read(keys: Keys) -> Decoder:
     keys.only("n_ctx", context)
     return gpt2(
         width=keys.number("n_embd", "hidden_size", default=768),
-        layers=keys.number("n_layer", "num_hidden_layers", default=12),
+        layers=keys.layers("n_layer", "num_hidden_layers", default=12),
         heads=keys.number("n_head", "num_attention_heads", default=12),
         context=context,
         vocab=keys.number("vocab_size", default=50257),

@@ -138,7 +138,7 @@ def read(keys: Keys) -> Decoder:
     context = keys.number("max_position_embeddings", "max_sequence_length", default=2048)
     return llama(
         width=width,
-        layers=keys.number("num_hidden_layers"),
+        layers=keys.layers("num_hidden_layers"),
         heads=heads,
         hidden=keys.number("intermediate_size"),
         kv_heads=keys.number("num_key_value_heads", default=None),

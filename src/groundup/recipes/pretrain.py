@@ -137,6 +137,7 @@ def _samples(run: Run, model: DecoderModel, corpus: Corpus) -> list[str]:
         max_new_tokens=made_tokens,
         temperature=0.5,
         top_p=0.9,
+        repetition_penalty=1.15,  # a small model falls into repeating itself
         seed=run.seed,
     )
     return [f"{words.decode(prompt)}{one.text}".rstrip() for prompt, one in zip(prompts, made, strict=True)]
