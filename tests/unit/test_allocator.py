@@ -12,7 +12,7 @@ import mmap, resource, torch
 from groundup.training.allocator import keep_freed_memory
 kept = keep_freed_memory()
 block = 64 * 2**20
-for _ in range(12):  # glibc needs a few rounds until its free lists of aligned blocks are settled
+for _ in range(40):  # glibc needs a few rounds until its free lists of aligned blocks are settled
     torch.ones(block // 4)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(4):
