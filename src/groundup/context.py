@@ -38,23 +38,16 @@ class Batch:
 
     def first_row(self) -> Batch:
         """Returns the batch of the first row alone."""
-        first = lambda t: None if t is None else t[:1]  # noqa: E731
-        return Batch(
-            ids=self.ids[:1],
-            targets=self.targets[:1],
-            segments=first(self.segments),
-            positions=first(self.positions),
-        )
+        return self._with_each(lambda t: t[:1])
 
     def to(self, device: torch.device | str) -> Batch:
         """Returns the batch on another device."""
-        move = lambda t: None if t is None else t.to(device, non_blocking=True)  # noqa: E731
-        return Batch(
-            ids=self.ids.to(device, non_blocking=True),
-            targets=self.targets.to(device, non_blocking=True),
-            segments=move(self.segments),
-            positions=move(self.positions),
-        )
+        return self._with_each(lambda t: t.to(device, non_blocking=True))
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Returns the batch with each of its tensors changed."""
+        there = {name: value for name, value in vars(self).items() if value is not None}
+        return Batch(**{name: change(value) for name, value in there.items()})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -59,6 +60,11 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision not in NAMES:
         raise ConfigError(f"precision={precision!r} does not exist; choose auto, {' or '.join(NAMES)}")
     return NAMES[precision]
+
+
+def compiler() -> str | None:
+    """Returns the path of the C++ compiler that torch.compile needs on a processor; None where there is none."""
+    return next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:

@@ -116,7 +116,7 @@ class Corpus:
     @staticmethod
     def is_there(folder: str | Path) -> bool:
         """Returns whether a folder holds a corpus, as `groundup.data.shards.build` makes them."""
-        return os.path.isfile(os.path.join(folder, MANIFEST))
+        return os.path.isfile(os.path.join(os.path.expanduser(folder), MANIFEST))
 
     @classmethod
     def open(cls, folder: str | Path, *, tokenizer: Tokenizer | None = None) -> Corpus:

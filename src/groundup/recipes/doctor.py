@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import platform
-import shutil
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from groundup.devices import best, pick_device
+from groundup.devices import best, compiler, pick_device
 from groundup.planner import units
 from groundup.planner.machine import Machine, calibrate
 
@@ -111,6 +110,6 @@ def examine(*, fresh: bool = False) -> Findings:
         device=str(place),
         dtype=str(best(place)).removeprefix("torch."),
         machine=calibrate(fresh=fresh),
-        compiler=shutil.which("g++") or shutil.which("clang++"),
+        compiler=compiler(),
         extras={extra: importlib.util.find_spec(package) is not None for package, (extra, _) in EXTRAS.items()},
     )

@@ -113,8 +113,7 @@ class Place:
 
     def corpus_of(self, source: str) -> Path:
         """Returns where the tokens of a run lie that reads ``source``: there, if it is a corpus."""
-        path = Path(source).expanduser()
-        return path if Corpus.is_there(path) else self.corpus
+        return Path(source).expanduser() if Corpus.is_there(source) else self.corpus
 
     @property
     def checkpoints(self) -> Path:

@@ -7,7 +7,6 @@ is there is taken, the rest is made.
 from __future__ import annotations
 
 import math
-import shutil
 import signal
 import threading
 import time
@@ -229,9 +228,9 @@ def _check_fit(run: Run) -> None:
         return
     need, there = units.bytes_(made.peak_bytes), units.bytes_(made.memory_bytes)
     smaller = run.replace(rows=1)
-    while not _planned(smaller, tokens=1).fits and smaller.length > 256:
+    while not (fits := _planned(smaller, tokens=1).fits) and smaller.length > 256:
         smaller = smaller.replace(context=smaller.length // 2)
-    if _planned(smaller, tokens=1).fits:
+    if fits:
         mend = f"choose rows=1 context={smaller.length}, with accumulate=N for larger steps"
     else:
         mend = "choose a smaller model"
@@ -395,7 +394,7 @@ def _interrupt_asked(watch: Watch) -> Iterator[threading.Event]:
 
 def _compiled(model: DecoderModel, device: torch.device, watch: Watch) -> DecoderModel:
     """The model, compiled; as it is, and a word to the watcher, where nothing can compile it."""
-    if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+    if device.type == "cpu" and devices.compiler() is None:
         watch.say("compile=true needs a C++ compiler, and there is none (apt install g++); training goes on without.")
     else:
         model.hidden = torch.compile(model.hidden)

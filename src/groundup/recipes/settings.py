@@ -14,9 +14,9 @@ from groundup.model.decoder import Decoder
 from groundup.optim.optimizers import AdamW, Optimizer
 from groundup.optim.schedules import Cosine, Schedule
 from groundup.specs import Spec, override_all
+from groundup.text.train import KINDS
 from groundup.training.budget import Budget
 
-TOKENIZERS = ("bpe", "char", "word")
 PRECISIONS = ("auto", *devices.NAMES)
 
 
@@ -41,10 +41,8 @@ class Data(Spec):
     field: str | None = None
 
     def __post_init__(self) -> None:
-        if self.tokens not in TOKENIZERS:
-            raise ConfigError(
-                f"data.tokens={self.tokens!r} is no kind of tokenizer; choose from {', '.join(TOKENIZERS)}"
-            )
+        if self.tokens not in KINDS:
+            raise ConfigError(f"data.tokens={self.tokens!r} is no kind of tokenizer; choose from {', '.join(KINDS)}")
         if not 0 < self.held_out < 1:
             raise ConfigError(
                 f"data.held_out={self.held_out} must be above 0 and below 1: a run is scored on that share"
@@ -151,12 +149,11 @@ def read_run(path: Path) -> Run:
     Raises:
         ConfigError: the file cannot be read as one.
     """
+    data = _read_yaml(path)
     try:
-        return Run.from_dict(_read_yaml(path))
-    except SpecError as fault:
-        raise SpecError(f"{path}: {fault}") from fault
-    except ConfigError as fault:
-        raise ConfigError(f"{path}: {fault}") from fault
+        return Run.from_dict(data)
+    except (ConfigError, SpecError) as fault:
+        raise type(fault)(f"{path}: {fault}") from fault
 
 
 def is_run(path: Path) -> bool:

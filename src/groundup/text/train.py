@@ -17,6 +17,7 @@ from tokenizers import Tokenizer as Backend
 from groundup.errors import TextError
 from groundup.text.tokenizer import Tokenizer
 
+KINDS = ("bpe", "char", "word")
 END = "<|end|>"
 UNKNOWN = "<|unknown|>"
 
@@ -52,7 +53,7 @@ def train(texts: Iterable[str], *, kind: str = "bpe", vocab: int | None = None) 
         TextError: no text, a kind that does not exist, or a vocabulary that is too small or larger than the texts
             allow (the message names the largest).
     """
-    makers = {"bpe": _bpe, "char": _char, "word": _word}
+    makers = dict(zip(KINDS, (_bpe, _char, _word), strict=True))
     if kind not in makers:
         raise TextError(f"kind={kind!r} is no kind of tokenizer; choose from {', '.join(makers)}")
     fixed = 2 if kind == "word" else 1 + len(_BYTES)
