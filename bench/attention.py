@@ -38,7 +38,7 @@ def sides(
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=heads != kv_heads)
 
     def ours() -> Tensor:
-        return attention.attend(q, k, v, allowed=None, scale=scale)
+        return attention.attend(q, k, v, allowed=None, causal=True, scale=scale)
 
     return [lambda forward=forward: torch.autograd.grad(forward(), (q, k, v), grad) for forward in (fused, ours)]
 

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from groundup.objectives.next_token import next_token
     from groundup.optim.optimizers import AdamW, Muon
     from groundup.optim.schedules import WSD, Constant, Cosine
+    from groundup.parts.embed import Embed
     from groundup.parts.mask import Causal, Window
-    from groundup.parts.norm import LayerNorm, NoNorm, RMSNorm
+    from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
     from groundup.parts.position import (
+        ALiBi,
         Learned,
         LinearScaling,
         Llama3Scaling,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
         Sinusoidal,
         YaRN,
     )
+    from groundup.parts.score import Capped, Scaled, Sink
     from groundup.planner.plan import plan
     from groundup.recipes.train import train
     from groundup.text.tokenizer import Tokenizer
@@ -65,9 +68,11 @@ _HOME = {
     "groundup.objectives.next_token": "next_token",
     "groundup.optim.optimizers": "AdamW Muon",
     "groundup.optim.schedules": "Constant Cosine WSD",
+    "groundup.parts.embed": "Embed",
     "groundup.parts.mask": "Causal Window",
-    "groundup.parts.norm": "LayerNorm NoNorm RMSNorm",
-    "groundup.parts.position": "Learned LinearScaling Llama3Scaling NTKScaling NoPosition RoPE Sinusoidal YaRN",
+    "groundup.parts.norm": "AcrossHeads LayerNorm NoNorm RMSNorm",
+    "groundup.parts.position": "ALiBi Learned LinearScaling Llama3Scaling NTKScaling NoPosition RoPE Sinusoidal YaRN",
+    "groundup.parts.score": "Capped Scaled Sink",
     "groundup.planner.plan": "plan",
     "groundup.recipes.train": "train",
     "groundup.text.tokenizer": "Tokenizer",
@@ -80,13 +85,17 @@ __version__ = "0.1.0"
 __all__ = [
     "MLP",
     "WSD",
+    "ALiBi",
+    "AcrossHeads",
     "AdamW",
     "Attention",
+    "Capped",
     "Causal",
     "Constant",
     "Corpus",
     "Cosine",
     "Decoder",
+    "Embed",
     "GatedMLP",
     "GroundupError",
     "LanguageModel",
@@ -104,6 +113,8 @@ __all__ = [
     "RMSNorm",
     "Residual",
     "RoPE",
+    "Scaled",
+    "Sink",
     "Sinusoidal",
     "Tied",
     "Tokenizer",

@@ -21,10 +21,12 @@ from groundup.model.decoder import Decoder, DecoderModel
 from groundup.model.heads import Tied, Untied
 from groundup.model.layer import Layer, LayerSpec, Parallel, pattern
 from groundup.model.residual import Residual
+from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.mask import Window
-from groundup.parts.norm import LayerNorm, NoNorm, RMSNorm
+from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
+    ALiBi,
     Learned,
     LinearScaling,
     Llama3Scaling,
@@ -34,6 +36,7 @@ from groundup.parts.position import (
     Sinusoidal,
     YaRN,
 )
+from groundup.parts.score import Capped, Sink
 from groundup.specs import Spec
 
 VOCAB, CONTEXT = 97, 64
@@ -84,6 +87,7 @@ def _rotated(position: RoPE, act: str) -> Layer:
 
 PLAIN = Layer(mix=Residual(attention()), ffn=Residual(GatedMLP(hidden=48)))
 CENTRED, ROOT = LayerNorm(eps=1e-6), RMSNorm()
+OFFSET, UNLEARNT = RMSNorm(offset=1.0), LayerNorm(weight=False, bias=False)
 LOCAL = Layer(
     mix=Residual(attention(mask=Window(5), norm=ROOT, position=RoPE(theta=100.0)), post=ROOT),
     ffn=Residual(GatedMLP(hidden=48, act="gelu_tanh"), post=ROOT),
@@ -97,7 +101,7 @@ HAND_MADE: dict[str, Decoder] = {
             ),
             ffn=Residual(MLP(hidden=48, act="relu", bias=True), pre=NoNorm(), out=CENTRED),
         ),
-        position=Sinusoidal(),
+        embed=Embed(position=Sinusoidal(), width_power=0.5, norm=CENTRED),
         norm=NoNorm(),
         head=Untied(bias=True),
     ),
@@ -139,7 +143,17 @@ HAND_MADE: dict[str, Decoder] = {
             mix=Residual(attention(heads=6, kv_heads=3, head_width=10, mask=Window(5), out_bias=True), pre=CENTRED),
             ffn=Residual(MLP(hidden=47), pre=CENTRED),
         ),
-        position=Learned(CONTEXT),
+        embed=Embed(position=Learned(CONTEXT, offset=2)),
+    ),
+    "sloped": decoder(
+        Layer(mix=Residual(attention(position=ALiBi(), heads=6, mask=Window(5)))),
+        Layer(mix=Residual(attention(position=ALiBi(steepest=4.0)))),
+    ),
+    "capped": decoder(
+        Layer(mix=Residual(attention(score=Capped(cap=0.5, scale=0.4)), pre=OFFSET)),
+        Layer(mix=Residual(attention(score=Sink(), mask=Window(5), norm=AcrossHeads(ROOT)), pre=UNLEARNT)),
+        Layer(mix=Residual(attention(score=Sink(scale=0.2), position=ALiBi()))),
+        head=Untied(cap=6.0, width_power=-0.25),
     ),
     "no places": decoder(Layer(mix=Residual(attention(position=NoPosition())))),
     "no layers": decoder(),

@@ -64,10 +64,26 @@ def test_attention_equals_its_definition(queries, keys, kv_heads, dtype):
     k, v = (noise(2, kv_heads, keys, 6, seed=seed, dtype=dtype) for seed in (1, 2))
     for allowed in masks(queries, keys).values():
         fast, slow = (
-            values_and_gradients(op, (q, k, v), allowed=allowed, scale=0.4)
+            values_and_gradients(op, (q, k, v), allowed=allowed, causal=True, scale=0.4)
             for op in (attention.attend, attention.reference)
         )
         assert_equal(fast, slow, tolerance=TOLERANCE[dtype])
+
+
+@precisions
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (63, 63), (1, 63), (13, 20)])
+def test_attention_with_a_bias_and_without_a_mask_equals_its_definition(queries, keys, kv_heads, dtype):
+    q = noise(2, 4, queries, 6, seed=0, dtype=dtype)
+    k, v = noise(2, kv_heads, keys, 6, seed=1, dtype=dtype), noise(2, kv_heads, keys, 5, seed=2, dtype=dtype)
+    for size in ((1, 4, 1, keys), (2, 1, queries, keys), (2, 4, queries, keys), None):
+        for allowed in (None, *masks(queries, keys).values()):
+            settings = {"allowed": allowed, "causal": queries == keys, "scale": 0.4}
+            settings["bias"] = None if size is None else noise(*size, seed=3, dtype=dtype)
+            fast, slow = (
+                values_and_gradients(op, (q, k, v), **settings) for op in (attention.attend, attention.reference)
+            )
+            assert_equal(fast, slow, tolerance=TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(1, 1), (100, 100), (63, 100)])
@@ -75,8 +91,10 @@ def test_attention_in_bfloat16_is_as_near_to_float32_as_its_definition(queries, 
     sizes = [(2, 4, queries, 8), (2, 2, keys, 8), (2, 2, keys, 8)]
     inputs = [noise(*size, seed=seed).detach().to(torch.bfloat16) for seed, size in enumerate(sizes)]
     for allowed in masks(queries, keys).values():
-        truth = attention.reference(*(t.float() for t in inputs), allowed=allowed, scale=0.4)
-        fast, slow = (op(*inputs, allowed=allowed, scale=0.4) for op in (attention.attend, attention.reference))
+        truth = attention.reference(*(t.float() for t in inputs), allowed=allowed, causal=True, scale=0.4)
+        fast, slow = (
+            op(*inputs, allowed=allowed, causal=True, scale=0.4) for op in (attention.attend, attention.reference)
+        )
         assert (fast - truth).norm() <= 1.2 * (slow - truth).norm() + 1e-6
         assert (fast - truth).norm() < 0.01 * truth.norm()
 
@@ -84,24 +102,26 @@ def test_attention_in_bfloat16_is_as_near_to_float32_as_its_definition(queries, 
 @precisions
 @pytest.mark.parametrize("short", [0, 300])
 def test_attention_over_short_and_long_texts_equals_its_definition(short, dtype, monkeypatch):
-    monkeypatch.setattr(blocked_attention, "is_faster", lambda q, k: True)
+    monkeypatch.setattr(blocked_attention, "is_faster", lambda q, k, v: True)
     monkeypatch.setattr(blocked_attention, "SHORT", short)
     test_attention_equals_its_definition(300, 300, 2, dtype)
 
 
 def test_attention_of_a_query_that_sees_nothing_is_finite():
     q, k, v = (noise(1, 1, 2, 4, seed=seed) for seed in range(3))
-    found = values_and_gradients(attention.attend, (q, k, v), allowed=torch.zeros(1, 1, 2, 2).bool(), scale=1.0)
+    found = values_and_gradients(
+        attention.attend, (q, k, v), allowed=torch.zeros(1, 1, 2, 2).bool(), causal=True, scale=1.0
+    )
     assert all(t.isfinite().all() for t in found)
 
 
 def test_attention_casts_its_inputs_alike_under_autocast():
     q, k, v = (noise(1, 2, 5, 4, seed=seed, dtype=torch.float32) for seed in range(3))
     with torch.autocast("cpu", torch.bfloat16):
-        made = attention.attend(q, k, v.bfloat16(), allowed=None, scale=0.5)
+        made = attention.attend(q, k, v.bfloat16(), allowed=None, causal=True, scale=0.5)
     assert made.dtype == torch.bfloat16
     torch.testing.assert_close(
-        made.float(), attention.reference(q, k, v, allowed=None, scale=0.5), rtol=0.02, atol=0.02
+        made.float(), attention.reference(q, k, v, allowed=None, causal=True, scale=0.5), rtol=0.02, atol=0.02
     )
 
 
@@ -117,26 +137,27 @@ def test_attention_drops_weights_and_keeps_their_mean():
     q, k = noise(1, 1, 1, 4, seed=0), noise(1, 1, 4000, 4, seed=1)
     everything = torch.ones(1, 1, 1, 4000, dtype=torch.bool)
     for op in (attention.attend, attention.reference):
-        weights_sum = op(q, k, torch.ones_like(k), allowed=everything, scale=0.1, dropout=0.5)
+        weights_sum = op(q, k, torch.ones_like(k), allowed=everything, causal=True, scale=0.1, dropout=0.5)
         assert not torch.allclose(weights_sum, torch.ones_like(weights_sum), atol=1e-6)
         torch.testing.assert_close(weights_sum, torch.ones_like(weights_sum), rtol=0.1, atol=0.1)
 
 
 @precisions
+@pytest.mark.parametrize("cap", [None, 3.0])
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("tokens", [1, 63, 100, 200])
-def test_cross_entropy_equals_its_definition(tokens, with_bias, dtype, monkeypatch):
+def test_cross_entropy_equals_its_definition(tokens, with_bias, cap, dtype, monkeypatch):
     monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", 1)  # chunks of 64 tokens, where real vocabularies make them
     monkeypatch.setattr(cross_entropy, "SLICE_BYTES", 4 * 97 * 10)
     hidden, weight = noise(tokens, 16, seed=0, dtype=dtype), noise(97, 16, seed=1, dtype=dtype)
     bias = noise(97, seed=2, dtype=dtype) if with_bias else None
     targets = torch.randint(97, (tokens,), generator=torch.Generator().manual_seed(3))
     fast, slow = (
-        values_and_gradients(op, (hidden, weight), targets, bias=bias)
+        values_and_gradients(op, (hidden, weight), targets, bias=bias, cap=cap)
         for op in (cross_entropy.chunked, cross_entropy.reference)
     )
     assert_equal(fast, slow, tolerance=TOLERANCE[dtype])
-    each = cross_entropy.token_losses(hidden, weight, targets, bias=bias)
+    each = cross_entropy.token_losses(hidden, weight, targets, bias=bias, cap=cap)
     assert_equal([each.sum()], [slow[0].detach()], tolerance=TOLERANCE[dtype])
 
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from groundup.hub import folder
 from groundup.model.decoder import DecoderModel
-from oracle.cases import Config
+
+Config = dict[str, Any]  # a config.json
 
 transformers.logging.disable_progress_bar()
 

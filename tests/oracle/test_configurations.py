@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from groundup.families import family_of_config
 from groundup.hub import folder
-from oracle.cases import LLAMA
+from oracle.cases.llama import LLAMA
 from oracle.pair import TOLERANCE, distance, make, randomise, theirs_of
 
 DATA = Path(__file__).parent.parent / "data"

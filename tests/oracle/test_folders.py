@@ -12,8 +12,10 @@ from torch import Tensor
 
 from groundup.families import family_of
 from groundup.hub import folder
-from oracle.cases import CASES, GPT2, LLAMA, Config
-from oracle.pair import TOLERANCE, distance, make
+from oracle.cases import CASES
+from oracle.cases.gpt2 import GPT2
+from oracle.cases.llama import LLAMA
+from oracle.pair import TOLERANCE, Config, distance, make
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

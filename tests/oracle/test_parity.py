@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from groundup import rules
 from groundup.families import family_of
-from oracle.cases import CASES, GPT2, LLAMA
+from oracle.cases import CASES
+from oracle.cases.gpt2 import GPT2
+from oracle.cases.llama import LLAMA
 from oracle.pair import TOLERANCE, Pair, distance, make
 
 ROOM = 48

@@ -49,7 +49,9 @@ def test_weights_of_two_keys_by_hand():
     seen = torch.ones(1, 1, 1, 2, dtype=torch.bool)
     first = math.exp(0.5 * 2) / (math.exp(0.5 * 2) + 1)
     for op in (attention.reference, attention.attend):
-        torch.testing.assert_close(op(q, k, v, allowed=seen, scale=0.5), torch.tensor([[[[first, 1 - first]]]]))
+        torch.testing.assert_close(
+            op(q, k, v, allowed=seen, causal=True, scale=0.5), torch.tensor([[[[first, 1 - first]]]])
+        )
 
 
 def test_first_token_sees_itself_alone():
@@ -61,10 +63,10 @@ def test_first_token_sees_itself_alone():
 def test_each_group_of_queries_reads_its_own_keys():
     q, v = noise(1, 4, 3, 2), noise(1, 2, 3, 2)
     k = noise(1, 2, 3, 2)
-    shared = attention.attend(q, k, v, allowed=None, scale=1.0)
+    shared = attention.attend(q, k, v, allowed=None, causal=True, scale=1.0)
     for head in range(4):
         group = slice(head // 2, head // 2 + 1)
-        alone = attention.attend(q[:, head : head + 1], k[:, group], v[:, group], allowed=None, scale=1.0)
+        alone = attention.attend(q[:, head : head + 1], k[:, group], v[:, group], allowed=None, causal=True, scale=1.0)
         torch.testing.assert_close(shared[:, head : head + 1], alone)
 
 

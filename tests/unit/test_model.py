@@ -15,6 +15,7 @@ from groundup.model.decoder import Decoder
 from groundup.model.heads import Tied, Untied
 from groundup.model.layer import Layer, Parallel, pattern
 from groundup.model.residual import Residual
+from groundup.parts.embed import Embed
 from groundup.parts.linear import Linear
 from groundup.parts.norm import LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import Learned
@@ -98,7 +99,7 @@ def test_size_of_nothing_is_refused(name):
 
 
 def test_weights_have_the_promised_names():
-    names = set(decoder(*(Layer(mix=MIX, ffn=FFN),) * 8, position=Learned(16)).build().state_dict())
+    names = set(decoder(*(Layer(mix=MIX, ffn=FFN),) * 8, embed=Embed(position=Learned(16))).build().state_dict())
     assert {n for n in names if n.startswith("layers.7.")} == {
         "layers.7.mix.pre.weight",
         *(f"layers.7.mix.mixer.{x}.{end}" for x in "qkv" for end in ("weight", "bias")),
@@ -108,7 +109,7 @@ def test_weights_have_the_promised_names():
     }
     assert {n for n in names if not n.startswith("layers.")} == {
         "embed.weight",
-        "position.weight",
+        "embed.position.weight",
         "norm.weight",
         "head.weight",
     }
@@ -122,7 +123,7 @@ def test_same_seed_gives_the_same_weights():
 
 def test_building_leaves_the_global_generator_alone():
     chance = torch.get_rng_state()
-    decoder(position=Learned(16), head=Untied(bias=True)).build(seed=1)
+    decoder(embed=Embed(position=Learned(16)), head=Untied(bias=True)).build(seed=1)
     assert torch.equal(torch.get_rng_state(), chance)
 
 
@@ -184,7 +185,7 @@ def test_hidden_states_are_what_the_head_reads():
 
 
 def test_dropout_draws_in_training_alone():
-    spec = decoder(Layer(mix=MIX.replace(dropout=0.5), ffn=FFN.replace(dropout=0.5)), dropout=0.5)
+    spec = decoder(Layer(mix=MIX.replace(dropout=0.5), ffn=FFN.replace(dropout=0.5)), embed=Embed(dropout=0.5))
     still = decoder(Layer(mix=MIX, ffn=FFN)).build().eval()
     model, ids = spec.build().eval(), torch.arange(5)[None]
     assert torch.equal(model(ids), still(ids))

@@ -10,13 +10,16 @@ from groundup.model.heads import Tied, Untied
 from groundup.model.layer import Layer
 from groundup.model.residual import Residual
 from groundup.optim.groups import group
+from groundup.parts.embed import Embed
 from groundup.parts.position import Learned
 
 
 def decoder(head):
     attention = Attention(heads=2, kv_heads=1, head_width=8, bias=True)
     layer = Layer(mix=Residual(attention), ffn=Residual(GatedMLP(hidden=24)))
-    return Decoder(width=16, vocab=32, context=8, layers=(layer,), position=Learned(length=8), head=head).build()
+    return Decoder(
+        width=16, vocab=32, context=8, layers=(layer,), embed=Embed(position=Learned(length=8)), head=head
+    ).build()
 
 
 def names(named):
@@ -29,7 +32,7 @@ def test_a_decoder_falls_into_matrices_tables_and_vectors(head):
     groups = group(model)
     assert all(".mix." in name or ".ffn." in name for name in names(groups.hidden))
     assert all(parameter.ndim == 1 for _, parameter in groups.vectors)
-    expected = {"embed.weight", "position.weight"} | ({"head.weight"} if isinstance(head, Untied) else set())
+    expected = {"embed.weight", "embed.position.weight"} | ({"head.weight"} if isinstance(head, Untied) else set())
     assert names(groups.tables) == expected
     everything = [parameter for _, parameter in groups.hidden + groups.tables + groups.vectors]
     assert sorted(map(id, everything)) == sorted(map(id, model.parameters()))

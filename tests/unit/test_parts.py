@@ -70,7 +70,7 @@ def test_no_norm_and_no_position_change_nothing():
 
 
 def test_rotation_of_a_head_of_two():
-    rotate = RoPE().build(2)
+    rotate = RoPE().of_heads(1, 2)
     x = torch.tensor([3.0, 5.0]).expand(1, 3, 1, 2)
     turned = rotate(x, places(0, 1, 7))[0, :, 0]
     expected = [[3 * math.cos(a) - 5 * math.sin(a), 5 * math.cos(a) + 3 * math.sin(a)] for a in (0, 1, 7)]
@@ -78,7 +78,7 @@ def test_rotation_of_a_head_of_two():
 
 
 def test_rotation_pairs_the_halves_and_leaves_the_rest():
-    rotate = RoPE(fraction=0.5, theta=100.0).build(8)
+    rotate = RoPE(fraction=0.5, theta=100.0).of_heads(1, 8)
     x = torch.arange(1.0, 9.0).expand(1, 1, 1, 8)
     slow = 3 * 100 ** (-2 / 4)  # place 3, the second of two pairs of four turned values
     turned = rotate(x, places(3))[0, 0, 0].tolist()
@@ -90,15 +90,15 @@ def test_rotation_pairs_the_halves_and_leaves_the_rest():
 
 
 def test_scores_of_rotated_vectors_depend_on_the_distance_alone():
-    rotate = RoPE().build(8)
+    rotate = RoPE().of_heads(1, 8)
     q, k = torch.randn(2, 1, 1, 1, 8)
     scores = [(rotate(q, places(a)) * rotate(k, places(b))).sum() for a, b in ((9, 4), (105, 100))]
     torch.testing.assert_close(scores[0], scores[1], rtol=1e-4, atol=1e-4)
 
 
 def test_rotation_of_a_narrow_model_is_not_rounded_at_far_places():
-    exact = RoPE().build(64)(torch.ones(1, 1, 1, 64), places(100_001))
-    narrow = RoPE().build(64).bfloat16()(torch.ones(1, 1, 1, 64, dtype=torch.bfloat16), places(100_001))
+    exact = RoPE().of_heads(1, 64)(torch.ones(1, 1, 1, 64), places(100_001))
+    narrow = RoPE().of_heads(1, 64).bfloat16()(torch.ones(1, 1, 1, 64, dtype=torch.bfloat16), places(100_001))
     assert (narrow.float() - exact).abs().max() < 0.02
 
 
@@ -144,7 +144,7 @@ def test_yarn_by_pair():
 def test_yarn_sharpens_what_it_rotates():
     assert YaRN(factor=16.0, original=4096).amplitude == pytest.approx(0.1 * math.log(16) + 1)
     assert YaRN(factor=0.5, original=4096).amplitude == 1.0
-    rotate = RoPE(scaling=YaRN(factor=16.0, original=4096, sharpness=3.0)).build(4)
+    rotate = RoPE(scaling=YaRN(factor=16.0, original=4096, sharpness=3.0)).of_heads(1, 4)
     assert rotate(torch.ones(1, 1, 1, 4), places(0)).tolist() == [[[[3.0] * 4]]]
 
 
@@ -171,9 +171,9 @@ def test_sinusoidal_positions_by_formula():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: RoPE(fraction=0.3).build(10), "turns 3 of a head's 10 values"),
-        (lambda: RoPE(fraction=1.5).build(8), "turns 12 of a head's 8"),
-        (lambda: RoPE(fraction=0.0).build(8), "choose a fraction"),
+        (lambda: RoPE(fraction=0.3).of_heads(1, 10), "turns 3 of a head's 10 values"),
+        (lambda: RoPE(fraction=1.5).of_heads(1, 8), "turns 12 of a head's 8"),
+        (lambda: RoPE(fraction=0.0).of_heads(1, 8), "choose a fraction"),
         (lambda: Sinusoidal().build(7), "even width, not 7"),
         (lambda: Window(0), "sees nothing"),
         (lambda: activation("sulu"), "did you mean 'silu'"),

@@ -33,14 +33,19 @@ THEIR_ACTS = {ours: theirs for theirs, ours in reversed(ACTS.items())}
 LARGEST, MOST_LAYERS = 2**31 - 1, 100_000  # of a size, and of layers, in a configuration
 
 
+def _has_no_class(_: Any) -> Any:
+    raise SpecError("transformers has no class for this family")
+
+
 @dataclass(frozen=True)
 class Family:
     """A family of models; families hold rules as data and never read files.
 
     Attributes:
         name: the family's name, in lower case.
-        model_types: the values of config.json's ``model_type`` that it reads; the first is the one it writes.
         presets: published sizes by name, as functions that make the spec.
+        model_types: the values of config.json's ``model_type`` that it reads; the first is the one it writes. None
+            where transformers has no class for the family, which then has none of what follows.
         read: a configuration to a spec.
         write: a spec to a configuration that says what the family can say of it; `describes` tells whether that is all.
         rules: the weight rules of a spec.
@@ -49,11 +54,11 @@ class Family:
     """
 
     name: str
-    model_types: tuple[str, ...]
     presets: Mapping[str, Callable[[], Decoder]]
-    read: Callable[[Keys], Decoder]
-    write: Callable[[Decoder], dict[str, Any]]
-    rules: Callable[[Decoder], list[Rule]]
+    model_types: tuple[str, ...] = ()
+    read: Callable[[Keys], Decoder] = _has_no_class
+    write: Callable[[Decoder], dict[str, Any]] = _has_no_class
+    rules: Callable[[Decoder], list[Rule]] = _has_no_class
     prefix: str = ""
     ignored: re.Pattern[str] = re.compile(r"(?!)")
 

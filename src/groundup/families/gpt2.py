@@ -20,6 +20,7 @@ from groundup.model.decoder import Decoder
 from groundup.model.heads import Tied, Untied
 from groundup.model.layer import Layer
 from groundup.model.residual import Residual
+from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm
 from groundup.parts.position import Learned, NoPosition
@@ -80,11 +81,10 @@ def gpt2(
         vocab=vocab,
         context=context,
         layers=(layer,) * layers,
-        position=Learned(context),
+        embed=Embed(position=Learned(context), dropout=of_embeddings),
         norm=norm,
         head=Tied() if tied else Untied(),
         init=ScaledNormal(deviation=deviation),
-        dropout=of_embeddings,
     )
 
 
@@ -157,7 +157,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "layer_norm_epsilon": eps,
                 "initializer_range": deviation,
                 "tie_word_embeddings": spec.head == Tied(),
-                "embd_pdrop": spec.dropout,
+                "embd_pdrop": spec.embed.dropout,
                 "resid_pdrop": mix.dropout,
                 "attn_pdrop": attention.dropout,
             }
@@ -172,7 +172,7 @@ def rules(spec: Decoder) -> list[Rule]:
     qkv = {end: " ".join(f"{ours}.mix.mixer.{x}.{end}" for x in "qkv") for end in both}
     return [
         rule("transformer.wte.weight", "embed.weight"),
-        rule("transformer.wpe.weight", "position.weight"),
+        rule("transformer.wpe.weight", "embed.position.weight"),
         *(rule(f"{theirs}.ln_1.{end}", f"{ours}.mix.pre.{end}") for end in both),
         rule(f"{theirs}.attn.c_attn.weight", qkv["weight"], split_transposed(3)),
         rule(f"{theirs}.attn.c_attn.bias", qkv["bias"], split(3)),

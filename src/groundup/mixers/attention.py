@@ -1,7 +1,7 @@
 """Softmax attention with shared key/value heads: multi-head, grouped and multi-query are values of ``kv_heads``.
 
     out = W_o concat_h attend(R(N(W_q x)), R(N(W_k x)), W_v x)
-    R rotates by place, N norms each head's queries and keys.
+    R turns by place, N norms queries and keys.
 
 Sources: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2; Shazeer 2019 (arXiv:1911.02150); Ainslie et al. 2023
 (arXiv:2305.13245). Letters: H heads, G key/value heads, K head width.
@@ -17,11 +17,11 @@ from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.mixers.kv import KVState, WindowState
-from groundup.ops import attention
 from groundup.parts.linear import Linear
 from groundup.parts.mask import Causal, Mask
 from groundup.parts.norm import NoNorm, Norm
 from groundup.parts.position import Position, RoPE
+from groundup.parts.score import Scaled, Score
 
 
 class Attention(MixerSpec):
@@ -33,7 +33,8 @@ class Attention(MixerSpec):
         head_width: the width of one head.
         mask: who sees whom.
         position: how queries and keys learn their places.
-        norm: the norm of each head's queries and keys.
+        norm: the norm of queries and keys.
+        score: how queries score keys.
         bias: whether queries, keys and values have a bias.
         out_bias: whether the output has a bias.
         dropout: the chance of each attention weight to be dropped in training.
@@ -45,6 +46,7 @@ class Attention(MixerSpec):
     mask: Mask = Causal()
     position: Position = RoPE()
     norm: Norm = NoNorm()
+    score: Score = Scaled()
     bias: bool = False
     out_bias: bool = False
     dropout: float = 0.0
@@ -73,10 +75,10 @@ class AttentionMixer(Mixer):
         self.k = Linear(width, spec.kv_heads * spec.head_width, bias=spec.bias, role="in")
         self.v = Linear(width, spec.kv_heads * spec.head_width, bias=spec.bias, role="in")
         self.out = Linear(spec.heads * spec.head_width, width, bias=spec.out_bias, role="out")
-        self.q_norm = spec.norm.build(spec.head_width)
-        self.k_norm = spec.norm.build(spec.head_width)
-        self.position = spec.position.build(spec.head_width)
-        self.scale = spec.head_width**-0.5
+        self.q_norm = spec.norm.of_heads(spec.heads, spec.head_width)
+        self.k_norm = spec.norm.of_heads(spec.kv_heads, spec.head_width)
+        self.position = spec.position.of_heads(spec.heads, spec.head_width)
+        self.score = spec.score.build(spec.heads, spec.head_width)
         self.mask_key = f"{spec.mask!r} over a state"
 
     def forward(  # pyrefly: ignore[bad-override]: a mixer is given the kind of state that it makes
@@ -87,6 +89,7 @@ class AttentionMixer(Mixer):
         q = self.position(self.q_norm(self.q(x).unflatten(-1, split)), ctx).transpose(1, 2)  # (B, H, T, K)
         k = self.position(self.k_norm(self.k(x).unflatten(-1, split)), ctx).transpose(1, 2)  # (B, G, T, K)
         v = self.v(x).unflatten(-1, split).transpose(1, 2)
+        places = ctx.positions
         if state is None:
             allowed = self.spec.mask.within(ctx)
         else:
@@ -96,8 +99,15 @@ class AttentionMixer(Mixer):
                 allowed = self.spec.mask.within(ctx)
             else:
                 allowed = ctx.once(self.mask_key, lambda: self.spec.mask.over(ctx, keys=places))
-        chance = self.spec.dropout if self.training else 0.0
-        y = attention.attend(q, k, v, allowed=allowed, scale=self.scale, dropout=chance)
+        y = self.score(
+            q,
+            k,
+            v,
+            allowed=allowed,
+            causal=self.spec.mask.causal,
+            bias=self.position.bias(ctx.positions, places),
+            dropout=self.spec.dropout if self.training else 0.0,
+        )
         return self.out(y.transpose(1, 2).flatten(2))
 
     def new_state(
@@ -116,4 +126,4 @@ class AttentionMixer(Mixer):
         """
         window = self.spec.mask.window
         keys = seen if window is None else min(seen, window + tokens - 1)
-        return 4 * self.spec.heads * self.spec.head_width * tokens * keys
+        return 4 * self.spec.heads * self.spec.head_width * tokens * (keys + self.score.sinks)

@@ -1,6 +1,6 @@
-"""A language model that reads from left to right: embedding, positions, layers, norm, head.
+"""A language model that reads from left to right: embedding, layers, norm, head.
 
-h_0 = position(embed(ids));  h_i = layer_i(h_{i-1});  logits = head(norm(h_n))
+h_0 = embed(ids);  h_i = layer_i(h_{i-1});  logits = head(norm(h_n))
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from groundup.context import Context
 from groundup.errors import GenerationError, SpecError
 from groundup.model.heads import Head, Untied
 from groundup.model.layer import LayerModule, LayerSpec, LayerState
+from groundup.ops import cross_entropy
+from groundup.parts.embed import Embed
 from groundup.parts.init import Init, ScaledNormal
-from groundup.parts.linear import Embedding, dropout
 from groundup.parts.norm import Norm, RMSNorm
-from groundup.parts.position import NoPosition, Position
 from groundup.specs import Spec
 from groundup.state import State
 
@@ -31,22 +31,20 @@ class Decoder(Spec):
         vocab: how many token ids there are.
         context: the longest sequence that the model is meant for, in tokens.
         layers: the layers, first to last.
-        position: what is added to the embeddings; rotary positions belong to the attention instead.
+        embed: how token ids become vectors.
         norm: the norm before the head.
         head: what makes logits.
         init: how weights start.
-        dropout: the chance of each value of the embeddings to be dropped in training.
     """
 
     width: int
     vocab: int
     context: int
     layers: tuple[LayerSpec, ...]
-    position: Position = NoPosition()
+    embed: Embed = Embed()
     norm: Norm = RMSNorm()
     head: Head = Untied()
     init: Init = ScaledNormal()
-    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("width", "vocab", "context"):
@@ -93,9 +91,7 @@ class DecoderModel(nn.Module):
     def __init__(self, spec: Decoder) -> None:
         super().__init__()
         self.spec = spec
-        self.embed = Embedding(spec.vocab, spec.width)
-        self.position = spec.position.build(spec.width)
-        self.dropout = dropout(spec.dropout)
+        self.embed = spec.embed.build(spec.vocab, spec.width)
         self.layers = nn.ModuleList(layer.build(spec.width) for layer in spec.layers)
         self.norm = spec.norm.build(spec.width)
         self.head = spec.head.build(spec.width, self.embed)
@@ -114,8 +110,13 @@ class DecoderModel(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """Returns the head's logits of hidden states, in float32 (in float64 for a model in float64)."""
-        logits = self.head(hidden)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = self.head(self.for_head(hidden))
+        return cross_entropy.bent(logits.to(torch.promote_types(logits.dtype, torch.float32)), self.spec.head.cap)
+
+    def for_head(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows D"]:
+        """Returns hidden states as the head's weights read them."""
+        power = self.spec.head.width_power
+        return hidden * self.spec.width**power if power else hidden
 
     def hidden(
         self,
@@ -145,7 +146,7 @@ class DecoderModel(nn.Module):
             ctx = self._continue(ids, state, lengths)
         else:
             raise GenerationError("segments and positions are for whole sequences; a state has its own places")
-        x = self.dropout(self.position(self.embed(ids), ctx))
+        x = self.embed(ids, ctx)
         for i, layer in enumerate(self.layers):
             x = layer(x, ctx, None if state is None else state.layers[i])
         if state is not None:

@@ -15,20 +15,22 @@ from groundup.ops import cross_entropy
 def next_token(model: DecoderModel, batch: Batch) -> Loss:
     """Returns the summed cross-entropy of a batch's targets."""
     hidden, targets = _counted(model, batch)
-    head = model.head
-    return Loss(total=cross_entropy.chunked(hidden, head.weight, targets, bias=head.bias), tokens=targets.shape[0])
+    head, cap = model.head, model.spec.head.cap
+    total = cross_entropy.chunked(hidden, head.weight, targets, bias=head.bias, cap=cap)
+    return Loss(total=total, tokens=targets.shape[0])
 
 
 @torch.no_grad()
 def token_losses(model: DecoderModel, batch: Batch) -> Float[Tensor, "N"]:
     """Returns the cross-entropy of each target that counts, in nats, in the order of the rows."""
     hidden, targets = _counted(model, batch)
-    return cross_entropy.token_losses(hidden, model.head.weight, targets, bias=model.head.bias)
+    head, cap = model.head, model.spec.head.cap
+    return cross_entropy.token_losses(hidden, head.weight, targets, bias=head.bias, cap=cap)
 
 
 def _counted(model: DecoderModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The hidden states (N, D) and targets (N,) that count."""
-    hidden = model.hidden(batch.ids, segments=batch.segments, positions=batch.positions)
+    """The hidden states (N, D) as the head reads them, and the targets (N,), that count."""
+    hidden = model.for_head(model.hidden(batch.ids, segments=batch.segments, positions=batch.positions))
     counted = batch.targets != NOT_COUNTED
     if counted.all():
         return hidden.flatten(0, 1), batch.targets.flatten()

@@ -24,7 +24,7 @@ SHORT = 512  # keys up to which weights are kept for the backward: there they ar
 SHORT_BLOCK, LONG_BLOCK = 128, 256  # queries: enough for fast products, few enough to skip what a mask hides
 
 
-def is_faster(q: Tensor, k: Tensor) -> bool:
+def is_faster(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Returns whether `attend` is faster here than PyTorch's fused kernel.
 
     Forward and backward, two Zen 5 cores, torch 2.13, heads of width 64, milliseconds there and here
@@ -32,7 +32,7 @@ def is_faster(q: Tensor, k: Tensor) -> bool:
     and 94, 1 x 8 x 4096 370 and 290; float32, 8 x 8 x 512 120 and 95, but 1 x 8 x 2048 157 and 202.
     """
     narrow = q.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
-    return q.device.type == "cpu" and (narrow or k.shape[2] <= SHORT)
+    return q.device.type == "cpu" and (narrow or k.shape[2] <= SHORT) and k.shape == v.shape
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, allowed: Tensor | None, scale: float) -> Tensor:

@@ -1,6 +1,8 @@
 """The cost of the right next token, without ever holding all logits.
 
-    loss = sum_n [ logsumexp_v(w_v . h_n) - w_{t_n} . h_n ],   d loss / d logit_nv = softmax_v - [v = t_n]
+    loss = sum_n [ logsumexp_v(z_nv) - z_{n t_n} ],   z_nv = w_v . h_n,   d loss / d z_nv = softmax_v - [v = t_n]
+
+Where logits are bent, z = cap * tanh(w . h / cap), and the gradient has the factor 1 - (z / cap)^2 more.
 
 The gradient of the logits needs nothing but the logits, so the forward already makes the gradients of ``h`` and ``w``
 a chunk of tokens at a time and nothing is computed twice: three matrix products, as in the plain way, and logits of
@@ -28,10 +30,16 @@ def reference(
     targets: Int[Tensor, "N"],
     *,
     bias: Float[Tensor, "V"] | None = None,
+    cap: float | None = None,
 ) -> Float[Tensor, ""]:
     """Returns the summed cross-entropy in nats, from all logits at once: the definition; targets are in [0, V)."""
     logits = F.linear(hidden, weight, bias)
-    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="sum")
+    return F.cross_entropy(bent(_wide(logits), cap), targets, reduction="sum")
+
+
+def bent(logits: Float[Tensor, "*rows V"], cap: float | None) -> Float[Tensor, "*rows V"]:
+    """Returns logits bent to stay below ``cap``; None leaves them as they are."""
+    return logits if cap is None else cap * (logits / cap).tanh()
 
 
 def chunked(
@@ -40,11 +48,12 @@ def chunked(
     targets: Int[Tensor, "N"],
     *,
     bias: Float[Tensor, "V"] | None = None,
+    cap: float | None = None,
 ) -> Float[Tensor, ""]:
     """Returns what `reference` does, holding the logits of one chunk of tokens at a time."""
     if not torch.is_grad_enabled():
-        return token_losses(hidden, weight, targets, bias=bias).sum()
-    return _Chunked.apply(hidden, weight, bias, targets)
+        return token_losses(hidden, weight, targets, bias=bias, cap=cap).sum()
+    return _Chunked.apply(hidden, weight, bias, targets, cap)
 
 
 @torch.no_grad()
@@ -54,12 +63,13 @@ def token_losses(
     targets: Int[Tensor, "N"],
     *,
     bias: Float[Tensor, "V"] | None = None,
+    cap: float | None = None,
 ) -> Float[Tensor, "N"]:
     """Returns the cross-entropy of every token in nats, in float32, without gradients."""
     dtype = _product_dtype(hidden)
     weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
     losses = [
-        F.cross_entropy(_wide(F.linear(h.to(dtype), weight, bias)), t, reduction="none")
+        F.cross_entropy(bent(_wide(F.linear(h.to(dtype), weight, bias)), cap), t, reduction="none")
         for h, t in zip(hidden.split(chunk_rows(weight)), targets.split(chunk_rows(weight)), strict=True)
     ]
     return torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)
@@ -82,7 +92,9 @@ def _wide(x: Tensor) -> Tensor:
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, cap: float | None
+    ) -> Tensor:
         dtype = _product_dtype(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
             w, b = weight.to(dtype), None if bias is None else bias.to(dtype)
@@ -93,7 +105,7 @@ class _Chunked(torch.autograd.Function):
             for h, t, grad_h in zip(hidden.split(rows), targets.split(rows), grad_hidden.split(rows), strict=True):
                 h = h.to(dtype)
                 logits = F.linear(h, w, b)
-                loss += _losses_to_gradients(logits, t)
+                loss += _losses_to_gradients(logits, t, cap)
                 torch.mm(logits, w, out=grad_h) if grad_h.dtype == dtype else grad_h.copy_(logits @ w)
                 # No name for the part: it would live on into the next chunk, and it is as large as the head.
                 grad_weight = (logits.T @ h).to(weight.dtype) if grad_weight is None else grad_weight.add_(logits.T @ h)
@@ -110,18 +122,19 @@ class _Chunked(torch.autograd.Function):
     ) -> Any:
         (grad,) = grad_outputs
         # In place, for a head's gradient is large: autograd refuses a second backward, which would scale it again.
-        return *(None if part is None else part.mul_(grad.to(part.dtype)) for part in ctx.saved_tensors), None
+        return *(None if part is None else part.mul_(grad.to(part.dtype)) for part in ctx.saved_tensors), None, None
 
 
-def _losses_to_gradients(logits: Tensor, targets: Tensor) -> Tensor:
+def _losses_to_gradients(logits: Tensor, targets: Tensor, cap: float | None) -> Tensor:
     """Replaces logits by the gradients of their losses, in place, and returns the sum of the losses."""
     loss = torch.zeros((), dtype=torch.promote_types(logits.dtype, torch.float32), device=logits.device)
     rows = max(1, SLICE_BYTES // (4 * logits.shape[1])) if logits.device.type == "cpu" else len(logits)
     for part, target in zip(logits.split(rows), targets[:, None].split(rows), strict=True):
-        wide = _wide(part)
+        wide = bent(_wide(part), cap)
         p = wide.softmax(-1)
         # Softmax alone reads and writes half as much as log-softmax and exp; the largest p gives what it divided by.
         total = wide.amax(-1, keepdim=True) - p.amax(-1, keepdim=True).log()
         loss += (total - wide.gather(1, target)).sum()
-        part.copy_(p.scatter_add_(1, target, torch.full_like(p[:, :1], -1.0)))
+        p.scatter_add_(1, target, torch.full_like(p[:, :1], -1.0))
+        part.copy_(p if cap is None else p.mul_(1 - (wide / cap).square_()))
     return loss

@@ -21,6 +21,11 @@ class Mask(Spec, abstract=True):
         """How many tokens, its own included, a query sees at most; None means all before it."""
         return None
 
+    @property
+    def causal(self) -> bool:
+        """Whether no query sees what comes after it."""
+        return True
+
     def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
         """Returns whether a query at place ``q`` sees a key at place ``k``; negative places hold nothing."""
         raise NotImplementedError(type(self).__name__)
@@ -30,7 +35,7 @@ class Mask(Spec, abstract=True):
         return self.allowed(ctx.positions[:, None, :, None], keys[:, None, None, :])
 
     def within(self, ctx: Context) -> Bool[Tensor, "B 1 T T"] | None:
-        """Returns who sees whom among the context's own tokens; None means all up to the query's own place."""
+        """Returns who sees whom among the context's own tokens; None means all, up to its own place if `causal`."""
         if ctx.segments is None and self.window is None:
             return None
         return ctx.once(repr(self), lambda: self._within(ctx))

@@ -6,9 +6,12 @@ RMSNorm(x)   = weight * x / sqrt(mean(x^2) + eps)               Zhang and Sennri
 
 from __future__ import annotations
 
+import dataclasses
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from groundup.errors import SpecError
 from groundup.ops import rms_norm
 from groundup.specs import Spec
 
@@ -20,26 +23,47 @@ class Norm(Spec, abstract=True):
         """Returns the module for vectors of ``width``."""
         raise NotImplementedError(type(self).__name__)
 
+    def of_heads(self, heads: int, head_width: int) -> nn.Module:
+        """Returns the module for the queries or keys of attention, (B, T, heads, head_width): each head by itself."""
+        return self.build(head_width)
+
 
 class LayerNorm(Norm):
-    """Centres and scales each vector, with a learnt weight and, unless ``bias`` is false, a learnt bias."""
+    """Centres and scales each vector.
+
+    Attributes:
+        eps: what is added to the variance.
+        bias: whether a learnt bias is added.
+        weight: whether the result is multiplied by a learnt weight; without one there is no bias either.
+    """
 
     eps: float = 1e-5
     bias: bool = True
+    weight: bool = True
+
+    def __post_init__(self) -> None:
+        if self.bias and not self.weight:
+            raise SpecError("LayerNorm(weight=False) has no bias either; add bias=False")
 
     def build(self, width: int) -> nn.Module:
         """Returns the module for vectors of ``width``."""
-        return nn.LayerNorm(width, eps=self.eps, bias=self.bias)
+        return nn.LayerNorm(width, eps=self.eps, elementwise_affine=self.weight, bias=self.bias)
 
 
 class RMSNorm(Norm):
-    """Scales each vector to a root mean square of one, with a learnt weight."""
+    """Scales each vector to a root mean square of one, with a learnt weight.
+
+    Attributes:
+        eps: what is added to the mean square.
+        offset: what is added to the weight before it is used: 1 where zero stands for no change (Gemma).
+    """
 
     eps: float = 1e-6
+    offset: float = 0.0
 
     def build(self, width: int) -> nn.Module:
         """Returns the module for vectors of ``width``."""
-        return ScaledRMS(width, eps=self.eps)
+        return OffsetRMS(width, eps=self.eps, offset=self.offset) if self.offset else ScaledRMS(width, eps=self.eps)
 
 
 class ScaledRMS(nn.RMSNorm):
@@ -49,6 +73,49 @@ class ScaledRMS(nn.RMSNorm):
         """Returns the normed vectors."""
         assert self.eps is not None
         return rms_norm.rms_norm(x, self.weight, eps=self.eps)
+
+
+class OffsetRMS(ScaledRMS):
+    """The module of `RMSNorm` whose weight starts at ``1 - offset``."""
+
+    def __init__(self, width: int, *, eps: float, offset: float) -> None:
+        self.offset = offset
+        super().__init__(width, eps=eps)
+
+    def reset_parameters(self) -> None:
+        """Starts the weight where vectors keep a root mean square of one."""
+        nn.init.constant_(self.weight, 1 - self.offset)
+
+    def forward(self, x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows D"]:
+        """Returns the normed vectors."""
+        assert self.eps is not None
+        return rms_norm.rms_norm(x, self.weight + self.offset, eps=self.eps)
+
+
+class AcrossHeads(Norm):
+    """Norms the queries, and the keys, of all heads as one vector (OLMo 2, arXiv:2501.00656, section 2.1)."""
+
+    norm: Norm = dataclasses.field(kw_only=False)
+
+    def build(self, width: int) -> nn.Module:
+        """Refuses: there are heads in attention only."""
+        raise SpecError(f"{self!r} is for the queries and keys of attention; use {self.norm!r} here")
+
+    def of_heads(self, heads: int, head_width: int) -> nn.Module:
+        """Returns the module for the queries or keys of attention."""
+        return FlatNorm(self.norm.build(heads * head_width))
+
+
+class FlatNorm(nn.Module):
+    """The module of `AcrossHeads`."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Float[Tensor, "B T H K"]) -> Float[Tensor, "B T H K"]:
+        """Returns the normed queries or keys."""
+        return self.norm(x.flatten(-2)).view_as(x)
 
 
 class NoNorm(Norm):

@@ -14,7 +14,7 @@ import dataclasses
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from groundup.context import Context
@@ -27,8 +27,32 @@ class Position(Spec, abstract=True):
     """How a part learns the places of its tokens; ``build(width)`` gives a module ``forward(x, ctx)``."""
 
     def build(self, width: int) -> nn.Module:
-        """Returns the module for vectors of ``width``."""
-        raise NotImplementedError(type(self).__name__)
+        """Returns the module for a stream of ``width``.
+
+        Raises:
+            SpecError: this position is for the queries and keys of attention.
+        """
+        raise SpecError(f"{self!r} places queries and keys; give it to the attention instead")
+
+    def of_heads(self, heads: int, head_width: int) -> HeadPlaces:
+        """Returns the module for the queries and keys of attention.
+
+        Raises:
+            SpecError: this position is for the stream.
+        """
+        raise SpecError(f"{self!r} is added to the embeddings; give it to the model's embed instead")
+
+
+class HeadPlaces(nn.Module):
+    """How queries and keys learn their places: turned before they meet, or biased when they do."""
+
+    def forward(self, x: Float[Tensor, "B T H K"], ctx: Context) -> Float[Tensor, "B T H K"]:
+        """Returns queries or keys with their places in them."""
+        return x
+
+    def bias(self, q: Int[Tensor, "B T"], k: Int[Tensor, "B S"]) -> Float[Tensor, "B H #T S"] | None:
+        """Returns what is added to the scores of queries and keys at these places; None means nothing."""
+        return None
 
 
 class NoPosition(Position):
@@ -37,6 +61,10 @@ class NoPosition(Position):
     def build(self, width: int) -> nn.Module:
         """Returns a module that leaves its input as it is."""
         return Unplaced()
+
+    def of_heads(self, heads: int, head_width: int) -> HeadPlaces:
+        """Returns a module that leaves its input as it is."""
+        return HeadPlaces()
 
 
 class Unplaced(nn.Module):
@@ -48,17 +76,27 @@ class Unplaced(nn.Module):
 
 
 class Learned(Position):
-    """Adds a learnt vector for each of ``length`` places (Radford et al. 2019, GPT-2)."""
+    """Adds a learnt vector for each place (Radford et al. 2019, GPT-2).
+
+    Attributes:
+        length: how many places there are.
+        offset: unused rows of the table before the first place (2 in OPT and RoBERTa).
+    """
 
     length: int = dataclasses.field(kw_only=False)
+    offset: int = 0
 
     def build(self, width: int) -> nn.Module:
         """Returns the module for a stream of ``width``."""
-        return LearnedTable(self.length, width)
+        return LearnedTable(self, width)
 
 
 class LearnedTable(Embedding):
-    """The learnt vectors of `Learned`, (length, D)."""
+    """The learnt vectors of `Learned`, (offset + length, D)."""
+
+    def __init__(self, spec: Learned, width: int) -> None:
+        super().__init__(spec.offset + spec.length, width)
+        self.spec = spec
 
     def forward(  # pyrefly: ignore[bad-override]: the table is read by place, not by the vectors it is added to
         self, x: Float[Tensor, "B T D"], ctx: Context
@@ -68,11 +106,12 @@ class LearnedTable(Embedding):
         Raises:
             GenerationError: the text goes on beyond the last learnt place.
         """
-        if ctx.reach > self.num_embeddings:
+        length, offset = self.spec.length, self.spec.offset
+        if ctx.reach > length:
             raise GenerationError(
-                f"the text is {ctx.reach} tokens long and the model has learnt {self.num_embeddings} places; shorten it"
+                f"the text is {ctx.reach} tokens long and the model has learnt {length} places; shorten it"
             )
-        return x + super().forward(ctx.positions)
+        return x + super().forward(ctx.positions + offset if offset else ctx.positions)
 
 
 class Sinusoidal(Position):
@@ -218,18 +257,18 @@ class RoPE(Position):
     fraction: float = 1.0
     scaling: Scaling = NoScaling()
 
-    def build(self, width: int) -> nn.Module:
-        """Returns the module for heads of ``width``."""
-        turned = int(width * self.fraction)
-        if turned < 2 or turned % 2 or turned > width:
+    def of_heads(self, heads: int, head_width: int) -> HeadPlaces:
+        """Returns the module for heads of ``head_width``."""
+        turned = int(head_width * self.fraction)
+        if turned < 2 or turned % 2 or turned > head_width:
             raise SpecError(
-                f"RoPE(fraction={self.fraction}) turns {turned} of a head's {width} values; "
+                f"RoPE(fraction={self.fraction}) turns {turned} of a head's {head_width} values; "
                 "choose a fraction in (0, 1] that makes an even number of at least 2"
             )
         return Rotation(self, turned)
 
 
-class Rotation(nn.Module):
+class Rotation(HeadPlaces):
     """The rotation of `RoPE` for the first ``turned`` values of each head."""
 
     def __init__(self, spec: RoPE, turned: int) -> None:
@@ -250,6 +289,38 @@ class Rotation(nn.Module):
         turned, rest = x.split([self.turned, x.shape[-1] - self.turned], -1)
         turned = turned * cos + turned.roll(self.turned // 2, -1) * sin
         return torch.cat([turned, rest], -1) if rest.shape[-1] else turned
+
+
+class ALiBi(Position):
+    """Lowers scores in proportion to the distance of query and key, by a slope of each head's own.
+
+    Source: Press et al. 2022 (arXiv:2108.12409), section 3. A softmax does not change when all scores of a query
+    change alike, so slope times the key's place stands for minus slope times the distance.
+
+    Attributes:
+        steepest: slopes fall geometrically from ``2^-(steepest / heads)`` to ``2^-steepest``.
+    """
+
+    steepest: float = 8.0
+
+    def of_heads(self, heads: int, head_width: int) -> HeadPlaces:
+        """Returns the module for so many heads."""
+        return Slopes(heads, self.steepest)
+
+
+class Slopes(HeadPlaces):
+    """The module of `ALiBi`."""
+
+    def __init__(self, heads: int, steepest: float) -> None:
+        super().__init__()
+        # Heads that are no power of two take every other slope of twice the next smaller power for the rest.
+        whole = 2 ** math.floor(math.log2(heads))
+        self.slopes = [2 ** (-steepest * (i + 1) / whole) for i in range(whole)]
+        self.slopes += [2 ** (-steepest * (2 * i + 1) / (2 * whole)) for i in range(heads - whole)]
+
+    def bias(self, q: Int[Tensor, "B T"], k: Int[Tensor, "B S"]) -> Float[Tensor, "B H #T S"]:
+        """Returns slope times place for every head and key."""
+        return k[:, None, None, :] * torch.tensor(self.slopes, device=k.device)[:, None, None]
 
 
 def inverse_frequencies(width: int, theta: float, *, device: torch.device) -> Float[Tensor, "r2"]:

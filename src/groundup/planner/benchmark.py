@@ -113,7 +113,7 @@ def _attention(
     q, k, v = (torch.randn(size, device=place, dtype=dtype, requires_grad=True) for _ in range(3))
 
     def forward() -> Tensor:
-        return attention.attend(q, k, v, allowed=None, scale=size[-1] ** -0.5)
+        return attention.attend(q, k, v, allowed=None, causal=True, scale=size[-1] ** -0.5)
 
     y = forward()
     grad = torch.ones_like(y)

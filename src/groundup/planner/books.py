@@ -66,7 +66,7 @@ def blueprint(spec: Decoder) -> Blueprint:
 
 
 def params_by_part(spec: Decoder) -> dict[str, int]:
-    """Returns the parameters of ``embed``, ``position``, ``layers.mix``, ``layers.ffn``, ``norm`` and ``head``.
+    """Returns the parameters of ``embed``, ``layers.mix``, ``layers.ffn``, ``norm`` and ``head``.
 
     A tied head owns none and is not listed.
     """
@@ -74,7 +74,7 @@ def params_by_part(spec: Decoder) -> dict[str, int]:
     for name, parameter in plan.model.named_parameters():
         path = name.split(".")
         inside = path[0] == "layers"
-        part = f"layers.{path[2]}" if inside else path[0]
+        part = f"layers.{path[2]}" if inside else ".".join(path[:-1])
         parts[part] += parameter.numel() * (plan.counts[int(path[1])] if inside else 1)
     return dict(parts)
 
@@ -157,8 +157,6 @@ def tree(spec: Decoder, *, context: int | None = None, dtype: torch.dtype = torc
     parts = {
         name: _node(name, module, context, dtype) for name, module in plan.model.named_children() if name != "layers"
     }
-    before = [parts[name] for name in ("embed", "position", "dropout")]
-    after = [parts[name] for name in ("norm", "head")]
     return Node(
         name="",
         kind=type(plan.model).__name__,
@@ -166,7 +164,7 @@ def tree(spec: Decoder, *, context: int | None = None, dtype: torch.dtype = torc
         params=params(spec),
         flops_per_token=forward_flops_per_token(spec, context=context),
         state_bytes=state_bytes(spec, rows=1, max_len=context, dtype=dtype),
-        children=tuple(node for node in before + layers + after if _counts(node)),
+        children=tuple(node for node in (parts["embed"], *layers, parts["norm"], parts["head"]) if _counts(node)),
     )
 
 

@@ -124,9 +124,8 @@ def _play(stage: _Stage, spec: Decoder, optimizer: Optimizer, *, rows: int, cont
     places = torch.zeros_like(ids)
     ctx = Context.whole(ids, segments=places, positions=places)  # rows are packed with documents
     stream = (rows, context, spec.width)
-    tables = [model.embed, model.position]
     graded = [model.embed.weight] if isinstance(model.head, TiedHead) else []
-    yield stage.play("embed", tables, lambda _: _embed(model, ids, ctx), reads=(), graded=graded)
+    yield stage.play("embed", [model.embed], lambda _: model.embed(ids, ctx), reads=(), graded=graded)
     with torch.no_grad(), autocast(stage.meter.device, stage.dtype):
         for layer in model.layers:
             layer(torch.empty(stream), ctx)  # so that what layers share is there, as it is for all but the first
@@ -134,10 +133,6 @@ def _play(stage: _Stage, spec: Decoder, optimizer: Optimizer, *, rows: int, cont
         yield stage.play("layer", [layer], lambda x, layer=layer: layer(x, ctx), reads=stream, count=count)
     yield stage.play("norm", [model.norm], lambda x: model.norm(x).flatten(0, 1), reads=stream)
     yield _loss(stage, model, rows * context)
-
-
-def _embed(model: DecoderModel, ids: Tensor, ctx: Context) -> Tensor:
-    return model.dropout(model.position(model.embed(ids), ctx))
 
 
 def _loss(stage: _Stage, model: DecoderModel, tokens: int) -> Part:
@@ -149,7 +144,7 @@ def _loss(stage: _Stage, model: DecoderModel, tokens: int) -> Part:
         head = model.head
 
         def loss(x: Tensor) -> Tensor:
-            return cross_entropy.chunked(x, head.weight, targets, bias=head.bias) / tokens
+            return cross_entropy.chunked(x, head.weight, targets, bias=head.bias, cap=model.spec.head.cap) / tokens
 
         return stage.play("loss", [head], loss, reads=(count, model.spec.width))
 

@@ -1,0 +1,62 @@
+"""What enters a stack of layers: vectors of the tokens, scaled, placed and normed.
+
+    x = dropout(norm(position(D^p * table[ids])))
+
+Sources: the root of the width, p = 1/2, Vaswani et al. 2017 (arXiv:1706.03762), section 3.4; the norm, Le Scao et al.
+2022 (BLOOM, arXiv:2211.05100), section 3.2.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from groundup.context import Context
+from groundup.parts.linear import dropout
+from groundup.parts.norm import NoNorm, Norm
+from groundup.parts.position import NoPosition, Position
+from groundup.specs import Spec
+
+
+class Embed(Spec):
+    """How token ids become vectors.
+
+    Attributes:
+        width_power: the table's vectors are multiplied by the width to this power.
+        position: what is added to them; rotary positions belong to the attention instead.
+        norm: the norm of the sum.
+        dropout: the chance of each value to be dropped in training.
+    """
+
+    width_power: float = 0.0
+    position: Position = NoPosition()
+    norm: Norm = NoNorm()
+    dropout: float = 0.0
+
+    def build(self, vocab: int, width: int) -> TokenTable:
+        """Returns the module for ``vocab`` ids and a stream of ``width``."""
+        return TokenTable(self, vocab, width)
+
+
+class TokenTable(nn.Embedding):
+    """The module of `Embed`: a table of vectors (V, D), and what is done to them."""
+
+    def __init__(self, spec: Embed, vocab: int, width: int) -> None:
+        super().__init__(vocab, width)
+        self.scale = width**spec.width_power
+        self.position = spec.position.build(width)
+        self.norm = spec.norm.build(width)
+        self.dropout = dropout(spec.dropout)
+
+    def reset_parameters(self) -> None:
+        """Leaves the weights as they are: `groundup.parts.init` fills them, or a file does."""
+
+    def forward(  # pyrefly: ignore[bad-override]: places are needed too
+        self, ids: Int[Tensor, "B T"], ctx: Context
+    ) -> Float[Tensor, "B T D"]:
+        """Returns the vectors of tokens at their places."""
+        x = F.embedding(ids, self.weight)
+        if self.scale != 1.0:
+            x = x * self.scale
+        return self.dropout(self.norm(self.position(x, ctx)))

@@ -1,0 +1,143 @@
+"""How queries score keys before the softmax of attention, and what the softmax is over.
+
+    Scaled:  a q.k
+    Capped:  c tanh(a q.k / c)
+    Sink:    a q.k, and one learnt score of each head that takes part in the softmax and gives nothing
+
+Sources: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.1; Gemma Team 2024 (Gemma 2, arXiv:2408.00118), section
+2; OpenAI 2025 (gpt-oss, arXiv:2508.10925), section 2.1.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from groundup.errors import SpecError
+from groundup.ops import attention
+from groundup.specs import Spec
+
+
+class Score(Spec, abstract=True):
+    """How queries score keys.
+
+    Attributes:
+        scale: what products of queries and keys are multiplied by; None means the head width to the power -1/2.
+    """
+
+    scale: float | None = None
+
+    def build(self, heads: int, head_width: int) -> ScoreModule:
+        """Returns the module for so many heads of this width."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class ScoreModule(nn.Module):
+    """Attention over given queries, keys and values.
+
+    Attributes:
+        sinks: how many keys the softmax has besides those that are given.
+    """
+
+    sinks = 0
+
+    def __init__(self, spec: Score, head_width: int) -> None:
+        super().__init__()
+        self.scale = head_width**-0.5 if spec.scale is None else spec.scale
+
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B G S K"],
+        v: Float[Tensor, "B G S L"],
+        *,
+        allowed: Bool[Tensor, "#B 1 T S"] | None,
+        causal: bool,
+        bias: Float[Tensor, "#B #H #T S"] | None,
+        dropout: float,
+    ) -> Float[Tensor, "B H T L"]:
+        """Returns the attention of every query; the arguments are those of `groundup.ops.attention.reference`."""
+        return attention.attend(q, k, v, allowed=allowed, causal=causal, bias=bias, scale=self.scale, dropout=dropout)
+
+
+class Scaled(Score):
+    """Products of queries and keys, scaled."""
+
+    def build(self, heads: int, head_width: int) -> ScoreModule:
+        """Returns the module for so many heads of this width."""
+        return ScoreModule(self, head_width)
+
+
+class Capped(Score):
+    """Scaled products, bent so that none is beyond ``cap``."""
+
+    cap: float
+
+    def __post_init__(self) -> None:
+        if not self.cap > 0:
+            raise SpecError(f"Capped(cap={self.cap}) bends every score to nothing; choose a cap above 0")
+
+    def build(self, heads: int, head_width: int) -> CappedModule:
+        """Returns the module for so many heads of this width."""
+        return CappedModule(self, head_width)
+
+
+class CappedModule(ScoreModule):
+    """The module of `Capped`."""
+
+    def __init__(self, spec: Capped, head_width: int) -> None:
+        super().__init__(spec, head_width)
+        self.cap = spec.cap
+
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B G S K"],
+        v: Float[Tensor, "B G S L"],
+        *,
+        allowed: Bool[Tensor, "#B 1 T S"] | None,
+        causal: bool,
+        bias: Float[Tensor, "#B #H #T S"] | None,
+        dropout: float,
+    ) -> Float[Tensor, "B H T L"]:
+        """Returns the attention of every query."""
+        mask = {"allowed": allowed, "causal": causal, "bias": bias}
+        return attention.reference(q, k, v, scale=self.scale, cap=self.cap, dropout=dropout, **mask)
+
+
+class Sink(Score):
+    """Scaled products beside a learnt score of each head that gives nothing."""
+
+    def build(self, heads: int, head_width: int) -> SinkModule:
+        """Returns the module for so many heads of this width."""
+        return SinkModule(self, heads, head_width)
+
+
+class SinkModule(ScoreModule):
+    """The module of `Sink`."""
+
+    sinks = 1
+
+    def __init__(self, spec: Sink, heads: int, head_width: int) -> None:
+        super().__init__(spec, head_width)
+        self.score = nn.Parameter(torch.zeros(heads))
+
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B G S K"],
+        v: Float[Tensor, "B G S L"],
+        *,
+        allowed: Bool[Tensor, "#B 1 T S"] | None,
+        causal: bool,
+        bias: Float[Tensor, "#B #H #T S"] | None,
+        dropout: float,
+    ) -> Float[Tensor, "B H T L"]:
+        """Returns the attention of every query."""
+        bias = attention.as_bias(allowed, bias, causal=causal, like=q, keys=k.shape[2])
+        bias = bias.expand(-1, q.shape[1], q.shape[2], -1)
+        sink = self.score.to(bias.dtype)[:, None, None].expand(*bias.shape[:3], 1)
+        k, v = (torch.cat([t, torch.zeros_like(t[:, :, :1])], 2) for t in (k, v))
+        every = torch.cat([bias, sink], -1)
+        return attention.attend(q, k, v, allowed=None, causal=False, bias=every, scale=self.scale, dropout=dropout)

@@ -1,0 +1,28 @@
+"""The models that are held against transformers: every preset made small, and each family's own configurations.
+
+A family's file here is named like its file in groundup.families and holds ``CASES``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from groundup.families import family_of
+from laws.examples import SHRUNK
+from oracle.pair import Config
+
+
+def _presets() -> dict[str, Config]:
+    """Returns the configuration of every small preset that transformers has a class for; those that are alike once."""
+    families = {name: family_of(spec) for name, spec in SHRUNK.items()}
+    there = {f"{family.name}/{name}": family.config(SHRUNK[name]) for name, family in families.items() if family}
+    return {name: config for i, (name, config) in enumerate(there.items()) if config not in list(there.values())[:i]}
+
+
+def _written() -> dict[str, Config]:
+    files = {file.name: import_module(f"{__name__}.{file.name}") for file in iter_modules(__path__)}
+    return {f"{name}/{case}": config for name, file in files.items() for case, config in file.CASES.items()}
+
+
+CASES = _presets() | _written()
