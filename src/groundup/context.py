@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 NOT_COUNTED = -100  # a target that no loss counts: padding, or the end of what is known
@@ -92,6 +92,23 @@ class Context:
         """Returns the context of the next ``tokens`` tokens of rows that have read ``seen`` (B,) tokens each."""
         positions = seen[:, None] + torch.arange(tokens, device=seen.device)
         return cls(positions=positions, seen=seen, lengths=lengths, reach=reach)
+
+    @property
+    def starts(self) -> Bool[Tensor, "B T"] | None:
+        """Where a document follows another in its row, so that a recurrence begins anew; None means nowhere."""
+        segments = self.segments
+        if segments is None:
+            return None
+        return self.once("starts", lambda: segments.diff(dim=1, prepend=segments[:, :1]) != 0)
+
+    @property
+    def real(self) -> Bool[Tensor, "B T"] | None:
+        """Which tokens are no padding; None means all."""
+        lengths = self.lengths
+        if lengths is None:
+            return None
+        place = torch.arange(self.positions.shape[1], device=lengths.device)
+        return self.once("real", lambda: place < lengths[:, None])
 
     def once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
         """Returns what ``make`` returns, computed by the first layer that asks for ``key``."""

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import nn
 
 from groundup.parts.linear import Linear
 from groundup.specs import Spec
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """A module whose first weights follow a rule of its own."""
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draws them, in place."""
 
 
 class Init(Spec, abstract=True):
@@ -17,14 +27,24 @@ class Init(Spec, abstract=True):
         raise NotImplementedError(type(self).__name__)
 
     def fill(self, model: nn.Module, *, residuals: int, seed: int) -> None:
-        """Draws all weights of linear maps and tables, in place, in the model's own order; biases start at zero."""
+        """Draws all weights of linear maps and tables, in place, in the model's own order; biases start at zero.
+
+        Then modules that are `Drawn` draw theirs, which may be those of a linear map within them.
+        """
         generators: dict[torch.device, torch.Generator] = {}
+
+        def generator(device: torch.device) -> torch.Generator:
+            return generators.setdefault(device, torch.Generator(device).manual_seed(seed))
+
         for module in model.modules():
             if isinstance(module, Linear | nn.Embedding) and not module.weight.is_meta:
-                device = module.weight.device
-                generator = generators.setdefault(device, torch.Generator(device).manual_seed(seed))
                 std = self.std(module, residuals=residuals)
-                nn.init.normal_(module.weight, std=std, generator=generator)
+                nn.init.normal_(module.weight, std=std, generator=generator(module.weight.device))
+        for module in model.modules():
+            if isinstance(module, Drawn):
+                device = next(iter(module.parameters())).device  # pyrefly: ignore[missing-attribute]: it is a module
+                if device.type != "meta":
+                    module.draw(generator(device))
 
 
 class ScaledNormal(Init):
