@@ -59,7 +59,9 @@ class Context:
         segments: which document of its row each token belongs to, (B, T); tokens of different documents never see
             each other. None means one document a row. Not used together with states.
         seen: tokens that the state has read before this call, (B,); None without states.
-        lengths: how many of the T tokens of each row are real, (B,); the rest is padding on the right. None: all.
+        lengths: how many of the T tokens of each row are real, (B,); the rest is padding on the right, which nobody
+            sees. None: all.
+        types: which of two texts each token belongs to, (B, T), for models that were trained on pairs; None: the first.
         reach: an upper bound of positions + 1 in this call, known without asking the device; 0 where there is none.
         shared: values that layers compute once and share, see `once`.
     """
@@ -68,6 +70,7 @@ class Context:
     segments: Int[Tensor, "B T"] | None = None
     seen: Int[Tensor, "B"] | None = None
     lengths: Int[Tensor, "B"] | None = None
+    types: Int[Tensor, "B T"] | None = None
     reach: int = 0
     shared: dict[Hashable, Tensor] = field(default_factory=dict)
 
@@ -78,12 +81,14 @@ class Context:
         *,
         segments: Int[Tensor, "B T"] | None = None,
         positions: Int[Tensor, "B T"] | None = None,
+        lengths: Int[Tensor, "B"] | None = None,
+        types: Int[Tensor, "B T"] | None = None,
     ) -> Context:
         """Returns the context of whole sequences: ``ids`` is (B, T, ...) and only its shape and device are read."""
+        reach = ids.shape[1] if positions is None else 0
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape[:2])
-            return cls(positions=positions, segments=segments, reach=ids.shape[1])
-        return cls(positions=positions, segments=segments)
+        return cls(positions=positions, segments=segments, lengths=lengths, types=types, reach=reach)
 
     @classmethod
     def after(

@@ -17,13 +17,16 @@ import groundup.parts
 from groundup.families import PRESETS
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP, GatedMLP
-from groundup.model.decoder import Decoder, DecoderModel
-from groundup.model.heads import Tied, Untied
-from groundup.model.layer import Layer, LayerSpec, Parallel, pattern
+from groundup.mixers.recurrent import GRU, LSTM, RNN
+from groundup.model.decoder import Decoder
+from groundup.model.encoder import Encoder
+from groundup.model.heads import Dense, Tied, Untied
+from groundup.model.layer import Layer, LayerSpec, Parallel, Stacked, pattern
 from groundup.model.residual import Residual
+from groundup.model.stack import Stack
 from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
-from groundup.parts.mask import Window
+from groundup.parts.mask import Everything, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
     ALiBi,
@@ -47,7 +50,7 @@ SMALL: dict[str, Callable[[Any], int]] = {
     "vocab": lambda _: VOCAB,
     "context": lambda _: CONTEXT,
     "length": lambda _: CONTEXT,
-    "hidden": lambda _: 48,
+    "hidden": lambda spec: spec.hidden and 48,
     "heads": lambda _: 4,
     "kv_heads": lambda spec: 4 if spec.kv_heads == spec.heads else 1 if spec.kv_heads == 1 else 2,
     "head_width": lambda _: 8,
@@ -56,7 +59,7 @@ SMALL: dict[str, Callable[[Any], int]] = {
 }
 
 
-def shrink(spec: Decoder) -> Decoder:
+def shrink(spec: Stack) -> Stack:
     """Returns the model made small enough to run: the sizes of `SMALL`, each distinct layer once, two at least."""
     distinct = tuple(dict.fromkeys(_shrunk(layer) for layer in spec.layers))
     return _shrunk(spec.replace(layers=distinct if len(distinct) > 1 else distinct * 2))
@@ -81,6 +84,11 @@ def decoder(*layers: LayerSpec, **settings: Any) -> Decoder:
     return Decoder(width=32, vocab=VOCAB, context=CONTEXT, layers=layers, **settings)
 
 
+def encoder(*layers: LayerSpec, **settings: Any) -> Encoder:
+    """Returns an encoder of a small size with these layers."""
+    return Encoder(width=32, vocab=VOCAB, context=CONTEXT, layers=layers, **settings)
+
+
 def _rotated(position: RoPE, act: str) -> Layer:
     return Layer(mix=Residual(attention(position=position)), ffn=Residual(MLP(hidden=48, act=act)))
 
@@ -93,7 +101,7 @@ LOCAL = Layer(
     ffn=Residual(GatedMLP(hidden=48, act="gelu_tanh"), post=ROOT),
 )
 
-HAND_MADE: dict[str, Decoder] = {
+HAND_MADE: dict[str, Stack] = {
     "post-norm": decoder(
         Layer(
             mix=Residual(
@@ -156,14 +164,41 @@ HAND_MADE: dict[str, Decoder] = {
         head=Untied(cap=6.0, width_power=-0.25),
     ),
     "no places": decoder(Layer(mix=Residual(attention(position=NoPosition())))),
+    "recurrent": decoder(
+        Layer(mix=Residual(LSTM()), ffn=Residual(GatedMLP(hidden=48))),
+        Layer(mix=Residual(GRU(hidden=40))),
+        Stacked(mix=Residual(RNN(bias=False), pre=CENTRED), ffn=Residual(RNN(hidden=12, act="relu"))),
+        Stacked(mix=Residual(GRU(bias=False), pre=NoNorm(), post=ROOT)),
+    ),
     "no layers": decoder(),
+    "encoder": encoder(
+        Layer(
+            mix=Residual(
+                attention(mask=Everything(), position=NoPosition(), bias=True, out_bias=True), pre=NoNorm(), out=CENTRED
+            ),
+            ffn=Residual(MLP(hidden=48, bias=True), pre=NoNorm(), out=CENTRED),
+        ),
+        embed=Embed(position=Learned(CONTEXT), norm=CENTRED, types=2),
+        norm=NoNorm(),
+        head=Tied(transform=Dense(norm=CENTRED), bias=True),
+    ),
+    "rotating encoder": encoder(
+        Layer(mix=Residual(attention(mask=Everything(), norm=ROOT)), ffn=Residual(GatedMLP(hidden=48))),
+        Layer(mix=Residual(attention(mask=Everything(), score=Capped(cap=0.5)))),
+        head=Untied(transform=Dense(act="silu", norm=NoNorm(), bias=False)),
+    ),
 }
 
-SHRUNK: dict[str, Decoder] = {name: shrink(make()) for name, make in PRESETS.items()}
+SHRUNK: dict[str, Stack] = {name: shrink(make()) for name, make in PRESETS.items()}
 
 _PRESET_OF = {spec: name for name, spec in reversed(SHRUNK.items())}  # presets that are alike when small run once
 
-EXAMPLES: dict[str, Decoder] = HAND_MADE | {name: spec for spec, name in _PRESET_OF.items()}
+EXAMPLES: dict[str, Stack] = HAND_MADE | {name: spec for spec, name in _PRESET_OF.items()}
+
+
+# Those that can be read in pieces, and show nothing before it is read.
+DECODERS: dict[str, Decoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Decoder)}
+ENCODERS: dict[str, Encoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Encoder)}
 
 
 def registered_kinds() -> Iterator[str]:
@@ -177,7 +212,7 @@ def registered_kinds() -> Iterator[str]:
 
 
 @cache
-def lively(spec: Decoder, dtype: torch.dtype = torch.float64) -> DecoderModel:
+def lively(spec: Stack, dtype: torch.dtype = torch.float64) -> Any:
     """Returns the model with every weight moved, norms and biases too, so that none has a value that hides a fault."""
     model = spec.build().to(dtype).eval()
     generator = torch.Generator().manual_seed(1)

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from groundup.mixers.base import Mixer
-from groundup.model.decoder import DecoderModel
 from groundup.parts.linear import Linear, TiedHead
 from groundup.planner import books
-from laws.examples import EXAMPLES, lively, some_ids
+from laws.examples import DECODERS, EXAMPLES, lively, some_ids
 
 every_example = pytest.mark.parametrize("name", EXAMPLES)
+every_decoder = pytest.mark.parametrize("name", DECODERS)
 
 
-def said_flops(model: DecoderModel, *, rows: int, tokens: int, seen: int) -> int:
+def said_flops(model: nn.Module, *, rows: int, tokens: int, seen: int) -> int:
     """Returns the forward's operations as the parts tell them."""
     parts = list(model.modules())
     maps = sum(part.flops_per_token for part in parts if isinstance(part, Linear | TiedHead))
     return rows * (tokens * maps + sum(part.mix_flops(tokens, seen) for part in parts if isinstance(part, Mixer)))
 
 
-def counted_flops(model: DecoderModel, *args: object) -> int:
+def counted_flops(model: nn.Module, *args: object) -> int:
     """Returns the forward's operations as PyTorch counts them, matrix product by matrix product."""
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         model(*args)
@@ -37,7 +38,7 @@ def test_said_flops_of_a_whole_sequence_are_counted(name, tokens):
     assert said_flops(model, rows=2, tokens=tokens, seen=tokens) == counted_flops(model, some_ids(2, tokens))
 
 
-@every_example
+@every_decoder
 @pytest.mark.parametrize("past", [4, 11])  # with the next token, all windows are full: a ring is always read whole
 @torch.no_grad()
 def test_said_flops_of_the_next_token_are_counted(name, past):
@@ -53,19 +54,30 @@ def test_planned_figures_are_the_built_models(name):
     spec, model = EXAMPLES[name], lively(EXAMPLES[name])
     assert books.params(spec) == sum(p.numel() for p in model.parameters())
     assert books.forward_flops_per_token(spec, context=13) == counted_flops(model, some_ids(1, 13)) / 13
-    state = model.new_state(2, 20)
-    planned = books.state_bytes(spec, rows=2, max_len=20, dtype=torch.float64)
+
+
+@every_decoder
+def test_planned_state_is_the_one_that_is_made(name):
+    state = lively(DECODERS[name]).new_state(2, 20)
+    planned = books.state_bytes(DECODERS[name], rows=2, max_len=20, dtype=torch.float64)
     assert planned == state.nbytes - state.seen.nbytes
 
 
 @every_example
-def test_parameters_and_state_bytes_on_the_meta_device_are_real(name):
+def test_parameters_on_the_meta_device_are_real(name):
     model = EXAMPLES[name].build()
     with torch.device("meta"):
         planned = EXAMPLES[name].build()
     sizes = {key: tensor.shape for key, tensor in model.state_dict().items()}
     assert {key: tensor.shape for key, tensor in planned.state_dict().items()} == sizes
     assert all(p.is_meta for p in planned.parameters())
+
+
+@every_decoder
+def test_state_bytes_on_the_meta_device_are_real(name):
+    model = DECODERS[name].build()
+    with torch.device("meta"):
+        planned = DECODERS[name].build()
     for rows, max_len, dtype in ((1, 3, None), (3, 40, torch.bfloat16)):
         state = model.new_state(rows, max_len, dtype=dtype)
         assert planned.new_state(rows, max_len, dtype=dtype).nbytes == state.nbytes

@@ -7,12 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laws.examples import EXAMPLES, assert_same, lively, some_ids
+from laws.examples import DECODERS, EXAMPLES, assert_same, lively, some_ids
 
 every_example = pytest.mark.parametrize("name", EXAMPLES)
+every_decoder = pytest.mark.parametrize("name", DECODERS)
 
 
-@every_example
+@every_decoder
 @settings(max_examples=5)
 @given(tokens=st.integers(1, 20), place=st.integers(0, 19))
 @torch.no_grad()
@@ -49,7 +50,7 @@ def test_rows_may_be_packed_differently(name):
     assert_same(packed[1], model(ids[1:])[0])
 
 
-@every_example
+@every_decoder
 @torch.no_grad()
 def test_places_that_start_anew_without_segments_do_not_show_the_future(name):
     model, ids = lively(EXAMPLES[name]), some_ids(1, 8)

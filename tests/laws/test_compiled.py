@@ -5,20 +5,25 @@ Compiling takes a second, so of each family's presets, whose graphs are alike, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 import torch
 
 from groundup.errors import GenerationError
 from groundup.families import FAMILIES
-from laws.examples import EXAMPLES, HAND_MADE, assert_same, lively, some_ids
+from laws.examples import DECODERS, EXAMPLES, HAND_MADE, assert_same, lively, some_ids
 
-FIRST = {next(name for name in EXAMPLES if name in family.presets) for family in FAMILIES}
-every_example = pytest.mark.parametrize(
-    "name",
-    [name if name in HAND_MADE or name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in EXAMPLES],
-)
+FIRST = {next((name for name in EXAMPLES if name in family.presets), "") for family in FAMILIES}
+
+
+def _each(names: Iterable[str]) -> pytest.MarkDecorator:
+    quick = HAND_MADE.keys() | FIRST
+    marked = [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+    return pytest.mark.parametrize("name", marked)
+
+
+every_example, every_decoder = _each(EXAMPLES), _each(DECODERS)
 
 # What inductor's own modules say when they are imported.
 quiet_inductor = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
@@ -61,7 +66,7 @@ def test_compiled_whole_sequence_equals_eager(name):
         assert_same(compiled(model, backend="aot_eager")(ids), model(ids))
 
 
-@every_example
+@every_decoder
 def test_compiled_decode_steps_equal_the_whole_without_compiling_again(name):
     decodes_like_the_whole(lively(EXAMPLES[name]), backend="aot_eager")
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from groundup.errors import GenerationError
 from groundup.state import State
-from laws.examples import EXAMPLES, assert_same, lively, some_ids
+from laws.examples import DECODERS, ENCODERS, assert_same, lively, some_ids
 
-every_example = pytest.mark.parametrize("name", EXAMPLES)
+every_decoder = pytest.mark.parametrize("name", DECODERS)
 ROOM = 40
 
 
@@ -28,38 +28,38 @@ def continued(model, state, ids, *, after):
     assert_same(logits, model(torch.cat([after, ids], 1))[:, after.shape[1] :])
 
 
-@every_example
+@every_decoder
 @settings(max_examples=4)
 @given(past=st.integers(1, 12), rows=st.lists(st.integers(0, 2), min_size=1, max_size=4))
 @torch.no_grad()
 def test_select_commutes_with_reading(name, past, rows):
-    model, ids, index = lively(EXAMPLES[name]), some_ids(3, past), torch.tensor(rows)
+    model, ids, index = lively(DECODERS[name]), some_ids(3, past), torch.tensor(rows)
     continued(model, read(model, ids).select(index), some_ids(len(rows), 4, seed=1), after=ids[index])
 
 
-@every_example
+@every_decoder
 @torch.no_grad()
 def test_select_takes_booleans(name):
-    model, ids, keep = lively(EXAMPLES[name]), some_ids(3, 8), torch.tensor([True, False, True])
+    model, ids, keep = lively(DECODERS[name]), some_ids(3, 8), torch.tensor([True, False, True])
     continued(model, read(model, ids).select(keep), some_ids(2, 4, seed=1), after=ids[keep])
 
 
-@every_example
+@every_decoder
 @settings(max_examples=3)
 @given(past=st.integers(1, 12), times=st.integers(1, 3))
 @torch.no_grad()
 def test_repeat_commutes_with_reading(name, past, times):
-    model, ids = lively(EXAMPLES[name]), some_ids(2, past)
+    model, ids = lively(DECODERS[name]), some_ids(2, past)
     after = ids.repeat_interleave(times, 0)
     continued(model, read(model, ids).repeat(times), some_ids(2 * times, 4, seed=1), after=after)
 
 
-@every_example
+@every_decoder
 @settings(max_examples=4)
 @given(pasts=st.lists(st.integers(1, 12), min_size=1, max_size=3))
 @torch.no_grad()
 def test_join_commutes_with_reading(name, pasts):
-    model = lively(EXAMPLES[name])
+    model = lively(DECODERS[name])
     texts = [some_ids(1, past, seed=past) for past in pasts]
     state = State.join([read(model, text) for text in texts])
     more = some_ids(len(pasts), 3, seed=1)
@@ -68,22 +68,22 @@ def test_join_commutes_with_reading(name, pasts):
         assert_same(logits[row], model(torch.cat([text[0], more[row]])[None])[0, -3:])
 
 
-@every_example
+@every_decoder
 @torch.no_grad()
 def test_fork_leaves_the_state_alone(name):
-    model, ids = lively(EXAMPLES[name]), some_ids(2, 8)
+    model, ids = lively(DECODERS[name]), some_ids(2, 8)
     state = read(model, ids)
     fork = state.fork()
     model(some_ids(2, 7, seed=2), fork)
     continued(model, state, some_ids(2, 4, seed=1), after=ids)
 
 
-@every_example
+@every_decoder
 @settings(max_examples=8)
 @given(steps=st.lists(st.tuples(*[st.integers(0, 9)] * 3).filter(any), min_size=1, max_size=4))
 @torch.no_grad()
 def test_padding_and_neighbours_do_not_matter(name, steps):
-    model = lively(EXAMPLES[name])
+    model = lively(DECODERS[name])
     texts = some_ids(3, sum(max(lengths) for lengths in steps))
     state = model.new_state(3, texts.shape[1])
     found, done = [[], [], []], [0, 0, 0]
@@ -100,10 +100,10 @@ def test_padding_and_neighbours_do_not_matter(name, steps):
         assert_same(torch.cat(found[row]), model(texts[row : row + 1, : max(length, 1)])[0, :length])
 
 
-@every_example
+@every_decoder
 @torch.no_grad()
 def test_padding_leaves_nothing_that_is_not_a_number(name):
-    model = lively(EXAMPLES[name])
+    model = lively(DECODERS[name])
     state = model.new_state(2, 12)
     for lengths in ([0, 1], [0, 1], [0, 5], [1, 0], [2, 0]):
         logits = model(some_ids(2, max(lengths)), state, lengths=torch.tensor(lengths))
@@ -111,12 +111,12 @@ def test_padding_leaves_nothing_that_is_not_a_number(name):
     assert all(t.isfinite().all() for t in state.tensors().values())
 
 
-@every_example
+@every_decoder
 @settings(max_examples=4)
 @given(kept=st.tuples(st.integers(0, 9), st.integers(0, 9)))
 @torch.no_grad()
 def test_rewound_state_reads_on_as_if_it_had_not_read(name, kept):
-    model, ids, more = lively(EXAMPLES[name]), some_ids(2, 9), some_ids(2, 4, seed=1)
+    model, ids, more = lively(DECODERS[name]), some_ids(2, 9), some_ids(2, 4, seed=1)
     state = read(model, ids)
     if not state.rewinds:
         with pytest.raises(GenerationError, match="cannot rewind"):
@@ -129,10 +129,10 @@ def test_rewound_state_reads_on_as_if_it_had_not_read(name, kept):
         assert_same(logits[row], model(torch.cat([ids[row, :length], more[row]])[None])[0, -4:])
 
 
-@every_example
+@every_decoder
 @torch.no_grad()
 def test_rewinding_gives_back_the_room(name):
-    model = lively(EXAMPLES[name])
+    model = lively(DECODERS[name])
     state = model.new_state(1, 6)
     for _ in range(4 if state.rewinds else 0):
         model(some_ids(1, 5), state)
@@ -140,22 +140,31 @@ def test_rewinding_gives_back_the_room(name):
     assert state.reach == (1 if state.rewinds else 0)
 
 
-@every_example
+@every_decoder
 @torch.no_grad()
 def test_rows_that_leave_give_back_their_room(name):
-    model, old, young = lively(EXAMPLES[name]), some_ids(1, 20), some_ids(1, 2, seed=1)
+    model, old, young = lively(DECODERS[name]), some_ids(1, 20), some_ids(1, 2, seed=1)
     states = [model.new_state(1, 20) for _ in range(2)]
     for ids, state in zip((old, young), states, strict=True):
         model(ids, state)
     continued(model, State.join(states).select(torch.tensor([1])), some_ids(1, 18, seed=2), after=young)
 
 
-@every_example
+@every_decoder
 @torch.no_grad()
 def test_saved_state_reads_on_bitwise(name, tmp_path):
-    model, ids, more = lively(EXAMPLES[name]), some_ids(2, 8), some_ids(2, 4, seed=1)
+    model, ids, more = lively(DECODERS[name]), some_ids(2, 8), some_ids(2, 4, seed=1)
     state = read(model, ids)
     state.save(tmp_path / "state.safetensors")
     loaded = model.new_state(2, ROOM).load(tmp_path / "state.safetensors")
     assert torch.equal(model(more, loaded), model(more, state))
     assert loaded.seen.tolist() == [12, 12]
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@torch.no_grad()
+def test_padding_and_neighbours_do_not_matter_to_an_encoder(name):
+    model, ids = lively(ENCODERS[name]), some_ids(3, 12)
+    read = model(ids, lengths=torch.tensor([12, 1, 7]))
+    for row, length in enumerate((12, 1, 7)):
+        assert_same(read[row, :length], model(ids[row : row + 1, :length])[0])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from groundup.errors import SpecError, nearest
-from groundup.families import gpt2, llama
+from groundup.families import gpt2, llama, recurrent
 from groundup.families.family import Config, Family
-from groundup.model.decoder import Decoder
+from groundup.model.stack import Stack
 
-FAMILIES: tuple[Family, ...] = (gpt2.FAMILY, llama.FAMILY)
+FAMILIES: tuple[Family, ...] = (gpt2.FAMILY, llama.FAMILY, recurrent.FAMILY)
 
-PRESETS: dict[str, Callable[[], Decoder]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
+PRESETS: dict[str, Callable[[], Stack]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
 
 
 def family_of_config(config: Config) -> Family:
@@ -31,6 +31,6 @@ def family_of_config(config: Config) -> Family:
     return by_type[kind]
 
 
-def family_of(spec: Decoder) -> Family | None:
+def family_of(spec: Stack) -> Family | None:
     """Returns the family whose configuration says all that a spec says, or None."""
     return next((family for family in FAMILIES if family.describes(spec)), None)

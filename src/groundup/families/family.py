@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from groundup.errors import SpecError, nearest
-from groundup.model.decoder import Decoder
+from groundup.model.stack import Stack
 from groundup.rules import Rule
 
 Config = Mapping[str, Any]  # a Hugging Face config.json, as json.loads gives it
@@ -54,15 +54,15 @@ class Family:
     """
 
     name: str
-    presets: Mapping[str, Callable[[], Decoder]]
+    presets: Mapping[str, Callable[[], Stack]]
     model_types: tuple[str, ...] = ()
-    read: Callable[[Keys], Decoder] = _has_no_class
-    write: Callable[[Decoder], dict[str, Any]] = _has_no_class
-    rules: Callable[[Decoder], list[Rule]] = _has_no_class
+    read: Callable[[Keys], Stack] = _has_no_class
+    write: Callable[[Any], dict[str, Any]] = _has_no_class
+    rules: Callable[[Any], list[Rule]] = _has_no_class
     prefix: str = ""
     ignored: re.Pattern[str] = re.compile(r"(?!)")
 
-    def spec(self, config: Config) -> Decoder:
+    def spec(self, config: Config) -> Stack:
         """Returns the spec that a configuration describes.
 
         Raises:
@@ -73,7 +73,7 @@ class Family:
         keys.done()
         return spec
 
-    def config(self, spec: Decoder) -> dict[str, Any]:
+    def config(self, spec: Stack) -> dict[str, Any]:
         """Returns the configuration of a spec that this family `describes`.
 
         Raises:
@@ -81,7 +81,7 @@ class Family:
         """
         return {"model_type": self.model_types[0], **self.write(spec)}
 
-    def describes(self, spec: Decoder) -> bool:
+    def describes(self, spec: Stack) -> bool:
         """Returns whether a configuration of this family says all that the spec says."""
         try:
             return self.spec(self.config(spec)) == spec

@@ -60,6 +60,11 @@ class Attention(MixerSpec):
                 f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}; choose kv_heads from {fit}"
             )
 
+    @property
+    def causal(self) -> bool:
+        """Whether no token sees what comes after it: the mask says so."""
+        return self.mask.causal
+
     def build(self, width: int) -> AttentionMixer:
         """Returns the module for a stream of ``width``."""
         return AttentionMixer(self, width)

@@ -13,6 +13,11 @@ from groundup.state import State
 class MixerSpec(Spec, abstract=True):
     """Describes a mixer; ``build(width)`` gives its module for a stream of that width."""
 
+    @property
+    def causal(self) -> bool:
+        """Whether no token sees what comes after it, so that a sequence can be read in pieces with a state."""
+        return True
+
     def build(self, width: int) -> Mixer:
         """Returns the module for a stream of ``width``."""
         raise NotImplementedError(type(self).__name__)

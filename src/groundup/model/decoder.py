@@ -1,7 +1,4 @@
-"""A language model that reads from left to right: embedding, layers, norm, head.
-
-h_0 = embed(ids);  h_i = layer_i(h_{i-1});  logits = head(norm(h_n))
-"""
+"""A language model that reads from left to right, whole sequences or piece by piece with a state."""
 
 from __future__ import annotations
 
@@ -9,53 +6,33 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from groundup.context import Context
 from groundup.errors import GenerationError, SpecError
-from groundup.model.heads import Head, Untied
-from groundup.model.layer import LayerModule, LayerSpec, LayerState
-from groundup.ops import cross_entropy
-from groundup.parts.embed import Embed
-from groundup.parts.init import Init, ScaledNormal
-from groundup.parts.norm import Norm, RMSNorm
-from groundup.specs import Spec
+from groundup.mixers.base import MixerSpec
+from groundup.model.layer import LayerModule, LayerState
+from groundup.model.stack import Stack, StackModule
+from groundup.specs import walk
 from groundup.state import State
 
 
-class Decoder(Spec):
-    """A language model that reads from left to right.
-
-    Attributes:
-        width: the width of the residual stream.
-        vocab: how many token ids there are.
-        context: the longest sequence that the model is meant for, in tokens.
-        layers: the layers, first to last.
-        embed: how token ids become vectors.
-        norm: the norm before the head.
-        head: what makes logits.
-        init: how weights start.
-    """
-
-    width: int
-    vocab: int
-    context: int
-    layers: tuple[LayerSpec, ...]
-    embed: Embed = Embed()
-    norm: Norm = RMSNorm()
-    head: Head = Untied()
-    init: Init = ScaledNormal()
+class Decoder(Stack):
+    """A language model that reads from left to right."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "vocab", "context"):
-            if getattr(self, name) < 1:
-                raise SpecError(f"{name}={getattr(self, name)} must be at least 1")
+        super().__post_init__()
+        for path, node in walk(self):
+            if isinstance(node, MixerSpec) and not node.causal:
+                raise SpecError(f"{path} is {node!r}, which sees what comes after; a Decoder must not, an Encoder may")
+
+    def module(self) -> DecoderModel:
+        """Returns the model with weights that are not drawn yet."""
+        return DecoderModel(self)
 
     def build(self, *, seed: int = 0) -> DecoderModel:
         """Returns the model with its first weights drawn; on the meta device, only their shapes."""
-        model = DecoderModel(self)
-        self.init.fill(model, residuals=sum(len(layer.parts) for layer in self.layers), seed=seed)
-        return model
+        return super().build(seed=seed)
 
 
 @dataclass
@@ -85,16 +62,8 @@ class DecoderState(State):
         self.reach = max(self.seen.tolist(), default=0)
 
 
-class DecoderModel(nn.Module):
+class DecoderModel(StackModule):
     """The module of `Decoder`."""
-
-    def __init__(self, spec: Decoder) -> None:
-        super().__init__()
-        self.spec = spec
-        self.embed = spec.embed.build(spec.vocab, spec.width)
-        self.layers = nn.ModuleList(layer.build(spec.width) for layer in spec.layers)
-        self.norm = spec.norm.build(spec.width)
-        self.head = spec.head.build(spec.width, self.embed)
 
     def forward(
         self,
@@ -107,16 +76,6 @@ class DecoderModel(nn.Module):
     ) -> Float[Tensor, "B T V"]:
         """Returns the logits of the token after each token, in float32; the arguments are those of `hidden`."""
         return self.logits(self.hidden(ids, state, segments=segments, positions=positions, lengths=lengths))
-
-    def logits(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
-        """Returns the head's logits of hidden states, in float32 (in float64 for a model in float64)."""
-        logits = self.head(self.for_head(hidden))
-        return cross_entropy.bent(logits.to(torch.promote_types(logits.dtype, torch.float32)), self.spec.head.cap)
-
-    def for_head(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows D"]:
-        """Returns hidden states as the head's weights read them."""
-        power = self.spec.head.width_power
-        return hidden * self.spec.width**power if power else hidden
 
     def hidden(
         self,
@@ -146,12 +105,10 @@ class DecoderModel(nn.Module):
             ctx = self._continue(ids, state, lengths)
         else:
             raise GenerationError("segments and positions are for whole sequences; a state has its own places")
-        x = self.embed(ids, ctx)
-        for i, layer in enumerate(self.layers):
-            x = layer(x, ctx, None if state is None else state.layers[i])
+        x = self.run(ids, ctx, None if state is None else state.layers)
         if state is not None:
             state.seen.add_(ids.shape[1] if lengths is None else lengths)
-        return self.norm(x)
+        return x
 
     def _continue(self, ids: Tensor, state: DecoderState, lengths: Tensor | None) -> Context:
         if torch.compiler.is_compiling():  # one graph for all steps: no number that grows, and a mask over every slot

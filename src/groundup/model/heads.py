@@ -2,21 +2,76 @@
 
 from __future__ import annotations
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from groundup.errors import SpecError
+from groundup.parts.act import activation
 from groundup.parts.linear import Linear, TiedHead
+from groundup.parts.norm import LayerNorm, Norm
 from groundup.specs import Spec
 
 
-class Head(Spec, abstract=True):
-    """What makes logits of the last hidden states: cap * tanh(W (D^p h) / cap).
+class Transform(Spec, abstract=True):
+    """What is done to hidden states before the head's matrix."""
+
+    def build(self, width: int) -> nn.Module:
+        """Returns the module for hidden states of ``width``."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class NoTransform(Transform):
+    """Leaves hidden states as they are."""
+
+    def build(self, width: int) -> nn.Module:
+        """Returns the identity."""
+        return nn.Identity()
+
+
+class Dense(Transform):
+    """A linear map, an activation and a norm (Devlin et al. 2019, BERT's prediction head).
 
     Attributes:
+        act: the activation, a key of `groundup.parts.act.ACTIVATIONS`.
+        norm: the norm after it.
+        bias: whether the map has a bias.
+    """
+
+    act: str = "gelu"
+    norm: Norm = LayerNorm()
+    bias: bool = True
+
+    def build(self, width: int) -> nn.Module:
+        """Returns the module for hidden states of ``width``."""
+        return DenseTransform(self, width)
+
+
+class DenseTransform(nn.Module):
+    """The module of `Dense`."""
+
+    def __init__(self, spec: Dense, width: int) -> None:
+        super().__init__()
+        self.dense = Linear(width, width, bias=spec.bias, role="in")
+        self.act = activation(spec.act)
+        self.norm = spec.norm.build(width)
+
+    def forward(self, x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows D"]:
+        """Returns the transformed hidden states."""
+        return self.norm(self.act(self.dense(x)))
+
+
+class Head(Spec, abstract=True):
+    """What makes logits of the last hidden states: cap * tanh((W D^p transform(h) + b) / cap).
+
+    Attributes:
+        transform: what is done to hidden states before the matrix.
+        bias: whether logits have a bias.
         width_power: hidden states are multiplied by the width to this power first (-1/2 in T5's tied heads).
         cap: what logits are bent to stay below (Gemma 2, arXiv:2408.00118, section 2); None leaves them as they are.
     """
 
+    transform: Transform = NoTransform()
+    bias: bool = False
     width_power: float = 0.0
     cap: float | None = None
 
@@ -30,9 +85,7 @@ class Head(Spec, abstract=True):
 
 
 class Untied(Head):
-    """A linear map of its own, with a bias where ``bias`` is true."""
-
-    bias: bool = False
+    """A linear map of its own."""
 
     def build(self, width: int, embed: nn.Embedding) -> Linear:
         """Returns the linear map."""
@@ -44,4 +97,4 @@ class Tied(Head):
 
     def build(self, width: int, embed: nn.Embedding) -> TiedHead:
         """Returns a head that uses the weights of ``embed``."""
-        return TiedHead(embed)
+        return TiedHead(embed, bias=self.bias)

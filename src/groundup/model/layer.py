@@ -2,6 +2,7 @@
 
     Layer:     x <- part(x)                  for each part in turn
     Parallel:  x <- x + sum_i part_i(pre(x))     all parts read the same stream (Wang and Komatsuzaki 2021, GPT-J)
+    Stacked:   x <- post(mixer(pre(x)))          for each part in turn: nothing is added (Graves 2013, arXiv:1308.0850)
 
 The names are the same in all families, so weight names, adapters and sharding tables are too.
 """
@@ -74,6 +75,20 @@ class Parallel(LayerSpec):
         return ParallelModule(self, width)
 
 
+class Stacked(LayerSpec):
+    """Parts that run one after the other, each on what the one before it made, to which it adds nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, part in self.parts.items():
+            if part.out != NoNorm() or part.scale != 1.0:
+                raise SpecError(f"{name} in Stacked adds nothing to a stream; drop its out and scale, and use post")
+
+    def build(self, width: int) -> StackedModule:
+        """Returns the module for a stream of ``width``."""
+        return StackedModule(self, width)
+
+
 class LayerModule(nn.ModuleDict):
     """The module of `Layer`: its parts by name."""
 
@@ -122,6 +137,18 @@ class ParallelModule(LayerModule):
         for name in self.names:
             part = self.part(name)
             x = torch.add(x, part.delta(shared, ctx, None if state is None else state[name]), alpha=part.scale)
+        return x
+
+
+class StackedModule(LayerModule):
+    """The module of `Stacked`."""
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], ctx: Context, state: LayerState | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """Returns what the last part makes of what the others made of the stream."""
+        for name in self.names:
+            x = self.part(name).delta(x, ctx, None if state is None else state[name])
         return x
 
 

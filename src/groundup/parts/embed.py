@@ -1,6 +1,6 @@
 """What enters a stack of layers: vectors of the tokens, scaled, placed and normed.
 
-    x = dropout(norm(position(D^p * table[ids])))
+    x = dropout(norm(position(D^p * table[ids] + type)))
 
 Sources: the root of the width, p = 1/2, Vaswani et al. 2017 (arXiv:1706.03762), section 3.4; the norm, Le Scao et al.
 2022 (BLOOM, arXiv:2211.05100), section 3.2.
@@ -8,12 +8,13 @@ Sources: the root of the width, p = 1/2, Vaswani et al. 2017 (arXiv:1706.03762),
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundup.context import Context
-from groundup.parts.linear import dropout
+from groundup.parts.linear import Embedding, dropout
 from groundup.parts.norm import NoNorm, Norm
 from groundup.parts.position import NoPosition, Position
 from groundup.specs import Spec
@@ -25,12 +26,15 @@ class Embed(Spec):
     Attributes:
         width_power: the table's vectors are multiplied by the width to this power.
         position: what is added to them; rotary positions belong to the attention instead.
+        types: how many token types have a learnt vector that is added too (2 in BERT: the first and the second text of
+            a pair); 0 leaves them out.
         norm: the norm of the sum.
         dropout: the chance of each value to be dropped in training.
     """
 
     width_power: float = 0.0
     position: Position = NoPosition()
+    types: int = 0
     norm: Norm = NoNorm()
     dropout: float = 0.0
 
@@ -46,6 +50,7 @@ class TokenTable(nn.Embedding):
         super().__init__(vocab, width)
         self.scale = width**spec.width_power
         self.position = spec.position.build(width)
+        self.types = Embedding(spec.types, width) if spec.types else None
         self.norm = spec.norm.build(width)
         self.dropout = dropout(spec.dropout)
 
@@ -59,4 +64,6 @@ class TokenTable(nn.Embedding):
         x = F.embedding(ids, self.weight)
         if self.scale != 1.0:
             x = x * self.scale
+        if self.types is not None:
+            x = x + self.types(torch.zeros_like(ids) if ctx.types is None else ctx.types)
         return self.dropout(self.norm(self.position(x, ctx)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,13 +37,12 @@ class Linear(nn.Linear):
 
 
 class TiedHead(nn.Module):
-    """Logits from the token embedding's own weights (Press and Wolf 2017, arXiv:1608.05859); owns no parameter."""
+    """Logits from the token embedding's own weights (Press and Wolf 2017, arXiv:1608.05859); owns at most a bias."""
 
-    def __init__(self, embed: nn.Embedding) -> None:
+    def __init__(self, embed: nn.Embedding, *, bias: bool) -> None:
         super().__init__()
         self._embed = (embed,)  # in a tuple, so that the embedding stays the only owner of its weights
-
-    bias = None
+        self.bias = nn.Parameter(torch.zeros(embed.num_embeddings)) if bias else None
 
     @property
     def weight(self) -> Tensor:
@@ -56,7 +56,7 @@ class TiedHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits (..., V) of hidden states (..., D)."""
-        return F.linear(x, self.weight)
+        return F.linear(x, self.weight, self.bias)
 
 
 class Embedding(nn.Embedding):

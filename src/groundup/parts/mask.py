@@ -36,17 +36,21 @@ class Mask(Spec, abstract=True):
 
     def within(self, ctx: Context) -> Bool[Tensor, "B 1 T T"] | None:
         """Returns who sees whom among the context's own tokens; None means all, up to its own place if `causal`."""
-        if ctx.segments is None and self.window is None:
+        if ctx.segments is None and self.window is None and (self.causal or ctx.lengths is None):
             return None
         return ctx.once(repr(self), lambda: self._within(ctx))
 
     def _within(self, ctx: Context) -> Bool[Tensor, "B 1 T T"]:
         rows, tokens = ctx.positions.shape
+        place = torch.arange(tokens, device=ctx.positions.device)
         if ctx.segments is None:  # one document a row: its order alone, and one mask for all rows
-            place = torch.arange(tokens, device=ctx.positions.device)
-            return self.allowed(place[:, None], place).expand(rows, 1, tokens, tokens)
-        same = ctx.segments[:, None, :, None] == ctx.segments[:, None, None, :]
-        return self.over(ctx, keys=ctx.positions) & same
+            seen = self.allowed(place[:, None], place).expand(rows, 1, tokens, tokens)
+        else:
+            seen = self.over(ctx, keys=ctx.positions)
+            seen = seen & (ctx.segments[:, None, :, None] == ctx.segments[:, None, None, :])
+        if self.causal or ctx.lengths is None:
+            return seen
+        return seen & (place < ctx.lengths[:, None])[:, None, None]
 
 
 class Causal(Mask):
@@ -55,6 +59,19 @@ class Causal(Mask):
     def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
         """Returns whether ``k`` is not after ``q``."""
         return (k <= q) & (k >= 0)
+
+
+class Everything(Mask):
+    """Every token sees every token."""
+
+    @property
+    def causal(self) -> bool:
+        """False: tokens see what comes after them."""
+        return False
+
+    def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
+        """Returns whether there is a key."""
+        return (k >= 0) & (q >= 0)
 
 
 class Window(Mask):

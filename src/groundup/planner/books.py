@@ -23,8 +23,8 @@ from torch import nn
 
 from groundup.errors import SpecError
 from groundup.mixers.base import Mixer
-from groundup.model.decoder import Decoder, DecoderModel
 from groundup.model.layer import LayerModule
+from groundup.model.stack import Stack, StackModule
 from groundup.parts.linear import Linear, TiedHead
 
 BACKWARD_PER_FORWARD = 2  # see the conventions above
@@ -39,7 +39,7 @@ class Blueprint:
         counts: how many times each of them is in the whole model.
     """
 
-    model: DecoderModel
+    model: StackModule
     counts: tuple[int, ...]
 
     @property
@@ -51,21 +51,21 @@ class Blueprint:
 
 
 @lru_cache(maxsize=16)
-def blueprint(spec: Decoder) -> Blueprint:
+def blueprint(spec: Stack) -> Blueprint:
     """Returns the model of a spec without its memory.
 
     Raises:
-        SpecError: the spec is not one of a decoder.
+        SpecError: the spec is not one of a model.
     """
-    if not isinstance(spec, Decoder):
-        raise SpecError(f"{type(spec).__name__} cannot be planned; expected a Decoder, as groundup.spec(MODEL) gives")
+    if not isinstance(spec, Stack):
+        raise SpecError(f"{type(spec).__name__} cannot be planned; expected a model, as groundup.spec(MODEL) gives")
     counts = Counter(spec.layers)
     with torch.device("meta"):
         model = spec.replace(layers=tuple(counts)).build()
     return Blueprint(model, tuple(counts.values()))
 
 
-def params_by_part(spec: Decoder) -> dict[str, int]:
+def params_by_part(spec: Stack) -> dict[str, int]:
     """Returns the parameters of ``embed``, ``layers.mix``, ``layers.ffn``, ``norm`` and ``head``.
 
     A tied head owns none and is not listed.
@@ -79,35 +79,35 @@ def params_by_part(spec: Decoder) -> dict[str, int]:
     return dict(parts)
 
 
-def params(spec: Decoder) -> int:
+def params(spec: Stack) -> int:
     """Returns the number of parameters, shared ones once."""
     return sum(params_by_part(spec).values())
 
 
-def active_params(spec: Decoder) -> int:
+def active_params(spec: Stack) -> int:
     """Returns the number of parameters that take part in a token: all, as long as no part routes tokens."""
     return params(spec)
 
 
-def embedding_params(spec: Decoder) -> int:
+def embedding_params(spec: Stack) -> int:
     """Returns the parameters of tables that are looked up: tokens and learnt positions, not an untied head."""
     tables = (module for module in blueprint(spec).model.modules() if isinstance(module, nn.Embedding))
     return sum(table.weight.numel() for table in tables)
 
 
-def forward_flops_per_token(spec: Decoder, *, context: int) -> float:
+def forward_flops_per_token(spec: Stack, *, context: int) -> float:
     """Returns the operations of the forward per token, averaged over whole rows of ``context`` tokens."""
     plan = blueprint(spec)
     layers = sum(count * _flops(layer, context) for layer, count in plan.layers)
-    return layers + _flops(plan.model.head, context)
+    return layers + _flops(plan.model.transform, context) + _flops(plan.model.head, context)
 
 
-def train_flops_per_token(spec: Decoder, *, context: int) -> float:
+def train_flops_per_token(spec: Stack, *, context: int) -> float:
     """Returns the operations of forward and backward per token, averaged over whole rows of ``context`` tokens."""
     return (1 + BACKWARD_PER_FORWARD) * forward_flops_per_token(spec, context=context)
 
 
-def state_bytes(spec: Decoder, *, rows: int, max_len: int, dtype: torch.dtype) -> int:
+def state_bytes(spec: Stack, *, rows: int, max_len: int, dtype: torch.dtype) -> int:
     """Returns the bytes of the state of ``rows`` rows with room for ``max_len`` tokens each."""
     return sum(count * _state_bytes(layer, rows, max_len, dtype) for layer, count in blueprint(spec).layers)
 
@@ -137,7 +137,7 @@ class Node:
     children: tuple[Node, ...] = ()
 
 
-def tree(spec: Decoder, *, context: int | None = None, dtype: torch.dtype = torch.bfloat16) -> Node:
+def tree(spec: Stack, *, context: int | None = None, dtype: torch.dtype = torch.bfloat16) -> Node:
     """Returns the tree of a model's modules; equal neighbouring layers are one node with their count.
 
     Args:
@@ -157,6 +157,7 @@ def tree(spec: Decoder, *, context: int | None = None, dtype: torch.dtype = torc
     parts = {
         name: _node(name, module, context, dtype) for name, module in plan.model.named_children() if name != "layers"
     }
+    children = (parts["embed"], *layers, parts["norm"], parts["transform"], parts["head"])
     return Node(
         name="",
         kind=type(plan.model).__name__,
@@ -164,7 +165,7 @@ def tree(spec: Decoder, *, context: int | None = None, dtype: torch.dtype = torc
         params=params(spec),
         flops_per_token=forward_flops_per_token(spec, context=context),
         state_bytes=state_bytes(spec, rows=1, max_len=context, dtype=dtype),
-        children=tuple(node for node in (parts["embed"], *layers, parts["norm"], parts["head"]) if _counts(node)),
+        children=tuple(filter(_counts, children)),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from groundup.model.decoder import Decoder, DecoderModel
+from groundup.model.decoder import Decoder
 from groundup.planner import books
 from groundup.planner.phantom import Meter
 
@@ -48,7 +48,7 @@ def decoding_memory(
     meter = Meter(device)
     with meter, torch.no_grad():
         with _making(dtype):
-            model = DecoderModel(spec.replace(layers=tuple(dict.fromkeys(spec.layers))))
+            model = spec.replace(layers=tuple(dict.fromkeys(spec.layers))).module()
         state = model.new_state(rows, max_len)
         state.reach = max_len - 1
         before = meter.mark()

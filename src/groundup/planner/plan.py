@@ -20,7 +20,7 @@ import torch
 
 from groundup.devices import autocast_dtype
 from groundup.errors import ConfigError
-from groundup.model.decoder import Decoder
+from groundup.model.stack import Stack
 from groundup.optim.optimizers import AdamW, Optimizer
 from groundup.planner import books, table
 from groundup.planner.assumptions import BATCH_TOKENS, CHINCHILLA_TOKENS_PER_PARAM, SOURCES, assumptions
@@ -128,7 +128,7 @@ class Plan:
 
 
 def plan(
-    spec: Decoder,
+    spec: Stack,
     *,
     tokens: float | None = None,
     batch_tokens: float | None = None,
@@ -248,7 +248,7 @@ class _Rehearsal:
         return 2 ** int(math.log2(max(room, 1)))
 
 
-def _length(spec: Decoder, context: int | None) -> int:
+def _length(spec: Stack, context: int | None) -> int:
     length = context or spec.context
     if length > spec.context:
         raise ConfigError(

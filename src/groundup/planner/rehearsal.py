@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from groundup.context import Context
 from groundup.devices import autocast
-from groundup.model.decoder import Decoder, DecoderModel
+from groundup.model.stack import Stack, StackModule
 from groundup.ops import cross_entropy
 from groundup.optim.joint import JointOptimizer
 from groundup.optim.optimizers import Optimizer
@@ -68,7 +68,7 @@ class Part:
 
 @lru_cache(maxsize=64)
 def rehearse(
-    spec: Decoder, *, rows: int, context: int, dtype: torch.dtype, optimizer: Optimizer, device: str = "cpu"
+    spec: Stack, *, rows: int, context: int, dtype: torch.dtype, optimizer: Optimizer, device: str = "cpu"
 ) -> tuple[Part, ...]:
     """Returns the parts of a training step in the order of the forward.
 
@@ -116,9 +116,9 @@ def _part(data: dict[str, Any]) -> Part:
     return Part(**{**data, **works})
 
 
-def _play(stage: _Stage, spec: Decoder, optimizer: Optimizer, *, rows: int, context: int) -> Iterator[Part]:
+def _play(stage: _Stage, spec: Stack, optimizer: Optimizer, *, rows: int, context: int) -> Iterator[Part]:
     counts = Counter(spec.layers)
-    model = DecoderModel(spec.replace(layers=tuple(counts)))
+    model = spec.replace(layers=tuple(counts)).module()
     stage.adopt(model, optimizer.build(model, products=stage.dtype))
     ids = torch.zeros(rows, context, dtype=torch.int64)
     places = torch.zeros_like(ids)
@@ -135,7 +135,7 @@ def _play(stage: _Stage, spec: Decoder, optimizer: Optimizer, *, rows: int, cont
     yield _loss(stage, model, rows * context)
 
 
-def _loss(stage: _Stage, model: DecoderModel, tokens: int) -> Part:
+def _loss(stage: _Stage, model: StackModule, tokens: int) -> Part:
     """The loss of all tokens, put together from that of three chunks and of four where there are more."""
     chunk = cross_entropy.chunk_rows(torch.empty(model.spec.vocab, 1, dtype=stage.dtype))
 
@@ -144,9 +144,12 @@ def _loss(stage: _Stage, model: DecoderModel, tokens: int) -> Part:
         head = model.head
 
         def loss(x: Tensor) -> Tensor:
-            return cross_entropy.chunked(x, head.weight, targets, bias=head.bias, cap=model.spec.head.cap) / tokens
+            return (
+                cross_entropy.chunked(model.for_head(x), head.weight, targets, bias=head.bias, cap=model.spec.head.cap)
+                / tokens
+            )
 
-        return stage.play("loss", [head], loss, reads=(count, model.spec.width))
+        return stage.play("loss", [model.transform, head], loss, reads=(count, model.spec.width))
 
     if tokens <= 4 * chunk:
         return play(tokens)
@@ -192,7 +195,7 @@ class _Stage:
         self.meter = Meter(device)
         self.dtype = dtype
 
-    def adopt(self, model: DecoderModel, optimizer: JointOptimizer) -> None:
+    def adopt(self, model: StackModule, optimizer: JointOptimizer) -> None:
         """Takes the model whose parts are played, and its optimizer."""
         self.optimizer = optimizer
         self.meter.copies_of(model.parameters())

@@ -1,0 +1,61 @@
+"""A model that reads whole sequences at once: every token sees those before and after it.
+
+Source: Devlin et al. 2019 (BERT, arXiv:1810.04805), section 3.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from groundup.context import Context
+from groundup.model.stack import Stack, StackModule
+
+
+class Encoder(Stack):
+    """A model that reads whole sequences at once."""
+
+    def module(self) -> EncoderModel:
+        """Returns the model with weights that are not drawn yet."""
+        return EncoderModel(self)
+
+    def build(self, *, seed: int = 0) -> EncoderModel:
+        """Returns the model with its first weights drawn; on the meta device, only their shapes."""
+        return super().build(seed=seed)
+
+
+class EncoderModel(StackModule):
+    """The module of `Encoder`."""
+
+    def forward(
+        self,
+        ids: Int[Tensor, "B T"],
+        *,
+        lengths: Int[Tensor, "B"] | None = None,
+        types: Int[Tensor, "B T"] | None = None,
+        segments: Int[Tensor, "B T"] | None = None,
+        positions: Int[Tensor, "B T"] | None = None,
+    ) -> Float[Tensor, "B T V"]:
+        """Returns the head's logits of every token, in float32; the arguments are those of `hidden`."""
+        return self.logits(self.hidden(ids, lengths=lengths, types=types, segments=segments, positions=positions))
+
+    def hidden(
+        self,
+        ids: Int[Tensor, "B T"],
+        *,
+        lengths: Int[Tensor, "B"] | None = None,
+        types: Int[Tensor, "B T"] | None = None,
+        segments: Int[Tensor, "B T"] | None = None,
+        positions: Int[Tensor, "B T"] | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Returns the final hidden states.
+
+        Args:
+            ids: token ids.
+            lengths: how many tokens of each row are real, the rest being padding on the right; None means all.
+            types: which of two texts each token belongs to, for models that were trained on pairs; None means the
+                first. Tokens of both see each other.
+            segments: which document of its row each token belongs to; None means one a row.
+            positions: the place of each token in its document; None means 0, 1, 2, ...
+        """
+        return self.run(ids, Context.whole(ids, lengths=lengths, types=types, segments=segments, positions=positions))

@@ -1,0 +1,95 @@
+"""Embedding, layers, norm, head: what reading from left to right and reading all at once have in common.
+
+h_0 = embed(ids);  h_i = layer_i(h_{i-1});  output = head(norm(h_n))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from groundup.context import Context
+from groundup.errors import SpecError
+from groundup.model.heads import Head, Untied
+from groundup.model.layer import LayerSpec, LayerState
+from groundup.ops import cross_entropy
+from groundup.parts.embed import Embed
+from groundup.parts.init import Init, ScaledNormal
+from groundup.parts.norm import Norm, RMSNorm
+from groundup.specs import Spec
+
+
+class Stack(Spec, abstract=True):
+    """Layers over tokens.
+
+    Attributes:
+        width: the width of the residual stream.
+        vocab: how many token ids there are.
+        context: the longest sequence that the model is meant for, in tokens.
+        layers: the layers, first to last.
+        embed: how token ids become vectors.
+        norm: the norm before the head.
+        head: what makes logits.
+        init: how weights start.
+    """
+
+    width: int
+    vocab: int
+    context: int
+    layers: tuple[LayerSpec, ...]
+    embed: Embed = Embed()
+    norm: Norm = RMSNorm()
+    head: Head = Untied()
+    init: Init = ScaledNormal()
+
+    def __post_init__(self) -> None:
+        for name in ("width", "vocab", "context"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"{name}={getattr(self, name)} must be at least 1")
+
+    def module(self) -> StackModule:
+        """Returns the model with weights that are not drawn yet."""
+        raise NotImplementedError(type(self).__name__)
+
+    def build(self, *, seed: int = 0) -> Any:
+        """Returns the model with its first weights drawn; on the meta device, only their shapes."""
+        model = self.module()
+        self.init.fill(model, residuals=sum(len(layer.parts) for layer in self.layers), seed=seed)
+        return model
+
+
+class StackModule(nn.Module):
+    """The module of `Stack`."""
+
+    def __init__(self, spec: Stack) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embed = spec.embed.build(spec.vocab, spec.width)
+        self.layers = nn.ModuleList(layer.build(spec.width) for layer in spec.layers)
+        self.norm = spec.norm.build(spec.width)
+        self.transform = spec.head.transform.build(spec.width)
+        self.head = spec.head.build(spec.width, self.embed)
+
+    def run(
+        self, ids: Int[Tensor, "B T"], ctx: Context, states: Sequence[LayerState] | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """Returns the final hidden states of tokens in a context; with states, continued in place."""
+        x = self.embed(ids, ctx)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, ctx, None if states is None else states[i])
+        return self.norm(x)
+
+    def logits(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
+        """Returns the head's logits of hidden states, in float32 (in float64 for a model in float64)."""
+        logits = self.head(self.for_head(hidden))
+        return cross_entropy.bent(logits.to(torch.promote_types(logits.dtype, torch.float32)), self.spec.head.cap)
+
+    def for_head(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows D"]:
+        """Returns hidden states as the head's weights read them."""
+        power = self.spec.head.width_power
+        hidden = self.transform(hidden)
+        return hidden * self.spec.width**power if power else hidden
