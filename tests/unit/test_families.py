@@ -262,10 +262,11 @@ def test_family_does_not_claim_what_transformers_cannot_say(path: str, value: ob
     assert family_of(override(spec, path, value)) is None
 
 
-def test_heads_that_do_not_divide_the_width_are_read_but_not_claimed():
+def test_heads_that_do_not_divide_the_width_are_no_llama_of_transformers_but_a_mistral():
     spec = read(SMALL | {"num_attention_heads": 5, "head_dim": 8})
     assert parameters(spec) > 0
-    assert family_of(spec) is None
+    family = family_of(spec)
+    assert family is not None and family.name == "mistral"
 
 
 def test_gpt2_without_biases_is_not_claimed():

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from groundup.errors import SpecError, nearest
-from groundup.families import gpt2, llama, recurrent
+from groundup.families import gpt2, llama, mistral, recurrent
 from groundup.families.family import Config, Family
 from groundup.model.stack import Stack
 
-FAMILIES: tuple[Family, ...] = (gpt2.FAMILY, llama.FAMILY, recurrent.FAMILY)
+FAMILIES: tuple[Family, ...] = (gpt2.FAMILY, llama.FAMILY, mistral.FAMILY, recurrent.FAMILY)
 
 PRESETS: dict[str, Callable[[], Stack]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
 

@@ -126,6 +126,7 @@ class Keys:
             "_attn_implementation",
             "attn_implementation",
             "_attn_implementation_autoset",
+            "cache_implementation",
             "chunk_size_feed_forward",
             "is_decoder",
             "is_encoder_decoder",
@@ -141,6 +142,10 @@ class Keys:
     def __init__(self, config: Config, *, family: str) -> None:
         self.config, self.family = config, family
         self.taken: set[str] = set()
+
+    def assume(self, **values: Any) -> None:
+        """Gives keys that are absent these values; a key that says null stays null."""
+        self.config = {**values, **self.config}
 
     def take(self, *names: str, default: Any = ...) -> Any:
         """Returns the value of the first of the names that is there; all of them count as taken.

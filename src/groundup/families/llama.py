@@ -130,8 +130,13 @@ PRESETS = {
 }
 
 
-def read(keys: Keys) -> Decoder:
-    """Returns the spec of a LLaMA configuration."""
+def read(keys: Keys, *, position: RoPE | None = None) -> Decoder:
+    """Returns the spec of a LLaMA configuration.
+
+    Args:
+        keys: the configuration.
+        position: the rotation of queries and keys; None means the one that `read_rope` finds.
+    """
     keys.only("rope_interleaved", False)
     keys.take("pretraining_tp", default=1)  # over how many devices its maps were cut: the order of sums, no more
     width, heads = keys.number("hidden_size"), keys.number("num_attention_heads")
@@ -145,7 +150,7 @@ def read(keys: Keys) -> Decoder:
         head_width=keys.number("head_dim", default=None),
         vocab=keys.number("vocab_size"),
         context=context,
-        position=read_rope(keys, context=context),
+        position=position or read_rope(keys, context=context),
         eps=keys.number("rms_norm_eps", "layer_norm_eps", default=1e-6, whole=False),
         act=keys.choice("hidden_act", known=GATED_ACTS, default="silu"),
         bias=keys.flag("attention_bias", default=False),
@@ -224,20 +229,39 @@ def write(spec: Decoder) -> dict[str, Any]:
         SpecError: the spec is of other parts; or the heads do not divide the width, which transformers refuses even
             where their width is given.
     """
-    match spec:
-        case Decoder(
-            layers=(
-                Layer(
-                    mix=Residual(mixer=Attention(position=RoPE() as position) as attention),
-                    ffn=Residual(mixer=GatedMLP() as mlp),
-                ),
-                *_,
-            ),
-            norm=RMSNorm(eps=eps),
-            init=ScaledNormal(deviation=deviation),
-        ) if spec.width % attention.heads == 0 and mlp.act in THEIR_ACTS:
+    attention, mlp = parts(spec)
+    if spec.width % attention.heads:
+        raise SpecError(
+            f"width={spec.width} is not a multiple of heads={attention.heads}, as LLaMA of transformers asks"
+        )
+    biases = {"attention_bias": attention.bias, "mlp_bias": mlp.bias}
+    return {"architectures": ["LlamaForCausalLM"], **write_sizes(spec), **biases}
+
+
+def parts(spec: Decoder) -> tuple[Attention, GatedMLP]:
+    """Returns the attention and the feed-forward part of the first layer.
+
+    Raises:
+        SpecError: the spec is of other parts.
+    """
+    match spec.layers:
+        case (Layer(mix=Residual(mixer=Attention() as attention), ffn=Residual(mixer=GatedMLP() as mlp)), *_):
+            return attention, mlp
+    raise SpecError("LLaMA and kin are layers of Attention and GatedMLP; see groundup.families.llama")
+
+
+def write_sizes(spec: Decoder) -> dict[str, Any]:
+    """Returns what the configurations of LLaMA and of the families that derive from it say alike.
+
+    Raises:
+        SpecError: the spec is of other parts.
+    """
+    attention, mlp = parts(spec)
+    match spec, attention.position:
+        case Decoder(norm=RMSNorm(eps=eps), init=ScaledNormal(deviation=deviation)), RoPE() as position if (
+            mlp.act in THEIR_ACTS
+        ):
             return {
-                "architectures": ["LlamaForCausalLM"],
                 "vocab_size": spec.vocab,
                 "hidden_size": spec.width,
                 "intermediate_size": mlp.hidden,
@@ -249,13 +273,11 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "max_position_embeddings": spec.context,
                 "rms_norm_eps": eps,
                 "rope_parameters": write_rope(position),
-                "attention_bias": attention.bias,
-                "mlp_bias": mlp.bias,
                 "tie_word_embeddings": spec.head == Tied(),
                 "initializer_range": deviation,
                 "attention_dropout": attention.dropout,
             }
-    raise SpecError("no LLaMA of transformers is made of these parts; see groundup.families.llama for those it has")
+    raise SpecError("LLaMA and kin have RMSNorm, RoPE and ScaledNormal weights; see groundup.families.llama")
 
 
 def rules(spec: Decoder) -> list[Rule]:

@@ -1,0 +1,56 @@
+"""Which layers see a window and which see all, as configurations say it: sliding_window and layer_types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from groundup.errors import SpecError
+from groundup.families.family import Keys
+from groundup.mixers.attention import Attention
+from groundup.model.decoder import Decoder
+from groundup.model.layer import LayerSpec
+from groundup.model.residual import Residual
+from groundup.parts.mask import Window
+from groundup.specs import override_all
+
+LOCAL, FAR = "sliding_attention", "full_attention"
+
+
+def on_layers(spec: Decoder, layers: Iterable[int], **changes: Any) -> Decoder:
+    """Returns the spec with fields of the attention changed on some of its layers."""
+    return override_all(spec, {f"layers.{i}.mix.mixer.{k}": v for i in layers for k, v in changes.items()})
+
+
+def read_local(keys: Keys, *, layers: int, usual: Callable[[int], bool]) -> list[int]:
+    """Returns which layers see a window.
+
+    Args:
+        keys: the configuration.
+        layers: the number of layers.
+        usual: whether a layer sees a window where the configuration has no ``layer_types``.
+
+    Raises:
+        SpecError: ``layer_types`` has another length or other words.
+    """
+    kinds = keys.take("layer_types", default=[LOCAL if usual(i) else FAR for i in range(layers)])
+    if not isinstance(kinds, list) or len(kinds) != layers or any(kind not in (LOCAL, FAR) for kind in kinds):
+        raise SpecError(f"the configuration's layer_types are {kinds!r}; expected {layers} of {LOCAL} and {FAR}")
+    return [i for i, kind in enumerate(kinds) if kind == LOCAL]
+
+
+def write_window(spec: Decoder) -> dict[str, Any]:
+    """Returns the window of the first layer that has one, as ``sliding_window``; None where all see all."""
+    return {"sliding_window": next(filter(None, map(_window, spec.layers)), None)}
+
+
+def write_kinds(spec: Decoder) -> dict[str, Any]:
+    """Returns ``layer_types``."""
+    return {"layer_types": [LOCAL if _window(layer) else FAR for layer in spec.layers]}
+
+
+def _window(layer: LayerSpec) -> int | None:
+    match layer.mix:
+        case Residual(mixer=Attention(mask=Window(size=size))):
+            return size
+    return None
