@@ -29,7 +29,7 @@ every_example, every_decoder = _each(EXAMPLES), _each(DECODERS)
 quiet_inductor = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 
 # What dynamo does itself while it traces the backward that an operation brings along.
-quiet_dynamo = pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +91,6 @@ def test_inductor_equals_eager(name):
     decodes_like_the_whole(model, backend="inductor", equal=equal_up_to_sines)
 
 
-@quiet_dynamo
 @pytest.mark.slow
 @quiet_inductor
 def test_compiled_gradients_equal_eager():
