@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from groundup.errors import SpecError, nearest
+from groundup.model.decoder import Decoder
 from groundup.model.stack import Stack
 from groundup.rules import Rule
 
@@ -49,6 +50,7 @@ class Family:
         read: a configuration to a spec.
         write: a spec to a configuration that says what the family can say of it; `describes` tells whether that is all.
         rules: the weight rules of a spec.
+        kind: what its specs are.
         prefix: what some files put before every name of a tensor.
         ignored: names of tensors that hold no weights, as a pattern.
     """
@@ -59,6 +61,7 @@ class Family:
     read: Callable[[Keys], Stack] = _has_no_class
     write: Callable[[Any], dict[str, Any]] = _has_no_class
     rules: Callable[[Any], list[Rule]] = _has_no_class
+    kind: type[Stack] = Decoder
     prefix: str = ""
     ignored: re.Pattern[str] = re.compile(r"(?!)")
 
@@ -84,7 +87,7 @@ class Family:
     def describes(self, spec: Stack) -> bool:
         """Returns whether a configuration of this family says all that the spec says."""
         try:
-            return self.spec(self.config(spec)) == spec
+            return isinstance(spec, self.kind) and self.spec(self.config(spec)) == spec
         except SpecError:  # a spec of other parts
             return False
 

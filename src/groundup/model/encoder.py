@@ -9,11 +9,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from groundup.context import Context
+from groundup.model.pool import NoPool, Pool
 from groundup.model.stack import Stack, StackModule
 
 
 class Encoder(Stack):
-    """A model that reads whole sequences at once."""
+    """A model that reads whole sequences at once.
+
+    Attributes:
+        pool: what makes one vector of a text, for models that were trained with one.
+    """
+
+    pool: Pool = NoPool()
 
     def module(self) -> EncoderModel:
         """Returns the model with weights that are not drawn yet."""
@@ -26,6 +33,10 @@ class Encoder(Stack):
 
 class EncoderModel(StackModule):
     """The module of `Encoder`."""
+
+    def __init__(self, spec: Encoder) -> None:
+        super().__init__(spec)
+        self.pool = spec.pool.build(spec.width)
 
     def forward(
         self,

@@ -79,9 +79,17 @@ class Head(Spec, abstract=True):
         if self.cap is not None and not self.cap > 0:
             raise SpecError(f"cap={self.cap} bends every logit to nothing; choose a cap above 0")
 
-    def build(self, width: int, embed: nn.Embedding) -> Linear | TiedHead:
+    def build(self, width: int, embed: nn.Embedding) -> nn.Module:
         """Returns the module for a stream of ``width`` and the vocabulary of ``embed``."""
         raise NotImplementedError(type(self).__name__)
+
+
+class NoHead(Head):
+    """Leaves the hidden states as they are, for a model whose states are what is wanted."""
+
+    def build(self, width: int, embed: nn.Embedding) -> nn.Module:
+        """Returns the identity."""
+        return nn.Identity()
 
 
 class Untied(Head):

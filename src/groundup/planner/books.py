@@ -157,7 +157,7 @@ def tree(spec: Stack, *, context: int | None = None, dtype: torch.dtype = torch.
     parts = {
         name: _node(name, module, context, dtype) for name, module in plan.model.named_children() if name != "layers"
     }
-    children = (parts["embed"], *layers, parts["norm"], parts["transform"], parts["head"])
+    children = [parts.pop("embed"), *layers, *parts.values()]
     return Node(
         name="",
         kind=type(plan.model).__name__,

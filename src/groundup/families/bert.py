@@ -1,0 +1,233 @@
+"""BERT and the MiniLM encoders: post-norm layers, learnt positions, token types, a head that fills in masked tokens.
+
+Sources: Devlin et al. 2019 (arXiv:1810.04805), section 3; Wang et al. 2020 (MiniLM, arXiv:2002.10957), section 4.
+``architectures`` says which heads a file of weights holds: BertForMaskedLM fills in tokens, BertModel has none but a
+pooler, BertForPreTraining has both and says whether one text follows another.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+from groundup.errors import SpecError
+from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys
+from groundup.mixers.attention import Attention
+from groundup.mixers.mlp import MLP
+from groundup.model.encoder import Encoder
+from groundup.model.heads import Dense, Head, NoHead, Tied
+from groundup.model.layer import Layer
+from groundup.model.pool import FirstToken, NoPool, Pool
+from groundup.model.residual import Residual
+from groundup.parts.embed import Embed
+from groundup.parts.init import ScaledNormal
+from groundup.parts.mask import Everything
+from groundup.parts.norm import LayerNorm, NoNorm
+from groundup.parts.position import Learned, NoPosition
+from groundup.rules import Rule, rule
+
+ARCHITECTURES = {
+    "BertForMaskedLM": (True, NoPool()),
+    "BertModel": (False, FirstToken()),
+    "BertForPreTraining": (True, FirstToken(classes=2)),
+}
+
+
+def bert(
+    *,
+    width: int,
+    layers: int,
+    heads: int,
+    hidden: int | None = None,
+    vocab: int = 30522,
+    context: int = 512,
+    types: int = 2,
+    act: str = "gelu",
+    eps: float = 1e-12,
+    filling: bool = True,
+    pool: Pool = NoPool(),  # noqa: B008 - a spec is a value
+    deviation: float = 0.02,
+    dropout: tuple[float, float] = (0.0, 0.0),
+) -> Encoder:
+    """Returns the spec of a BERT of these sizes.
+
+    Args:
+        width: the width of the residual stream.
+        layers: the number of layers.
+        heads: attention heads, each ``width / heads`` wide.
+        hidden: the width inside the feed-forward part; None means four times ``width``.
+        vocab: the number of token ids.
+        context: the number of learnt positions.
+        types: the number of token types.
+        act: the activation.
+        eps: of the norms.
+        filling: whether it has the head that fills in masked tokens.
+        pool: what makes one vector of a text.
+        deviation: of the first weights.
+        dropout: of what goes into the stream, and of attention weights.
+
+    Raises:
+        SpecError: ``heads`` does not divide ``width``.
+    """
+    if width % heads:
+        raise SpecError(f"width={width} is not a multiple of heads={heads}; change one of them")
+    norm = LayerNorm(eps=eps)
+    of_stream, of_attention = dropout
+    attention = Attention(
+        heads=heads,
+        kv_heads=heads,
+        head_width=width // heads,
+        mask=Everything(),
+        position=NoPosition(),
+        bias=True,
+        out_bias=True,
+        dropout=of_attention,
+    )
+    mlp = MLP(hidden=hidden or 4 * width, act=act, bias=True)
+    part = partial(Residual, pre=NoNorm(), out=norm, dropout=of_stream)
+    return Encoder(
+        width=width,
+        vocab=vocab,
+        context=context,
+        layers=(Layer(mix=part(attention), ffn=part(mlp)),) * layers,
+        embed=Embed(position=Learned(context), types=types, norm=norm, dropout=of_stream),
+        norm=NoNorm(),
+        head=Tied(transform=Dense(act=act, norm=norm), bias=True) if filling else NoHead(),
+        pool=pool,
+        init=ScaledNormal(deviation=deviation),
+    )
+
+
+PRESETS = {
+    "bert-tiny": partial(bert, width=128, layers=2, heads=2),
+    "bert-mini": partial(bert, width=256, layers=4, heads=4),
+    "bert-small": partial(bert, width=512, layers=4, heads=8),
+    "bert-medium": partial(bert, width=512, layers=8, heads=8),
+    "bert-base": partial(bert, width=768, layers=12, heads=12),
+    "bert-large": partial(bert, width=1024, layers=24, heads=16),
+    "minilm-l6": partial(bert, width=384, layers=6, heads=12, filling=False, pool=FirstToken()),
+    "minilm-l12": partial(bert, width=384, layers=12, heads=12, filling=False, pool=FirstToken()),
+}
+
+
+def read(keys: Keys) -> Encoder:
+    """Returns the spec of a BERT configuration."""
+    keys.only("position_embedding_type", "absolute")
+    keys.only("add_cross_attention", False)
+    keys.only("tie_word_embeddings", True)
+    keys.take("classifier_dropout", default=None)
+    named = keys.config.get("architectures") or ["BertForMaskedLM"]
+    if named[0] not in ARCHITECTURES:
+        raise SpecError(f"the BERT architecture {named[0]} is not known; known are {', '.join(ARCHITECTURES)}")
+    filling, pool = ARCHITECTURES[named[0]]
+    return bert(
+        width=keys.number("hidden_size", default=768),
+        layers=keys.layers("num_hidden_layers", default=12),
+        heads=keys.number("num_attention_heads", default=12),
+        hidden=keys.number("intermediate_size", default=3072),
+        vocab=keys.number("vocab_size", default=30522),
+        context=keys.number("max_position_embeddings", default=512),
+        types=keys.number("type_vocab_size", default=2),
+        act=keys.choice("hidden_act", known=ACTS, default="gelu"),
+        eps=keys.number("layer_norm_eps", default=1e-12, whole=False),
+        filling=filling,
+        pool=pool,
+        deviation=keys.number("initializer_range", default=0.02, whole=False),
+        dropout=(
+            keys.number("hidden_dropout_prob", default=0.1, whole=False),
+            keys.number("attention_probs_dropout_prob", default=0.1, whole=False),
+        ),
+    )
+
+
+def architecture(head: Head, pool: Pool) -> str:
+    """Returns the name of transformers' class with these heads.
+
+    Raises:
+        SpecError: there is none.
+    """
+    has = (head != NoHead(), pool)
+    found = next((name for name, heads in ARCHITECTURES.items() if heads == has), None)
+    if found is None:
+        raise SpecError("transformers has no BERT with these heads")
+    return found
+
+
+def write(spec: Encoder) -> dict[str, Any]:
+    """Returns the configuration of a BERT spec.
+
+    Raises:
+        SpecError: the spec is of other parts.
+    """
+    match spec:
+        case Encoder(
+            layers=(
+                Layer(
+                    mix=Residual(mixer=Attention() as attention, out=LayerNorm(eps=eps)),
+                    ffn=Residual(mixer=MLP() as mlp),
+                ),
+                *_,
+            ),
+            init=ScaledNormal(deviation=deviation),
+        ) if mlp.act in THEIR_ACTS:
+            return {
+                "architectures": [architecture(spec.head, spec.pool)],
+                "vocab_size": spec.vocab,
+                "max_position_embeddings": spec.context,
+                "type_vocab_size": spec.embed.types,
+                "hidden_size": spec.width,
+                "num_hidden_layers": len(spec.layers),
+                "num_attention_heads": attention.heads,
+                "intermediate_size": mlp.hidden,
+                "hidden_act": THEIR_ACTS[mlp.act],
+                "layer_norm_eps": eps,
+                "initializer_range": deviation,
+                "hidden_dropout_prob": spec.embed.dropout,
+                "attention_probs_dropout_prob": attention.dropout,
+            }
+    raise SpecError("no BERT of transformers is made of these parts; see groundup.families.bert for those it has")
+
+
+def rules(spec: Encoder) -> list[Rule]:
+    """Returns the weight rules: names only, for theirs and ours are laid out alike."""
+    start = "" if spec.head == NoHead() else "bert."
+    theirs, ours, both = f"{start}encoder.layer.{{l}}", "layers.{l}", ("weight", "bias")
+    tables, filled = f"{start}embeddings", "cls.predictions"
+    pairs = [
+        (f"{tables}.LayerNorm", "embed.norm"),
+        *(
+            (f"{theirs}.attention.self.{a}", f"{ours}.mix.mixer.{b}")
+            for a, b in (("query", "q"), ("key", "k"), ("value", "v"))
+        ),
+        (f"{theirs}.attention.output.dense", f"{ours}.mix.mixer.out"),
+        (f"{theirs}.attention.output.LayerNorm", f"{ours}.mix.out"),
+        (f"{theirs}.intermediate.dense", f"{ours}.ffn.mixer.up"),
+        (f"{theirs}.output.dense", f"{ours}.ffn.mixer.down"),
+        (f"{theirs}.output.LayerNorm", f"{ours}.ffn.out"),
+        (f"{filled}.transform.dense", "transform.dense"),
+        (f"{filled}.transform.LayerNorm", "transform.norm"),
+        (f"{start}pooler.dense", "pool.dense"),
+        ("cls.seq_relationship", "pool.classes"),
+    ]
+    return [
+        rule(f"{tables}.word_embeddings.weight", "embed.weight"),
+        rule(f"{tables}.position_embeddings.weight", "embed.position.weight"),
+        rule(f"{tables}.token_type_embeddings.weight", "embed.types.weight"),
+        rule(f"{filled}.bias", "head.bias"),
+        *(rule(f"{a}.{end}", f"{b}.{end}") for a, b in pairs for end in both),
+        rule(f"{filled}.decoder.weight", "head.weight"),
+    ]
+
+
+FAMILY = Family(
+    name="bert",
+    model_types=("bert",),
+    presets=PRESETS,
+    read=read,
+    write=write,
+    rules=rules,
+    kind=Encoder,
+    prefix="bert.",
+    ignored=re.compile(r"(bert\.)?embeddings\.position_ids|cls\.predictions\.decoder\.bias"),
+)
