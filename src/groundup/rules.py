@@ -50,6 +50,43 @@ def split_transposed(parts: int) -> Op:
     return Op(lambda ts: list(ts[0].T.chunk(parts)), lambda ts: [torch.cat(ts).T])
 
 
+def split_heads(groups: int, *, queries: int = 1) -> Op:
+    """Returns the operation that cuts one tensor of theirs, head by head, into queries, keys and values of ours.
+
+    Args:
+        groups: heads of keys; for each, theirs holds its heads of queries, its keys and its values in this order.
+        queries: heads of queries for each head of keys.
+    """
+    shares = (queries, 1, 1)
+
+    def read(ts: list[Tensor]) -> list[Tensor]:
+        return [t.flatten(0, 2) for t in ts[0].unflatten(0, (groups, sum(shares), -1)).split(shares, 1)]
+
+    def write(ts: list[Tensor]) -> list[Tensor]:
+        heads = [t.unflatten(0, (groups, share, -1)) for t, share in zip(ts, shares, strict=True)]
+        return [torch.cat(heads, 1).flatten(0, 2)]
+
+    return Op(read, write)
+
+
+def halves(heads: int, turned: int) -> Op:
+    """Returns the operation that reorders queries or keys whose rotation pairs neighbours, so that it pairs halves.
+
+    Products of queries and keys are sums over pairs, so any order that both have gives the same.
+
+    Args:
+        heads: heads in the tensor's first axis.
+        turned: how many of each head's first values are turned.
+    """
+
+    def reorder(ts: list[Tensor], pairs: tuple[int, int]) -> list[Tensor]:
+        each = ts[0].unflatten(0, (heads, -1))
+        first = each[:, :turned].unflatten(1, pairs).transpose(1, 2).flatten(1, 2)
+        return [torch.cat([first, each[:, turned:]], 1).flatten(0, 1)]
+
+    return Op(lambda ts: reorder(ts, (-1, 2)), lambda ts: reorder(ts, (2, -1)))
+
+
 def rule(theirs: str, ours: str, op: Op = SAME) -> Rule:
     """Returns a rule from names separated by spaces."""
     return Rule(tuple(theirs.split()), tuple(ours.split()), op)

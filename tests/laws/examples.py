@@ -45,7 +45,7 @@ from groundup.specs import Spec
 VOCAB, CONTEXT = 97, 64
 
 # What a size becomes, by the name of its field; the number of key/value heads keeps its kind: all, some or one.
-SMALL: dict[str, Callable[[Any], int]] = {
+SMALL: dict[str, Callable[[Any], float]] = {
     "width": lambda _: 32,
     "vocab": lambda _: VOCAB,
     "context": lambda _: CONTEXT,
@@ -56,6 +56,7 @@ SMALL: dict[str, Callable[[Any], int]] = {
     "head_width": lambda _: 8,
     "size": lambda _: 5,
     "original": lambda _: 16,
+    "fraction": lambda spec: spec.fraction if 8 * spec.fraction % 2 == 0 else 0.5,
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 from torch import Tensor
 
 from groundup.families import family_of
@@ -71,6 +72,14 @@ def test_files_of_the_bare_model_have_shorter_names_and_are_read(tmp_path: Path)
         assert not any(name.startswith(bare.base_model_prefix) for name in bare.state_dict())
         (tmp_path / case / "bare" / "config.json").write_text(json.dumps(CASES[case]))
         assert same(folder.read(tmp_path / case / "bare").state_dict(), pair.ours.state_dict())
+
+
+def test_names_of_older_versions_are_read(tmp_path: Path):
+    """Published Pythias call their head embed_out."""
+    pair = make(CASES["gpt_neox/tied"] | {"tie_word_embeddings": False}, tmp_path)
+    weights = pair.theirs.state_dict()
+    save_file(weights | {"embed_out.weight": weights.pop("lm_head.weight")}, tmp_path / "model.safetensors")
+    assert same(folder.read(tmp_path).state_dict(), pair.ours.state_dict())
 
 
 def test_ids_of_special_tokens_are_written_and_unknown_ones_are_not_guessed(tmp_path: Path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from groundup.errors import WeightsError
-from groundup.rules import SAME, TRANSPOSE, read, rule, split, split_transposed, write
+from groundup.rules import SAME, TRANSPOSE, halves, read, rule, split, split_heads, split_transposed, write
 
 RULES = [
     rule("wte", "embed"),
@@ -37,10 +37,33 @@ def test_reading_and_writing_undo_each_other_bitwise():
     assert all(torch.equal(back[name], weights[name]) for name in weights)
 
 
-@pytest.mark.parametrize("op", [SAME, TRANSPOSE, split(3), split_transposed(2)])
+OPS = [
+    SAME,
+    TRANSPOSE,
+    split(3),
+    split_transposed(2),
+    split_heads(2),
+    split_heads(2, queries=4),
+    halves(2, 4),
+    halves(1, 12),
+]
+
+
+@pytest.mark.parametrize("op", OPS)
 def test_every_operation_is_undone_by_its_inverse(op):
-    tensor = torch.randn(6, 4)
+    tensor = torch.randn(12, 4)
     assert torch.equal(op.write(op.read([tensor]))[0], tensor)
+
+
+def test_heads_of_queries_keys_and_values_are_told_apart():
+    rows = torch.tensor([0, 1, 10, 20, 2, 3, 11, 21])  # two queries, a key and a value, of two heads of keys
+    q, k, v = split_heads(2, queries=2).read([rows])
+    assert (q.tolist(), k.tolist(), v.tolist()) == ([0, 1, 2, 3], [10, 11], [20, 21])
+
+
+def test_neighbours_that_turn_together_become_halves():
+    rows = torch.tensor([0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 18, 19])  # of two heads, the first four values turn
+    assert halves(2, 4).read([rows])[0].tolist() == [0, 2, 1, 3, 8, 9, 10, 12, 11, 13, 18, 19]
 
 
 def test_tensors_that_no_rule_reads_are_named():

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from groundup.errors import SpecError, nearest
-from groundup.families import gpt2, llama, mistral, recurrent
+from groundup.families import gpt2, gpt_neox, llama, mistral, recurrent
 from groundup.families.family import Config, Family
 from groundup.model.stack import Stack
 
-FAMILIES: tuple[Family, ...] = (gpt2.FAMILY, llama.FAMILY, mistral.FAMILY, recurrent.FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    gpt2.FAMILY,
+    llama.FAMILY,
+    mistral.FAMILY,
+    recurrent.FAMILY,
+    gpt_neox.FAMILY,
+)
 
 PRESETS: dict[str, Callable[[], Stack]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
 

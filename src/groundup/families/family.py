@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from groundup.errors import SpecError, nearest
+from groundup.mixers.attention import Attention
 from groundup.model.decoder import Decoder
+from groundup.model.layer import LayerSpec
+from groundup.model.residual import Residual
 from groundup.model.stack import Stack
 from groundup.rules import Rule
 
@@ -53,6 +56,7 @@ class Family:
         kind: what its specs are.
         prefix: what some files put before every name of a tensor.
         ignored: names of tensors that hold no weights, as a pattern.
+        renamed: names of tensors in files of older versions, to those of the rules.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Family:
     kind: type[Stack] = Decoder
     prefix: str = ""
     ignored: re.Pattern[str] = re.compile(r"(?!)")
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def spec(self, config: Config) -> Stack:
         """Returns the spec that a configuration describes.
@@ -82,7 +87,8 @@ class Family:
         Raises:
             SpecError: the spec is of other parts than the family's.
         """
-        return {"model_type": self.model_types[0], **self.write(spec)}
+        said = self.write(spec)
+        return {"model_type": self.model_types[0], **said}
 
     def describes(self, spec: Stack) -> bool:
         """Returns whether a configuration of this family says all that the spec says."""
@@ -90,6 +96,29 @@ class Family:
             return isinstance(spec, self.kind) and self.spec(self.config(spec)) == spec
         except SpecError:  # a spec of other parts
             return False
+
+
+def head_width(width: int, heads: int) -> int:
+    """Returns the width of each of ``heads`` heads that share ``width`` among them.
+
+    Raises:
+        SpecError: ``heads`` does not divide ``width``.
+    """
+    if width % heads:
+        raise SpecError(f"width={width} is not a multiple of heads={heads}; change one of them")
+    return width // heads
+
+
+def attention_of(spec: Stack) -> Attention:
+    """Returns the attention of the first layer.
+
+    Raises:
+        SpecError: there is none.
+    """
+    match spec.layers:
+        case (LayerSpec(mix=Residual(mixer=Attention() as attention)), *_):
+            return attention
+    raise SpecError("the first layer has no attention, so it is of no Transformer's family")
 
 
 class Keys:

@@ -33,7 +33,8 @@ from groundup.parts.position import (
 from groundup.rules import Rule, rule
 
 GATED_ACTS = ACTS | {"swiglu": "silu", "geglu": "gelu"}  # a gated layer's own name says its activation
-FRACTION = ("partial_rotary_factor", "rotary_emb_fraction")
+THETA = ("rope_theta", "rotary_emb_base")
+FRACTION = ("partial_rotary_factor", "rotary_emb_fraction", "rotary_pct")
 
 
 def llama(
@@ -161,20 +162,27 @@ def read(keys: Keys, *, position: RoPE | None = None) -> Decoder:
     )
 
 
-def read_rope(keys: Keys, *, context: int) -> RoPE:
-    """Returns the rotation of a configuration, whether it says so in rope_theta and rope_scaling or rope_parameters."""
+def read_rope(keys: Keys, *, context: int, fraction: float = 1.0) -> RoPE:
+    """Returns the rotation of a configuration, whether it says so in rope_theta and rope_scaling or rope_parameters.
+
+    Args:
+        keys: the configuration.
+        context: its longest sequence.
+        fraction: how much of each head turns where it does not say.
+    """
     given = keys.take("rope_parameters", "rope_scaling", default={})
     if not isinstance(given, Mapping):
         raise SpecError(f"the configuration's rope_parameters are {given!r}; expected a mapping with rope_type")
-    said = {name: keys.take(name, default=None) for name in ("rope_theta", *FRACTION)}
+    said = {name: keys.take(name, default=None) for name in (*THETA, *FRACTION)}
     said = {name: value for name, value in said.items() if value is not None}
     disputed = [name for name, value in said.items() if given.get(name) not in (None, value)]
     if disputed:
         raise SpecError(f"the configuration and its rope_parameters disagree on {disputed[0]}; keep one of them")
     rope = Keys({**given, **said}, family=f"{keys.family} (its rope_parameters)")
-    theta = rope.positive("rope_theta", default=10_000.0)
-    fraction = rope.positive(*FRACTION, default=1.0)
-    position = RoPE(theta=theta, fraction=fraction, scaling=_scaling(rope, context=context))
+    theta = rope.positive(*THETA, default=10_000.0)
+    position = RoPE(
+        theta=theta, fraction=rope.positive(*FRACTION, default=fraction), scaling=_scaling(rope, context=context)
+    )
     rope.done()
     return position
 

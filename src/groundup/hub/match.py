@@ -40,7 +40,10 @@ class Naming:
 
     def known(self, name: str, expected: Mapping[str, Tensor]) -> str | None:
         """Returns a name as the rules spell it; None where it holds no weights."""
-        if self.family is None or name in expected:
+        if self.family is None:
+            return name
+        name = self.family.renamed.get(name, name)
+        if name in expected:
             return name
         full = self.family.prefix + name
         if self.family.ignored.fullmatch(name) or self.family.ignored.fullmatch(full):

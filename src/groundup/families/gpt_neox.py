@@ -1,0 +1,205 @@
+"""GPT-NeoX and Pythia: parallel layers with a norm for each part, partial rotation, GELU, biases, an untied head.
+
+Sources: Black et al. 2022 (GPT-NeoX-20B, arXiv:2204.06745), section 2; Biderman et al. 2023 (Pythia,
+arXiv:2304.01373), table 1. The sizes differ in what the vocabulary is padded to. GPT-NeoX-20B's published
+configuration computes its GELU by a tanh.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+from groundup.errors import SpecError
+from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, attention_of, head_width
+from groundup.families.llama import read_rope, write_rope
+from groundup.mixers.attention import Attention
+from groundup.mixers.mlp import MLP
+from groundup.model.decoder import Decoder
+from groundup.model.heads import Tied, Untied
+from groundup.model.layer import Layer, LayerSpec, Parallel
+from groundup.model.residual import Residual
+from groundup.parts.embed import Embed
+from groundup.parts.init import ScaledNormal
+from groundup.parts.norm import LayerNorm
+from groundup.parts.position import RoPE
+from groundup.rules import Rule, rule, split_heads
+
+
+def gpt_neox(
+    *,
+    width: int,
+    layers: int,
+    heads: int,
+    hidden: int | None = None,
+    vocab: int = 50304,
+    context: int = 2048,
+    position: RoPE = RoPE(fraction=0.25),  # noqa: B008 - a spec is a value
+    act: str = "gelu",
+    eps: float = 1e-5,
+    bias: bool = True,
+    parallel: bool = True,
+    tied: bool = False,
+    deviation: float = 0.02,
+    dropout: float = 0.0,
+    attention_dropout: float = 0.0,
+) -> Decoder:
+    """Returns the spec of a GPT-NeoX of these sizes.
+
+    Args:
+        width: the width of the residual stream.
+        layers: the number of layers.
+        heads: attention heads, each ``width / heads`` wide.
+        hidden: the width inside the feed-forward part; None means four times ``width``.
+        vocab: the number of token ids.
+        context: the longest sequence.
+        position: the rotation of queries and keys.
+        act: the activation.
+        eps: of the norms.
+        bias: whether the maps of attention have biases.
+        parallel: whether both parts of a layer read the same stream.
+        tied: whether the head reads the token embedding.
+        deviation: of the first weights.
+        dropout: of the embeddings and of what layers add to the stream.
+        attention_dropout: of attention weights.
+
+    Raises:
+        SpecError: ``heads`` does not divide ``width``.
+    """
+    norm = LayerNorm(eps=eps)
+    attention = Attention(
+        heads=heads,
+        kv_heads=heads,
+        head_width=head_width(width, heads),
+        position=position,
+        bias=bias,
+        out_bias=bias,
+        dropout=attention_dropout,
+    )
+    mlp = MLP(hidden=hidden or 4 * width, act=act, bias=True)
+    layer = (Parallel if parallel else Layer)(
+        mix=Residual(attention, pre=norm, dropout=dropout), ffn=Residual(mlp, pre=norm, dropout=dropout)
+    )
+    return Decoder(
+        width=width,
+        vocab=vocab,
+        context=context,
+        layers=(layer,) * layers,
+        embed=Embed(dropout=dropout),
+        norm=norm,
+        head=Tied() if tied else Untied(),
+        init=ScaledNormal(deviation=deviation),
+    )
+
+
+PRESETS = {
+    "gpt-neox-20b": partial(gpt_neox, width=6144, layers=44, heads=64, vocab=50432, act="gelu_tanh"),
+    "pythia-14m": partial(gpt_neox, width=128, layers=6, heads=4),
+    "pythia-31m": partial(gpt_neox, width=256, layers=6, heads=8),
+    "pythia-70m": partial(gpt_neox, width=512, layers=6, heads=8),
+    "pythia-160m": partial(gpt_neox, width=768, layers=12, heads=12),
+    "pythia-410m": partial(gpt_neox, width=1024, layers=24, heads=16),
+    "pythia-1b": partial(gpt_neox, width=2048, layers=16, heads=8),
+    "pythia-1.4b": partial(gpt_neox, width=2048, layers=24, heads=16),
+    "pythia-2.8b": partial(gpt_neox, width=2560, layers=32, heads=32),
+    "pythia-6.9b": partial(gpt_neox, width=4096, layers=32, heads=32, vocab=50432),
+    "pythia-12b": partial(gpt_neox, width=5120, layers=36, heads=40, vocab=50688),
+}
+
+
+def read(keys: Keys) -> Decoder:
+    """Returns the spec of a GPT-NeoX configuration."""
+    keys.take("classifier_dropout", default=None)  # of a head that is not part of the language model
+    context = keys.number("max_position_embeddings", default=2048)
+    return gpt_neox(
+        width=keys.number("hidden_size", default=6144),
+        layers=keys.layers("num_hidden_layers", default=44),
+        heads=keys.number("num_attention_heads", default=64),
+        hidden=keys.number("intermediate_size", default=24576),
+        vocab=keys.number("vocab_size", default=50432),
+        context=context,
+        position=read_rope(keys, context=context, fraction=0.25),
+        act=keys.choice("hidden_act", known=ACTS, default="gelu"),
+        eps=keys.number("layer_norm_eps", default=1e-5, whole=False),
+        bias=keys.flag("attention_bias", default=True),
+        parallel=keys.flag("use_parallel_residual", default=True),
+        tied=keys.flag("tie_word_embeddings", default=False),
+        deviation=keys.number("initializer_range", default=0.02, whole=False),
+        dropout=keys.number("hidden_dropout", "hidden_dropout_prob", default=0.0, whole=False),
+        attention_dropout=keys.number("attention_dropout", "attention_probs_dropout_prob", default=0.0, whole=False),
+    )
+
+
+def write(spec: Decoder) -> dict[str, Any]:
+    """Returns the configuration of a GPT-NeoX spec.
+
+    Raises:
+        SpecError: the spec is of other parts.
+    """
+    match spec:
+        case Decoder(
+            layers=(
+                LayerSpec(
+                    mix=Residual(mixer=Attention(position=RoPE() as position) as attention) as mix,
+                    ffn=Residual(mixer=MLP() as mlp),
+                ) as layer,
+                *_,
+            ),
+            norm=LayerNorm(eps=eps),
+            init=ScaledNormal(deviation=deviation),
+        ) if mlp.act in THEIR_ACTS:
+            return {
+                "architectures": ["GPTNeoXForCausalLM"],
+                "vocab_size": spec.vocab,
+                "hidden_size": spec.width,
+                "intermediate_size": mlp.hidden,
+                "num_hidden_layers": len(spec.layers),
+                "num_attention_heads": attention.heads,
+                "hidden_act": THEIR_ACTS[mlp.act],
+                "max_position_embeddings": spec.context,
+                "layer_norm_eps": eps,
+                "rope_parameters": write_rope(position) | {"partial_rotary_factor": position.fraction},
+                "attention_bias": attention.bias,
+                "use_parallel_residual": isinstance(layer, Parallel),
+                "tie_word_embeddings": spec.head == Tied(),
+                "initializer_range": deviation,
+                "hidden_dropout": mix.dropout,
+                "attention_dropout": attention.dropout,
+            }
+    raise SpecError("no GPT-NeoX of transformers is made of these parts; see groundup.families.gpt_neox for its own")
+
+
+def rules(spec: Decoder) -> list[Rule]:
+    """Returns the weight rules; q, k and v are stored as one, head by head."""
+    theirs, ours = "gpt_neox.layers.{l}", "layers.{l}"
+    heads = attention_of(spec).heads
+    both = ("weight", "bias")
+    maps = {
+        "input_layernorm": "mix.pre",
+        "attention.dense": "mix.mixer.out",
+        "post_attention_layernorm": "ffn.pre",
+        "mlp.dense_h_to_4h": "ffn.mixer.up",
+        "mlp.dense_4h_to_h": "ffn.mixer.down",
+    }
+    qkv = {end: " ".join(f"{ours}.mix.mixer.{x}.{end}" for x in "qkv") for end in both}
+    return [
+        rule("gpt_neox.embed_in.weight", "embed.weight"),
+        *(rule(f"{theirs}.attention.query_key_value.{end}", qkv[end], split_heads(heads)) for end in both),
+        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps.items() for end in both),
+        *(rule(f"gpt_neox.final_layer_norm.{end}", f"norm.{end}") for end in both),
+        rule("lm_head.weight", "head.weight"),
+    ]
+
+
+FAMILY = Family(
+    name="gpt_neox",
+    model_types=("gpt_neox",),
+    presets=PRESETS,
+    read=read,
+    write=write,
+    rules=rules,
+    prefix="gpt_neox.",
+    ignored=re.compile(r"gpt_neox\.layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)"),
+    renamed={"embed_out.weight": "lm_head.weight"},
+)
