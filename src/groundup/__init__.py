@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from groundup.infer.language_model import LanguageModel, load
     from groundup.mixers.attention import Attention
     from groundup.mixers.mlp import MLP, GatedMLP
+    from groundup.mixers.recurrent import GRU, LSTM, RNN
     from groundup.model.decoder import Decoder
     from groundup.model.heads import Tied, Untied
-    from groundup.model.layer import Layer, Parallel, pattern
+    from groundup.model.layer import Layer, Parallel, Stacked, pattern
     from groundup.model.residual import Residual
     from groundup.objectives.next_token import next_token
     from groundup.optim.optimizers import AdamW, Muon
@@ -61,9 +62,10 @@ _HOME = {
     "groundup.infer.language_model": "LanguageModel load",
     "groundup.mixers.attention": "Attention",
     "groundup.mixers.mlp": "GatedMLP MLP",
+    "groundup.mixers.recurrent": "GRU LSTM RNN",
     "groundup.model.decoder": "Decoder",
     "groundup.model.heads": "Tied Untied",
-    "groundup.model.layer": "Layer Parallel pattern",
+    "groundup.model.layer": "Layer Parallel Stacked pattern",
     "groundup.model.residual": "Residual",
     "groundup.objectives.next_token": "next_token",
     "groundup.optim.optimizers": "AdamW Muon",
@@ -83,7 +85,10 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.
 
 __version__ = "0.1.0"
 __all__ = [
+    "GRU",
+    "LSTM",
     "MLP",
+    "RNN",
     "WSD",
     "ALiBi",
     "AcrossHeads",
@@ -116,6 +121,7 @@ __all__ = [
     "Scaled",
     "Sink",
     "Sinusoidal",
+    "Stacked",
     "Tied",
     "Tokenizer",
     "Untied",

@@ -106,7 +106,7 @@ class State:
 
         def restore(leaf: Any) -> Any:
             name, _ = next(named)
-            return found[name].to(mine[name]) if isinstance(leaf, Tensor) else numbers[name]
+            return found[name].to(mine[name], copy=True) if isinstance(leaf, Tensor) else numbers[name]
 
         return _map_leaves(self, restore)
 

@@ -60,3 +60,15 @@ class ScaledNormal(Init):
         """Returns the standard deviation for one module."""
         writes = isinstance(module, Linear) and module.role == "out"
         return self.deviation / residuals**0.5 if writes and residuals else self.deviation
+
+
+class FanIn(Init):
+    """A normal that keeps the size of signals: maps by their inputs, as tables hold vectors of size one.
+
+    Source: LeCun et al. 1998 (Efficient BackProp), section 4.6. For models without residuals, where each layer sees
+    only what the one before it made.
+    """
+
+    def std(self, module: Linear | nn.Embedding, *, residuals: int) -> float:
+        """Returns the standard deviation for one module."""
+        return module.in_features**-0.5 if isinstance(module, Linear) else 1.0
