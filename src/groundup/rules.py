@@ -38,6 +38,7 @@ class Rule:
 
 SAME = Op(lambda ts: ts, lambda ts: ts)
 TRANSPOSE = Op(lambda ts: [ts[0].T], lambda ts: [ts[0].T])
+SQUEEZE = Op(lambda ts: [ts[0].squeeze(1)], lambda ts: [ts[0].unsqueeze(1)])  # a convolution of each channel alone
 
 
 def split(parts: int) -> Op:

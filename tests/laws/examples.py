@@ -16,6 +16,7 @@ import groundup.model
 import groundup.parts
 from groundup.families import PRESETS
 from groundup.mixers.attention import Attention
+from groundup.mixers.mamba import Mamba
 from groundup.mixers.mlp import MLP, GatedMLP
 from groundup.mixers.recurrent import GRU, LSTM, RNN
 from groundup.model.decoder import Decoder
@@ -54,6 +55,8 @@ SMALL: dict[str, Callable[[Any], float]] = {
     "heads": lambda _: 4,
     "kv_heads": lambda spec: 4 if spec.kv_heads == spec.heads else 1 if spec.kv_heads == 1 else 2,
     "head_width": lambda _: 8,
+    "rank": lambda _: 4,
+    "states": lambda _: 5,
     "size": lambda _: 5,
     "original": lambda _: 16,
     "fraction": lambda spec: spec.fraction if 8 * spec.fraction % 2 == 0 else 0.5,
@@ -170,6 +173,10 @@ HAND_MADE: dict[str, Stack] = {
         Layer(mix=Residual(GRU(hidden=40))),
         Stacked(mix=Residual(RNN(bias=False), pre=CENTRED), ffn=Residual(RNN(hidden=12, act="relu"))),
         Stacked(mix=Residual(GRU(bias=False), pre=NoNorm(), post=ROOT)),
+    ),
+    "state spaces": decoder(
+        Layer(mix=Residual(Mamba(states=5, rank=3, expand=1, conv=3, act="gelu", bias=True, conv_bias=False))),
+        Layer(mix=Residual(Mamba(states=1, rank=1, conv=1, steps=(0.1, 1.0))), ffn=Residual(GatedMLP(hidden=48))),
     ),
     "no layers": decoder(),
     "encoder": encoder(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from groundup.ops import causal_conv
+from groundup.ops import causal_conv, selective_scan
 from laws.test_definition import TOLERANCE, assert_equal, noise, precisions, values_and_gradients
 
 every_length = pytest.mark.parametrize("tokens", [1, 2, 63, 100])
@@ -33,3 +33,27 @@ def test_causal_conv_equals_its_definition(tokens, packed, taps, past, dtype):
             for op in (causal_conv.causal_conv, causal_conv.reference)
         )
         assert_equal(fast, slow, tolerance=TOLERANCE[dtype])
+
+
+@precisions
+@every_length
+@documents
+@pytest.mark.parametrize("past", [False, True])
+def test_selective_scan_equals_its_definition(tokens, packed, past, dtype, monkeypatch):
+    monkeypatch.setattr(selective_scan, "SPAN_STATES", 64 * 3 * 4)  # blocks of one row and four channels
+    sizes = [(2, tokens, 5), (2, tokens, 5), (3, 5), (2, tokens, 3), (2, tokens, 3)]
+    x, step, a, b, c = (noise(*size, seed=i, dtype=dtype) for i, size in enumerate(sizes))
+    step, a = (t.detach().abs().requires_grad_() for t in (step, a))
+    before = noise(2, 3, 5, seed=5, dtype=dtype) if past else None
+    begin = starts(2, tokens) if packed else None
+
+    def ends(op):
+        y, after = op(x, step, -a, b, c, before=before, starts=begin)
+        return torch.cat([y.flatten(), after.flatten()])
+
+    inputs = [x, step, a, b, c, *([before] if past else [])]
+    fast, slow = (
+        values_and_gradients(lambda *_, op=op: ends(op), inputs)
+        for op in (selective_scan.scan, selective_scan.reference)
+    )
+    assert_equal(fast, slow, tolerance=TOLERANCE[dtype])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,13 @@ def make(config: Config, where: Path, *, seed: int = 0) -> Pair:
 
 def theirs_of(config: Config) -> transformers.PreTrainedConfig:
     return transformers.AutoConfig.for_model(**json.loads(json.dumps(config)))
+
+
+def read_on(theirs: Any, ids: Tensor, cache: Any = None) -> tuple[Tensor, Any]:
+    """Returns the logits of more tokens and the cache, whatever their class calls it."""
+    name = "cache_params" if "cache_params" in inspect.signature(theirs.forward).parameters else "past_key_values"
+    told = theirs(ids, use_cache=True, **{name: cache})
+    return told.logits, told[name]
 
 
 def randomise(model: nn.Module, *, seed: int) -> None:

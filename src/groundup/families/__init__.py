@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from groundup.errors import SpecError, nearest
-from groundup.families import gpt2, gpt_neox, llama, mistral, recurrent
+from groundup.families import gpt2, gpt_neox, llama, mamba, mistral, recurrent
 from groundup.families.family import Config, Family
 from groundup.model.stack import Stack
 
@@ -15,6 +15,7 @@ FAMILIES: tuple[Family, ...] = (
     mistral.FAMILY,
     recurrent.FAMILY,
     gpt_neox.FAMILY,
+    mamba.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Stack]] = {name: make for f in FAMILIES for name, make in f.presets.items()}

@@ -4,7 +4,7 @@ Every trainable parameter falls into exactly one group, also when several module
 
     hidden    matrices of linear maps inside the layers: what Muon orthogonalises
     tables    all other tensors of two or more dimensions: embeddings, positions, heads, stacked or convolution weights
-    vectors   biases, norm weights and other tensors of one dimension or none
+    vectors   biases, norm weights, rates of decay and other tensors of one dimension or none
 
 Hidden and tables are decayed, vectors are not: the rule of nanoGPT's ``configure_optimizers`` (Karpathy 2022). That
 embeddings and heads are not Muon's is Jordan et al. 2024 (kellerjordan.github.io/posts/muon).
@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from groundup.errors import ConfigError
+from groundup.parts.rates import Rates
 
 Named = tuple[str, nn.Parameter]
-NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+UNDECAYED = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, Rates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ def group(model: nn.Module) -> Groups:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if parameter.ndim < 2 or any(isinstance(module, NORMS) for _, module in owners[parameter]):
+        if parameter.ndim < 2 or any(isinstance(module, UNDECAYED) for _, module in owners[parameter]):
             groups.vectors.append((name, parameter))
         elif parameter.ndim == 2 and all(_is_hidden(path, module) for path, module in owners[parameter]):
             groups.hidden.append((name, parameter))

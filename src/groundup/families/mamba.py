@@ -1,0 +1,182 @@
+"""Mamba: layers of one part each, a selective state space behind an RMSNorm, with tied embeddings.
+
+Source: Gu and Dao 2023 (arXiv:2312.00752), table 12; the vocabulary is GPT-NeoX's 50,277 tokens, padded to 50,280.
+The first weights are the authors' where they matter (steps, rates, convolution), normal elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+from groundup.errors import SpecError
+from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys
+from groundup.mixers.mamba import Mamba
+from groundup.model.decoder import Decoder
+from groundup.model.heads import Tied, Untied
+from groundup.model.layer import Layer
+from groundup.model.residual import Residual
+from groundup.parts.init import ScaledNormal
+from groundup.parts.norm import RMSNorm
+from groundup.rules import SAME, SQUEEZE, Rule, rule, split
+
+CONTEXT = 2048  # tokens that the published models were trained on; a configuration does not say
+
+
+def mamba(
+    *,
+    width: int,
+    layers: int,
+    states: int = 16,
+    rank: int | None = None,
+    vocab: int = 50280,
+    context: int = CONTEXT,
+    eps: float = 1e-5,
+    tied: bool = True,
+    deviation: float = 0.02,
+    **settings: Any,
+) -> Decoder:
+    """Returns the spec of a Mamba of these sizes.
+
+    Args:
+        width: the width of the residual stream.
+        layers: the number of layers.
+        states: the states of each inner channel.
+        rank: the width from which steps are made; None means a sixteenth of ``width``.
+        vocab: the number of token ids.
+        context: the longest sequence that is meant.
+        eps: of the norms.
+        tied: whether the head reads the token embedding.
+        deviation: of the first weights.
+        settings: as `groundup.mixers.mamba.Mamba` takes them.
+    """
+    norm = RMSNorm(eps=eps)
+    mixer = Mamba(states=states, rank=rank or math.ceil(width / 16), **settings)
+    return Decoder(
+        width=width,
+        vocab=vocab,
+        context=context,
+        layers=(Layer(mix=Residual(mixer, pre=norm)),) * layers,
+        norm=norm,
+        head=Tied() if tied else Untied(),
+        init=ScaledNormal(deviation=deviation),
+    )
+
+
+PRESETS = {
+    "mamba-130m": partial(mamba, width=768, layers=24),
+    "mamba-370m": partial(mamba, width=1024, layers=48),
+    "mamba-790m": partial(mamba, width=1536, layers=48),
+    "mamba-1.4b": partial(mamba, width=2048, layers=48),
+    "mamba-2.8b": partial(mamba, width=2560, layers=64),
+}
+
+
+def read(keys: Keys) -> Decoder:
+    """Returns the spec of a Mamba configuration."""
+    width = keys.number("hidden_size", "d_model", default=768)
+    expand = keys.number("expand", default=2)
+    keys.only("intermediate_size", expand * width)
+    keys.only("d_inner", expand * width)
+    rank = keys.take("time_step_rank", default="auto")
+    for name in ("use_mambapy", "use_associative_scan"):
+        keys.take(name, default=None)  # how transformers computes it
+    return mamba(
+        width=width,
+        expand=expand,
+        layers=keys.layers("num_hidden_layers", "n_layer", default=32),
+        states=keys.number("state_size", default=16),
+        rank=None if rank == "auto" else keys.number("time_step_rank"),
+        deviation=keys.number("initializer_range", default=0.1, whole=False),
+        **read_settings(keys),
+        vocab=keys.number("vocab_size", default=50280),
+        tied=keys.flag("tie_word_embeddings", default=True),
+    )
+
+
+def read_settings(keys: Keys) -> dict[str, Any]:
+    """Returns what configurations of Mamba and Mamba-2 have in common, but for sizes."""
+    keys.only("residual_in_fp32", True, False)  # a matter of precision, not of mathematics
+    keys.only("rms_norm", True)
+    keys.only("ssm_cfg", {})
+    for name in ("time_step_scale", "time_step_floor", "time_step_init_scheme", "rescale_prenorm_residual"):
+        keys.take(name, default=None)  # first weights; they are drawn as the original's are by default
+    for name in ("fused_add_norm", "pad_vocab_size_multiple"):
+        keys.take(name, default=None)  # the original's kernels, and what vocab_size already holds
+    return {
+        "context": keys.number("max_position_embeddings", default=CONTEXT),
+        "conv": keys.number("conv_kernel", default=4),
+        "act": keys.choice("hidden_act", known=ACTS, default="silu"),
+        "bias": keys.flag("use_bias", default=False),
+        "conv_bias": keys.flag("use_conv_bias", default=True),
+        "eps": keys.number("layer_norm_epsilon", default=1e-5, whole=False),
+        "steps": (keys.positive("time_step_min", default=1e-3), keys.positive("time_step_max", default=1e-1)),
+    }
+
+
+def write(spec: Decoder) -> dict[str, Any]:
+    """Returns the configuration of a Mamba spec.
+
+    Raises:
+        SpecError: the spec is of other parts.
+    """
+    match spec:
+        case Decoder(
+            layers=(Layer(mix=Residual(mixer=Mamba() as mixer)), *_),
+            norm=RMSNorm(eps=eps),
+            init=ScaledNormal(deviation=deviation),
+        ) if mixer.act in THEIR_ACTS:
+            return {
+                "architectures": ["MambaForCausalLM"],
+                "vocab_size": spec.vocab,
+                "hidden_size": spec.width,
+                "num_hidden_layers": len(spec.layers),
+                "state_size": mixer.states,
+                "time_step_rank": mixer.rank,
+                "expand": mixer.expand,
+                "conv_kernel": mixer.conv,
+                "hidden_act": THEIR_ACTS[mixer.act],
+                "use_bias": mixer.bias,
+                "use_conv_bias": mixer.conv_bias,
+                "time_step_min": mixer.steps[0],
+                "time_step_max": mixer.steps[1],
+                "max_position_embeddings": spec.context,
+                "layer_norm_epsilon": eps,
+                "tie_word_embeddings": spec.head == Tied(),
+                "initializer_range": deviation,
+            }
+    raise SpecError("no Mamba of transformers is made of these parts; see groundup.families.mamba for those it has")
+
+
+def rules(spec: Decoder) -> list[Rule]:
+    """Returns the weight rules; the maps of the input and of the gate are stored as one."""
+    theirs, ours = "backbone.layers.{l}.mixer", "layers.{l}.mix.mixer"
+    names = [
+        *((f"conv1d.{end}", f"conv.{end}", op) for end, op in (("weight", SQUEEZE), ("bias", SAME))),
+        *((f"out_proj.{end}", f"out.{end}", SAME) for end in ("weight", "bias")),
+        ("x_proj.weight", "select.weight", SAME),
+        ("dt_proj.weight", "step.weight", SAME),
+        ("dt_proj.bias", "steps.bias", SAME),
+        ("A_log", "rates.log", SAME),
+        ("D", "skip", SAME),
+    ]
+    return [
+        rule("backbone.embeddings.weight", "embed.weight"),
+        rule("backbone.layers.{l}.norm.weight", "layers.{l}.mix.pre.weight"),
+        *(rule(f"{theirs}.in_proj.{end}", f"{ours}.x.{end} {ours}.gate.{end}", split(2)) for end in ("weight", "bias")),
+        *(rule(f"{theirs}.{a}", f"{ours}.{b}", op) for a, b, op in names),
+        rule("backbone.norm_f.weight", "norm.weight"),
+        rule("lm_head.weight", "head.weight"),
+    ]
+
+
+FAMILY = Family(
+    name="mamba",
+    model_types=("mamba",),
+    presets=PRESETS,
+    read=read,
+    write=write,
+    rules=rules,
+    prefix="backbone.",
+)

@@ -1,0 +1,53 @@
+"""What state spaces learn besides maps: the rates at which states fade, and how far a token moves them.
+
+    a = -exp(log);   d = softplus(raw + bias),   softplus(bias) log-uniform between two steps at the start
+
+Sources: Gu et al. 2022 (S4D, arXiv:2206.11893), section 4; Gu and Dao 2023 (Mamba, arXiv:2312.00752), section 3.6.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from groundup.errors import SpecError
+
+
+class Rates(nn.Module):
+    """Rates below zero, as their logarithms; they start at -1, -2, -3, ... along the last axis."""
+
+    def __init__(self, *size: int) -> None:
+        super().__init__()
+        self.log = nn.Parameter(torch.arange(1, size[-1] + 1).float().log().expand(size).clone())
+
+    def forward(self) -> Float[Tensor, "*size"]:
+        """Returns the rates, in float32 or wider."""
+        return -self.log.to(torch.promote_types(self.log.dtype, torch.float32)).exp()
+
+
+class Steps(nn.Module):
+    """How far each token moves the states of a channel or head: positive, and zero for padding."""
+
+    def __init__(self, size: int, *, between: tuple[float, float]) -> None:
+        super().__init__()
+        if not 0 < between[0] <= between[1]:
+            raise SpecError(f"steps={between} must be two positive numbers, the smaller one first")
+        self.between = between
+        self.bias = nn.Parameter(torch.zeros(size))
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draws the first steps log-uniformly and sets the bias to what gives them."""
+        low, high = (math.log(step) for step in self.between)
+        step = nn.init.uniform_(torch.empty_like(self.bias), low, high, generator=generator).exp()
+        with torch.no_grad():
+            self.bias.copy_(step + (-torch.expm1(-step)).log())
+
+    def forward(self, raw: Float[Tensor, "B T E"], real: Tensor | None) -> Float[Tensor, "B T E"]:
+        """Returns the steps, in float32 or wider; ``real`` (B, T) says which tokens are no padding, None means all."""
+        wide = torch.promote_types(raw.dtype, torch.float32)
+        step = F.softplus(raw.to(wide) + self.bias.to(wide))
+        return step if real is None else step * real[:, :, None]
