@@ -10,9 +10,19 @@ import torch
 from torch import Tensor
 
 import groundup.ops
-from groundup.ops import attention, blocked_attention, causal_conv, cross_entropy, rms_norm, selective_scan
+from groundup.ops import (
+    attention,
+    blocked_attention,
+    causal_conv,
+    cross_entropy,
+    delta_rule,
+    linear_attention,
+    recurrent,
+    rms_norm,
+    selective_scan,
+)
 
-COVERED = {attention, causal_conv, cross_entropy, rms_norm, selective_scan}
+COVERED = {attention, causal_conv, cross_entropy, delta_rule, linear_attention, recurrent, rms_norm, selective_scan}
 TWINS = {blocked_attention}  # reached through the operations above, whose definition is theirs
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 precisions = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
