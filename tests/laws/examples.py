@@ -16,6 +16,7 @@ import groundup.model
 import groundup.parts
 from groundup.families import PRESETS
 from groundup.mixers.attention import Attention
+from groundup.mixers.linear_attention import LinearAttention
 from groundup.mixers.mamba import Mamba
 from groundup.mixers.mlp import MLP, GatedMLP
 from groundup.mixers.recurrent import GRU, LSTM, RNN
@@ -25,7 +26,9 @@ from groundup.model.heads import Dense, Tied, Untied
 from groundup.model.layer import Layer, LayerSpec, Parallel, Stacked, pattern
 from groundup.model.residual import Residual
 from groundup.model.stack import Stack
+from groundup.parts.decay import FixedDecay, HeadDecay, LowRankDecay
 from groundup.parts.embed import Embed
+from groundup.parts.feature import Plain, RandomPositive, UnitLength
 from groundup.parts.init import ScaledNormal
 from groundup.parts.mask import Everything, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
@@ -40,7 +43,9 @@ from groundup.parts.position import (
     Sinusoidal,
     YaRN,
 )
+from groundup.parts.reading import Gated, Normed
 from groundup.parts.score import Capped, Sink
+from groundup.parts.update import Delta
 from groundup.specs import Spec
 
 VOCAB, CONTEXT = 97, 64
@@ -55,6 +60,10 @@ SMALL: dict[str, Callable[[Any], float]] = {
     "heads": lambda _: 4,
     "kv_heads": lambda spec: 4 if spec.kv_heads == spec.heads else 1 if spec.kv_heads == 1 else 2,
     "head_width": lambda _: 8,
+    "key_heads": lambda spec: 4 if spec.key_heads == spec.heads else 2,
+    "key_width": lambda _: 8,
+    "value_width": lambda spec: 8 if spec.value_width == spec.key_width else 12,
+    "features": lambda _: 12,
     "rank": lambda _: 4,
     "states": lambda _: 5,
     "size": lambda _: 5,
@@ -81,6 +90,12 @@ def _shrunk(value: Any) -> Any:
 def attention(*, heads: int = 4, kv_heads: int = 2, head_width: int = 8, **settings: Any) -> Attention:
     """Returns attention of a small size."""
     return Attention(heads=heads, kv_heads=kv_heads, head_width=head_width, **settings)
+
+
+def linear(*, heads: int = 4, key_heads: int = 4, key_width: int = 8, value_width: int = 6, **settings: Any) -> Layer:
+    """Returns a layer of linear attention of a small size."""
+    sizes = {"heads": heads, "key_heads": key_heads, "key_width": key_width, "value_width": value_width}
+    return Layer(mix=Residual(LinearAttention(**sizes, **settings)))
 
 
 def decoder(*layers: LayerSpec, **settings: Any) -> Decoder:
@@ -173,6 +188,17 @@ HAND_MADE: dict[str, Stack] = {
         Layer(mix=Residual(GRU(hidden=40))),
         Stacked(mix=Residual(RNN(bias=False), pre=CENTRED), ffn=Residual(RNN(hidden=12, act="relu"))),
         Stacked(mix=Residual(GRU(bias=False), pre=NoNorm(), post=ROOT)),
+    ),
+    "linear attention": decoder(
+        linear(),
+        linear(feature=RandomPositive(features=12, seed=3)),
+        linear(feature=Plain(), position=RoPE(), decay=FixedDecay(), reading=Gated(norm=UNLEARNT)),
+        linear(feature=Plain(), key_heads=2, decay=LowRankDecay(rank=4), reading=Gated(act="gelu"), conv=1),
+    ),
+    "delta rule": decoder(
+        linear(feature=UnitLength(), conv=4, update=Delta(), reading=Normed()),
+        linear(feature=UnitLength(), conv=3, update=Delta(most=2.0), decay=HeadDecay(), reading=Gated(), key_heads=2),
+        linear(feature=UnitLength(), update=Delta(), decay=LowRankDecay(rank=4), reading=Normed(), key_heads=1),
     ),
     "state spaces": decoder(
         Layer(mix=Residual(Mamba(states=5, rank=3, expand=1, conv=3, act="gelu", bias=True, conv_bias=False))),
