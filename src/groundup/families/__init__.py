@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from groundup.errors import SpecError, nearest
-from groundup.families import gpt2, gpt_neox, llama, mamba, mistral, recurrent
+from groundup.families import gpt2, gpt_neox, llama, mamba, mistral, qwen2, recurrent
 from groundup.families.family import Config, Family
 from groundup.model.stack import Stack
 
@@ -13,6 +13,7 @@ FAMILIES: tuple[Family, ...] = (
     gpt2.FAMILY,
     llama.FAMILY,
     mistral.FAMILY,
+    qwen2.FAMILY,
     recurrent.FAMILY,
     gpt_neox.FAMILY,
     mamba.FAMILY,
