@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from groundup.errors import SpecError, nearest
-from groundup.families import gpt2, gpt_neox, llama, mamba, mistral, qwen2, recurrent
+from groundup.families import gpt2, gpt_neox, llama, mamba, mistral, qwen2, qwen3, recurrent
 from groundup.families.family import Config, Family
 from groundup.model.stack import Stack
 
@@ -14,6 +14,7 @@ FAMILIES: tuple[Family, ...] = (
     llama.FAMILY,
     mistral.FAMILY,
     qwen2.FAMILY,
+    qwen3.FAMILY,
     recurrent.FAMILY,
     gpt_neox.FAMILY,
     mamba.FAMILY,
