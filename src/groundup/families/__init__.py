@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from groundup.errors import SpecError, nearest
-from groundup.families import gpt2, gpt_neox, llama, mamba, mistral, qwen2, qwen3, recurrent
+from groundup.families import gpt2, gpt_neox, llama, mamba, mistral, olmo, qwen2, qwen3, recurrent
 from groundup.families.family import Config, Family
 from groundup.model.stack import Stack
 
@@ -15,6 +15,7 @@ FAMILIES: tuple[Family, ...] = (
     mistral.FAMILY,
     qwen2.FAMILY,
     qwen3.FAMILY,
+    olmo.FAMILY,
     recurrent.FAMILY,
     gpt_neox.FAMILY,
     mamba.FAMILY,
