@@ -93,6 +93,12 @@ def rule(theirs: str, ours: str, op: Op = SAME) -> Rule:
     return Rule(tuple(theirs.split()), tuple(ours.split()), op)
 
 
+def instead(rules: Sequence[Rule], *changes: Rule) -> list[Rule]:
+    """Returns the rules with others in place of those that share a tensor with them, on either side."""
+    taken = {name for change in changes for name in (*change.theirs, *change.ours)}
+    return [*(rule for rule in rules if taken.isdisjoint((*rule.theirs, *rule.ours))), *changes]
+
+
 def read(weights: Mapping[str, Tensor], rules: Sequence[Rule], *, layers: int) -> dict[str, Tensor]:
     """Returns our tensors, made from theirs.
 
