@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from groundup.mixers.attention import Attention
     from groundup.mixers.mlp import MLP, GatedMLP
     from groundup.mixers.recurrent import GRU, LSTM, RNN
+    from groundup.mixers.rwkv import RWKV4, ChannelMix
     from groundup.model.decoder import Decoder
     from groundup.model.heads import Tied, Untied
     from groundup.model.layer import Layer, Parallel, Stacked, pattern
@@ -63,6 +64,7 @@ _HOME = {
     "groundup.mixers.attention": "Attention",
     "groundup.mixers.mlp": "GatedMLP MLP",
     "groundup.mixers.recurrent": "GRU LSTM RNN",
+    "groundup.mixers.rwkv": "ChannelMix RWKV4",
     "groundup.model.decoder": "Decoder",
     "groundup.model.heads": "Tied Untied",
     "groundup.model.layer": "Layer Parallel Stacked pattern",
@@ -89,6 +91,7 @@ __all__ = [
     "LSTM",
     "MLP",
     "RNN",
+    "RWKV4",
     "WSD",
     "ALiBi",
     "AcrossHeads",
@@ -96,6 +99,7 @@ __all__ = [
     "Attention",
     "Capped",
     "Causal",
+    "ChannelMix",
     "Constant",
     "Corpus",
     "Cosine",

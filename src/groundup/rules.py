@@ -38,12 +38,18 @@ class Rule:
 
 SAME = Op(lambda ts: ts, lambda ts: ts)
 TRANSPOSE = Op(lambda ts: [ts[0].T], lambda ts: [ts[0].T])
+BARE = Op(lambda ts: [ts[0].flatten()], lambda ts: [ts[0][None, None]])  # vectors with two axes of length 1 in front
 SQUEEZE = Op(lambda ts: [ts[0].squeeze(1)], lambda ts: [ts[0].unsqueeze(1)])  # a convolution of each channel alone
 
 
 def split(parts: int) -> Op:
     """Returns the operation that cuts one tensor of theirs, along its first axis, into equal parts of ours."""
     return Op(lambda ts: list(ts[0].chunk(parts)), lambda ts: [torch.cat(ts)])
+
+
+def split_sizes(*sizes: int) -> Op:
+    """Returns the operation that cuts one tensor of theirs, along its first axis, into parts of these sizes of ours."""
+    return Op(lambda ts: list(ts[0].split(sizes)), lambda ts: [torch.cat(ts)])
 
 
 def split_transposed(parts: int) -> Op:

@@ -1,0 +1,105 @@
+"""A recurrence without products of matrices: each channel keeps a part of what it holds and takes in a number.
+
+    h_t = a_t h_{t-1} + b_t
+
+The sequence is cut into about as many spans as a span has tokens; all spans run beside each other, first for what they
+come to by themselves, then from where they really begin (Blelloch 1990, Prefix Sums and Their Applications, section
+1.4). The backward is the same recurrence from the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def reference(
+    a: Shaped[Tensor, "_B _T *factors"],
+    b: Shaped[Tensor, "B T *channels"],
+    before: Shaped[Tensor, "B *channels"] | None = None,
+) -> Shaped[Tensor, "B T *channels"]:
+    """Returns what is held after each token, real or complex: the definition.
+
+    Args:
+        a: what is kept; an axis of length 1 stands for all rows, tokens or channels.
+        b: what is taken in.
+        before: what is held before the first token; None means zeros.
+    """
+    held, every = torch.zeros_like(b[:, 0]) if before is None else before, []
+    for t in range(b.shape[1]):
+        held = a[:, min(t, a.shape[1] - 1)] * held + b[:, t]
+        every.append(held)
+    return torch.stack(every, 1)
+
+
+def scan(
+    a: Shaped[Tensor, "_B _T *factors"],
+    b: Shaped[Tensor, "B T *channels"],
+    before: Shaped[Tensor, "B *channels"] | None = None,
+) -> Shaped[Tensor, "B T *channels"]:
+    """Returns what `reference` does, in about the root of T steps and three passes over memory."""
+    if b.shape[1] == 1:
+        return reference(a, b, before)
+    before = torch.zeros_like(b[:, 0]) if before is None else before
+    return torch.ops.groundup.linear_scan(a.expand(-1, b.shape[1], *a.shape[2:]), b, before)
+
+
+def _scan(a: Tensor, b: Tensor, before: Tensor) -> Tensor:
+    tokens = b.shape[1]
+    span = 1 << ((tokens - 1).bit_length() + 1) // 2
+    missing = -tokens % span
+    if missing:
+        a, b = (F.pad(t, (0, 0) * (t.ndim - 2) + (0, missing)) for t in (a, b))
+    a, b = a.unflatten(1, (-1, span)), b.unflatten(1, (-1, span))  # (B, spans, span, ...)
+    factors, taken = a.unbind(2), b.unbind(2)
+    alone, kept = taken[0], factors[0]
+    for factor, new in zip(factors[1:], taken[1:], strict=True):
+        alone, kept = torch.addcmul(new, factor, alone), kept * factor
+    begins = [before]
+    for i in range(b.shape[1] - 1):
+        begins.append(torch.addcmul(alone[:, i], kept[:, i], begins[-1]))
+    every, held = torch.empty_like(b, memory_format=torch.contiguous_format), torch.stack(begins, 1)
+    for factor, new, out in zip(factors, taken, every.unbind(2), strict=True):
+        held = torch.addcmul(new, factor, held, out=out)
+    return every.flatten(1, 2)[:, :tokens].contiguous()
+
+
+def _backward(grad: Tensor, a: Tensor, every: Tensor, before: Tensor) -> list[Tensor]:
+    """The gradients of a, b and before."""
+    later = F.pad(a[:, 1:], (0, 0) * (a.ndim - 2) + (0, 1)).conj().resolve_conj()
+    slope = _scan(later.flip(1), grad.flip(1), torch.zeros_like(before)).flip(1)
+    last = torch.cat([before[:, None], every[:, :-1]], 1)
+    shared = [axis for axis in range(a.ndim) if a.shape[axis] != every.shape[axis]]
+    of_a = slope * last.conj()
+    of_a = of_a.sum(shared, keepdim=True) if shared else of_a
+    of_before = (a[:, 0].conj() * slope[:, 0]).resolve_conj()
+    return [of_a.resolve_conj().contiguous(), slope.contiguous(), of_before.contiguous()]
+
+
+# One operation for a compiler: traced, it would become a graph of all its steps.
+_library = torch.library.Library("groundup", "FRAGMENT")
+_library.define("linear_scan(Tensor a, Tensor b, Tensor before) -> Tensor")
+_library.define("linear_scan_backward(Tensor grad, Tensor a, Tensor every, Tensor before) -> Tensor[]")
+_library.impl("linear_scan", _scan, "CompositeExplicitAutograd")
+_library.impl("linear_scan_backward", _backward, "CompositeExplicitAutograd")
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[0], output, inputs[2])
+
+
+def _grads(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    return tuple(torch.ops.groundup.linear_scan_backward(grad, *ctx.saved_tensors))
+
+
+torch.library.register_fake("groundup::linear_scan", lambda a, b, before: b.new_empty(b.shape), lib=_library)
+torch.library.register_fake(
+    "groundup::linear_scan_backward",
+    lambda grad, a, every, before: [t.new_empty(t.shape) for t in (a, every, before)],
+    lib=_library,
+)
+torch.library.register_autograd("groundup::linear_scan", _grads, setup_context=_save, lib=_library)
