@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 NOT_COUNTED = -100  # a target that no loss counts: padding, or the end of what is known
@@ -63,6 +64,9 @@ class Context:
             sees. None: all.
         types: which of two texts each token belongs to, (B, T), for models that were trained on pairs; None: the first.
         reach: an upper bound of positions + 1 in this call, known without asking the device; 0 where there is none.
+        memory: what another model made of a text that this one attends to, (B, M, D); None: there is none, or the
+            state holds what is needed of it.
+        memory_lengths: how many of the M tokens of each row are real, (B,). None: all.
         shared: values that layers compute once and share, see `once`.
     """
 
@@ -72,7 +76,9 @@ class Context:
     lengths: Int[Tensor, "B"] | None = None
     types: Int[Tensor, "B T"] | None = None
     reach: int = 0
-    shared: dict[Hashable, Tensor] = field(default_factory=dict)
+    memory: Float[Tensor, "B M D"] | None = None
+    memory_lengths: Int[Tensor, "B"] | None = None
+    shared: dict[Hashable, Any] = field(default_factory=dict)
 
     @classmethod
     def whole(
@@ -83,12 +89,22 @@ class Context:
         positions: Int[Tensor, "B T"] | None = None,
         lengths: Int[Tensor, "B"] | None = None,
         types: Int[Tensor, "B T"] | None = None,
+        memory: Float[Tensor, "B M D"] | None = None,
+        memory_lengths: Int[Tensor, "B"] | None = None,
     ) -> Context:
         """Returns the context of whole sequences: ``ids`` is (B, T, ...) and only its shape and device are read."""
         reach = ids.shape[1] if positions is None else 0
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape[:2])
-        return cls(positions=positions, segments=segments, lengths=lengths, types=types, reach=reach)
+        return cls(
+            positions=positions,
+            segments=segments,
+            lengths=lengths,
+            types=types,
+            reach=reach,
+            memory=memory,
+            memory_lengths=memory_lengths,
+        )
 
     @classmethod
     def after(

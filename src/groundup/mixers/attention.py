@@ -110,7 +110,7 @@ class AttentionMixer(Mixer):
             v,
             allowed=allowed,
             causal=self.spec.mask.causal,
-            bias=self.position.bias(ctx.positions, places),
+            bias=self.position.bias(ctx, places),
             dropout=self.spec.dropout if self.training else 0.0,
         )
         return self.out(y.transpose(1, 2).flatten(2))

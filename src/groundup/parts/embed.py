@@ -44,10 +44,11 @@ class Embed(Spec):
 
 
 class TokenTable(nn.Embedding):
-    """The module of `Embed`: a table of vectors (V, D), and what is done to them."""
+    """The module of `Embed`: a table of vectors (V, D), its own or another's, and what is done to them."""
 
     def __init__(self, spec: Embed, vocab: int, width: int) -> None:
         super().__init__(vocab, width)
+        self._lender: tuple[TokenTable, ...] = ()
         self.scale = width**spec.width_power
         self.position = spec.position.build(width)
         self.types = Embedding(spec.types, width) if spec.types else None
@@ -57,11 +58,21 @@ class TokenTable(nn.Embedding):
     def reset_parameters(self) -> None:
         """Leaves the weights as they are: `groundup.parts.init` fills them, or a file does."""
 
+    def borrow(self, lender: TokenTable) -> None:
+        """Drops the table and reads another module's from now on."""
+        self._lender = (lender,)  # in a tuple, so that the lender stays the only owner of its weights
+        self.register_parameter("weight", None)
+
+    @property
+    def table(self) -> Tensor:
+        """The vectors of all tokens, (V, D)."""
+        return self._lender[0].weight if self._lender else self.weight
+
     def forward(  # pyrefly: ignore[bad-override]: places are needed too
         self, ids: Int[Tensor, "B T"], ctx: Context
     ) -> Float[Tensor, "B T D"]:
         """Returns the vectors of tokens at their places."""
-        x = F.embedding(ids, self.weight)
+        x = F.embedding(ids, self.table)
         if self.scale != 1.0:
             x = x * self.scale
         if self.types is not None:

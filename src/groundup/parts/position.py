@@ -50,8 +50,8 @@ class HeadPlaces(nn.Module):
         """Returns queries or keys with their places in them."""
         return x
 
-    def bias(self, q: Int[Tensor, "B T"], k: Int[Tensor, "B S"]) -> Float[Tensor, "B H #T S"] | None:
-        """Returns what is added to the scores of queries and keys at these places; None means nothing."""
+    def bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H #T S"] | None:
+        """Returns what is added to the scores of the context's queries and of keys at these places; None: nothing."""
         return None
 
 
@@ -318,9 +318,89 @@ class Slopes(HeadPlaces):
         self.slopes = [2 ** (-steepest * (i + 1) / whole) for i in range(whole)]
         self.slopes += [2 ** (-steepest * (2 * i + 1) / (2 * whole)) for i in range(heads - whole)]
 
-    def bias(self, q: Int[Tensor, "B T"], k: Int[Tensor, "B S"]) -> Float[Tensor, "B H #T S"]:
+    def bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H #T S"]:
         """Returns slope times place for every head and key."""
-        return k[:, None, None, :] * torch.tensor(self.slopes, device=k.device)[:, None, None]
+        return keys[:, None, None, :] * torch.tensor(self.slopes, device=keys.device)[:, None, None]
+
+
+class RelativeBias(Position):
+    """A learnt bias of each head for the distance of query and key, which all layers share (T5).
+
+    Near distances have a bucket each, farther ones share buckets that grow logarithmically up to ``distance``; one
+    bucket holds the rest. The table belongs to the embedding; attention reads it through `SharedBias`.
+    Source: Raffel et al. 2020 (arXiv:1910.10683), section 2.1.
+
+    Attributes:
+        heads: of the attention that reads it.
+        buckets: how many distances are told apart.
+        distance: from which on they are not.
+        both_ways: whether half of the buckets are for keys after the query.
+    """
+
+    heads: int
+    buckets: int = 32
+    distance: int = 128
+    both_ways: bool = False
+
+    def __post_init__(self) -> None:
+        exact = self.buckets // (4 if self.both_ways else 2)
+        if exact < 1 or self.distance <= exact:
+            raise SpecError(f"{self!r} tells no distances apart; choose more buckets, or a distance above {exact}")
+
+    def build(self, width: int) -> nn.Module:
+        """Returns the table, which leaves the stream as it is."""
+        return RelativeTable(self)
+
+
+class RelativeTable(Embedding):
+    """The table of `RelativeBias`, (buckets, heads)."""
+
+    def __init__(self, spec: RelativeBias) -> None:
+        super().__init__(spec.buckets, spec.heads)
+        self.spec = spec
+
+    def forward(  # pyrefly: ignore[bad-override]: the stream is left as it is
+        self, x: Float[Tensor, "B T D"], ctx: Context
+    ) -> Float[Tensor, "B T D"]:
+        """Returns ``x``, and lets the layers find the table."""
+        ctx.shared[SHARED_TABLE] = self
+        return x
+
+    def bias(self, q: Int[Tensor, "B T"], k: Int[Tensor, "B S"]) -> Float[Tensor, "B H T S"]:
+        """Returns the biases of queries and keys at these places."""
+        ahead = k[:, None, :] - q[:, :, None]
+        buckets, first = self.spec.buckets, torch.zeros_like(ahead)
+        if self.spec.both_ways:
+            buckets //= 2
+            first = (ahead > 0) * buckets
+            apart = ahead.abs()
+        else:
+            apart = (-ahead).clamp(min=0)
+        exact = buckets // 2
+        beyond = (apart.clamp(min=1) / exact).log() / math.log(self.spec.distance / exact) * (buckets - exact)
+        far = (exact + beyond.long()).clamp(max=buckets - 1)
+        bucket = first + torch.where(apart < exact, apart, far)
+        return super().forward(bucket).permute(0, 3, 1, 2)
+
+
+SHARED_TABLE = "the table of RelativeBias"
+
+
+class SharedBias(Position):
+    """Adds the bias of the model's `RelativeBias` to the scores."""
+
+    def of_heads(self, heads: int, head_width: int) -> HeadPlaces:
+        """Returns the module for attention."""
+        return SharedPlaces()
+
+
+class SharedPlaces(HeadPlaces):
+    """The module of `SharedBias`."""
+
+    def bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H #T S"]:
+        """Returns the bias, which the first layer computes for all that see as many keys."""
+        table = ctx.shared[SHARED_TABLE]
+        return ctx.once(f"relative bias over {keys.shape[1]} keys", lambda: table.bias(ctx.positions, keys))
 
 
 def inverse_frequencies(width: int, theta: float, *, device: torch.device) -> Float[Tensor, "r2"]:

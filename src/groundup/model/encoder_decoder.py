@@ -1,0 +1,127 @@
+"""An encoder reads a text at once, a decoder writes another and attends to what the encoder made of the first.
+
+Source: Sutskever et al. 2014 (arXiv:1409.3215); Vaswani et al. 2017 (arXiv:1706.03762), section 3.1.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from groundup.context import Context
+from groundup.errors import GenerationError, SpecError
+from groundup.model.decoder import Decoder, DecoderState
+from groundup.model.encoder import Encoder
+from groundup.model.heads import NoHead
+from groundup.model.model import Model
+
+
+class EncoderDecoder(Model):
+    """An encoder and a decoder whose cross parts attend to it.
+
+    Attributes:
+        encoder: reads the source; it has no head.
+        decoder: writes the target.
+        shared: whether both look their tokens up in one table.
+        start: the token that stands before the target's first.
+    """
+
+    encoder: Encoder
+    decoder: Decoder
+    shared: bool = True
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one, two = self.encoder, self.decoder
+        if one.width != two.width:
+            raise SpecError(f"the encoder is {one.width} wide and the decoder {two.width}; make them as wide")
+        if self.shared and one.vocab != two.vocab:
+            raise SpecError(f"vocabularies of {one.vocab} and {two.vocab} cannot share a table; give shared=False")
+        if one.head != NoHead():
+            raise SpecError("the encoder of an EncoderDecoder has no head; give it head=NoHead()")
+
+    @property
+    def stacks(self) -> dict[str, Encoder | Decoder]:
+        """The encoder and the decoder."""
+        return {"encoder": self.encoder, "decoder": self.decoder}
+
+    def module(self) -> EncoderDecoderModel:
+        """Returns the model with weights that are not drawn yet."""
+        return EncoderDecoderModel(self)
+
+
+class EncoderDecoderModel(nn.Module):
+    """The module of `EncoderDecoder`."""
+
+    def __init__(self, spec: EncoderDecoder) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = spec.encoder.module()
+        self.decoder = spec.decoder.module()
+        if spec.shared:
+            self.decoder.embed.borrow(self.encoder.embed)
+
+    def forward(
+        self,
+        ids: Int[Tensor, "B T"],
+        state: DecoderState | None = None,
+        *,
+        source: Int[Tensor, "B M"] | None = None,
+        source_lengths: Int[Tensor, "B"] | None = None,
+        lengths: Int[Tensor, "B"] | None = None,
+    ) -> Float[Tensor, "B T V"]:
+        """Returns the logits of the token after each token of the target, in float32; arguments as for `hidden`."""
+        hidden = self.hidden(ids, state, source=source, source_lengths=source_lengths, lengths=lengths)
+        return self.decoder.logits(hidden)
+
+    def hidden(
+        self,
+        ids: Int[Tensor, "B T"],
+        state: DecoderState | None = None,
+        *,
+        source: Int[Tensor, "B M"] | None = None,
+        source_lengths: Int[Tensor, "B"] | None = None,
+        lengths: Int[Tensor, "B"] | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Returns the decoder's final hidden states.
+
+        Args:
+            ids: tokens of the target, the start token first.
+            state: None reads whole targets; a state from `new_state` is continued, in place, and knows its source.
+            source: tokens of the source; None with a state.
+            source_lengths: how many of them are real in each row; None means all.
+            lengths: how many tokens of each target are real. Only with a state.
+
+        Raises:
+            GenerationError: there is neither a source nor a state, or both.
+        """
+        if (source is None) == (state is None):
+            raise GenerationError("an encoder-decoder reads a source, or goes on from the state that it has read it to")
+        if source is None:
+            return self.decoder.hidden(ids, state, lengths=lengths)
+        memory = self.encoder.hidden(source, lengths=source_lengths)
+        return self.decoder.hidden(ids, memory=memory, memory_lengths=source_lengths)
+
+    def new_state(
+        self,
+        source: Int[Tensor, "B M"],
+        max_len: int,
+        *,
+        lengths: Int[Tensor, "B"] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> DecoderState:
+        """Returns the decoder's state that has read these sources and has written nothing.
+
+        Args:
+            source: tokens of the sources.
+            max_len: the most tokens that any target will have, the start token and padding included.
+            lengths: how many tokens of each source are real; None means all.
+            dtype: of keys and values; None means that of the weights.
+        """
+        ctx = Context.whole(source, memory=self.encoder.hidden(source, lengths=lengths), memory_lengths=lengths)
+        state = self.decoder.new_state(len(source), max_len, device=source.device, dtype=dtype)
+        for layer, states in zip(self.decoder.layers, state.layers, strict=True):
+            layer.remember(states, ctx, dtype=dtype)
+        return state

@@ -1,0 +1,39 @@
+"""What every model's spec is: one stack of layers, or several that work together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from groundup.specs import Spec
+
+if TYPE_CHECKING:
+    from groundup.model.stack import Stack
+
+
+class Model(Spec, abstract=True):
+    """A model that can be built, planned, read from files and written to them."""
+
+    @property
+    def stacks(self) -> Mapping[str, Stack]:
+        """Its stacks of layers, by the names of their modules; that of a model that is one stack is empty."""
+        raise NotImplementedError(type(self).__name__)
+
+    @property
+    def depth(self) -> int:
+        """The layers of its deepest stack."""
+        return max(len(stack.layers) for stack in self.stacks.values())
+
+    def module(self) -> nn.Module:
+        """Returns the model with weights that are not drawn yet."""
+        raise NotImplementedError(type(self).__name__)
+
+    def build(self, *, seed: int = 0) -> Any:
+        """Returns the model with its first weights drawn; on the meta device, only their shapes."""
+        model = self.module()
+        for name, stack in self.stacks.items():
+            residuals = sum(len(layer.parts) for layer in stack.layers)
+            stack.init.fill(model.get_submodule(name), residuals=residuals, seed=seed)
+        return model
