@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from groundup.cli import EXIT_FAULT
 from groundup.cli.options import Duration, Number, offline
 
 
@@ -42,13 +43,25 @@ def train(model: str, settings: tuple[str, ...], out: Path | None, offline: bool
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-def resume(run: Path) -> None:
+@click.option("--prove", is_flag=True, help="Train nothing; show that stopping and resuming changes no bit.")
+def resume(run: Path, prove: bool) -> None:
     """Go on with RUN, a folder, where it was stopped.
+
+    With --prove, a few steps are made from the last checkpoint without a stop, and again with a stop after each, and
+    the weights and the optimizer's state of both are compared bit by bit. The run stays as it is. Exits with 1 if they
+    differ.
 
     Example:  groundup resume runs/quickstart
     """
     from groundup.cli.draw import Drawing
+    from groundup.recipes import prove as proof
     from groundup.recipes.pretrain import resume as go_on
 
     with Drawing() as drawing:
-        drawing.outcome(go_on(run, watch=drawing))
+        if not prove:
+            drawing.outcome(go_on(run, watch=drawing))
+            return
+        found = proof.prove(run, watch=drawing)
+    click.echo(f"{run}: {found}")
+    if not found.holds:
+        raise click.exceptions.Exit(EXIT_FAULT)

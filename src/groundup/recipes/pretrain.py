@@ -21,9 +21,7 @@ from statistics import median
 import torch
 
 from groundup import devices
-from groundup.context import Batch
 from groundup.data.corpus import Corpus, TokenDocument
-from groundup.data.loader import Loader
 from groundup.data.shards import build
 from groundup.data.sources import documents
 from groundup.errors import ConfigError, GroundupError
@@ -35,6 +33,7 @@ from groundup.objectives.next_token import next_token
 from groundup.planner import measure, units
 from groundup.planner.audit import entries, read_plan, record
 from groundup.planner.plan import Plan, plan
+from groundup.recipes.learner import Learner
 from groundup.recipes.place import Place
 from groundup.recipes.report import write_report
 from groundup.recipes.settings import Run, read_run, write_run
@@ -44,7 +43,7 @@ from groundup.text.train import train as train_tokenizer
 from groundup.training import checkpoint
 from groundup.training.allocator import keep_freed_memory
 from groundup.training.budget import Tally
-from groundup.training.steps import Step, steps
+from groundup.training.steps import Step
 
 PROMPT_TOKENS, SAMPLE_TOKENS = 16, 70  # of the texts that the trained model writes
 QUICK_TOKENS = 60_000  # of the validation text, for the scores along the way
@@ -109,7 +108,8 @@ def resume(folder: Path, *, watch: Watch = Watch()) -> Outcome:  # noqa: B008 - 
 def _finish(run: Run, place: Place, watch: Watch) -> Outcome:
     corpus = _corpus(run, place, watch)
     run = _fitted(run, corpus, place)
-    model, tally = _train(run, place, corpus, watch)
+    learner = _train(run, place, corpus, watch)
+    model, tally = learner.model, learner.tally
     watch.stage("Evaluating on the text that was held out")
     score = _score(run, model, corpus, quick=False, watch=watch)
     samples = _samples(run, model, corpus)
@@ -237,78 +237,54 @@ def _check_fit(run: Run) -> None:
     raise ConfigError(f"this run needs {need} at {run.rows} rows of {run.length} tokens, and here are {there}; {mend}")
 
 
-def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> tuple[DecoderModel, Tally]:
+def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> Learner:
     keep_freed_memory()
     made = _plan(run, place, watch)
-    device = devices.pick_device()
-    model = run.model.build(seed=run.seed).to(device)
-    optimizer = run.optimizer.build(model, products=devices.autocast_dtype(run.precision, device))
-    tally = Tally()
+    learner = Learner(run, corpus)
     saved = checkpoint.load_latest(place.checkpoints)
     if saved is not None:
-        tally = Tally.from_dict(saved.restore(model, optimizer)["tally"])
-        watch.say(f"Resumed at step {tally.steps} from {saved.path}.")
-    place.forget_after(tally.steps)
+        learner.restore(saved)
+        watch.say(f"Resumed at step {learner.tally.steps} from {saved.path}.")
+    place.forget_after(learner.tally.steps)
     watch.stage("Training")
-    loader = Loader(corpus, rows=run.rows, context=run.length, seed=run.seed)
     train = corpus.split("train")
     bits = train.tokens / train.text_bytes / math.log(2)
     last_save = time.monotonic()
     times: list[float] = []
-    measure.reset_peak(device)
-
-    def save() -> None:
-        loop = {"tally": tally.to_dict()}
-        checkpoint.save(place.checkpoints, tally.steps, model=model, spec=run.model, optimizer=optimizer, loop=loop)
-
+    measure.reset_peak(learner.device)
+    if run.compile:
+        _compile(learner, watch)
+    before = learner.tally
     with _interrupt_asked(watch) as asked:
-        for step in steps(
-            _compiled(model, device, watch) if run.compile else model,
-            loader.batch,
-            next_token,
-            optimizer,
-            run.schedule,
-            until=run.budget,
-            start=tally,
-            accumulate=run.accumulate,
-            clip=run.clip,
-            dtype=devices.autocast_dtype(run.precision, device),
-            seed=run.seed,
-        ):
-            before, tally = tally, step.tally
+        for step in learner.steps():
             times.append(step.seconds)
             watch.step(step, bits_per_byte=step.loss * bits)
-            evaluate = not step.last and _passes(run, before, tally)
+            evaluate = not step.last and _passes(run, before, step.tally)
+            before = step.tally
             if step.last or evaluate or asked.is_set() or time.monotonic() - last_save > run.save_seconds:
-                save()
+                learner.save(place.checkpoints)
                 last_save = time.monotonic()
-            quick = _score(run, model, corpus, quick=True, watch=watch) if evaluate and not asked.is_set() else None
+            quick = None
+            if evaluate and not asked.is_set():
+                quick = _score(run, learner.model, corpus, quick=True, watch=watch)
             if step.every(10) or quick:
                 place.log(_entry(step, quick))
             if asked.is_set():
                 raise KeyboardInterrupt
     if run.compile:
-        vars(model).pop("hidden", None)  # texts of every length are read from here on
+        vars(learner.model).pop("hidden", None)  # texts of every length are read from here on
     if times or not place.ledger.exists():
-        _record(run, place, made, model=model, batch=loader.batch(0), tally=tally, times=times, device=device)
-    return model.eval(), tally
+        _record(learner, place, made, times=times)
+    learner.model.eval()
+    return learner
 
 
-def _record(
-    run: Run,
-    place: Place,
-    made: Plan,
-    *,
-    model: DecoderModel,
-    batch: Batch,
-    tally: Tally,
-    times: list[float],
-    device: torch.device,
-) -> None:
+def _record(learner: Learner, place: Place, made: Plan, *, times: list[float]) -> None:
     """Writes what was measured beside what was planned."""
-    peak = measure.peak_bytes(device)
-    row = batch.first_row().to(device)  # every row costs the same, and counting holds more than a step does
-    with devices.autocast(device, devices.autocast_dtype(run.precision, device)):
+    run, model, tally = learner.run, learner.model, learner.tally
+    peak = measure.peak_bytes(learner.device)
+    row = learner.loader.batch(0).first_row().to(learner.device)  # as every other; counting holds more than a step
+    with devices.autocast(learner.device, learner.dtype):
         flops = measure.count_flops(lambda: next_token(model, row).total.backward())
     model.zero_grad(set_to_none=True)
     measured = {
@@ -392,10 +368,9 @@ def _interrupt_asked(watch: Watch) -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _compiled(model: DecoderModel, device: torch.device, watch: Watch) -> DecoderModel:
-    """The model, compiled; as it is, and a word to the watcher, where nothing can compile it."""
-    if device.type == "cpu" and devices.compiler() is None:
+def _compile(learner: Learner, watch: Watch) -> None:
+    """Compiles the model where something can compile it; elsewhere, the watcher hears that nothing can."""
+    if learner.device.type == "cpu" and devices.compiler() is None:
         watch.say("compile=true needs a C++ compiler, and there is none (apt install g++); training goes on without.")
     else:
-        model.hidden = torch.compile(model.hidden)
-    return model
+        learner.model.hidden = torch.compile(learner.model.hidden)
