@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from groundup import cli
+from groundup.cli.draw import Drawing
 from groundup.families.llama import llama
 from groundup.infer.language_model import LanguageModel
 from groundup.text.train import train
@@ -232,21 +234,26 @@ def test_a_reader_that_leaves_ends_the_command_quietly(arguments: list[str]) -> 
     assert (done.returncode, done.stderr) == (cli.EXIT_PIPE, "")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["resume", "begun"], "Interrupted. Go on with: groundup resume begun\n"),
-        (["train", "gpt2", "--steps", "3", "--out", "begun"], "Interrupted. Go on with: groundup resume begun\n"),
-        (["train", "gpt2", "--steps", "3"], "goes on with a run that has begun"),
-        (["list"], "Interrupted. Calling it again is safe.\n"),
-    ],
-)
-def test_an_interruption_says_how_to_go_on(
-    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], said: str
+def test_an_interruption_of_a_verb_without_a_run_says_that_nothing_is_lost(
+    call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "begun").mkdir()
-    (tmp_path / "begun" / "config.yaml").write_text("")
     monkeypatch.setattr(click.Command, "invoke", lambda *_: signal.raise_signal(signal.SIGINT))
-    answer = call(*arguments)
+    answer = call("list")
+    assert (answer.code, answer.err.strip()) == (130, "Interrupted. Calling it again is safe.")
+
+
+@pytest.mark.parametrize("pressed", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN])  # ignored in a script's background
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    call: Call, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pressed: signal.Signals, ctrl_c: Any
+) -> None:
+    (tmp_path / "text.txt").write_text(TEXT * 3)
+    ordinary = signal.signal(signal.SIGINT, ctrl_c)
+    monkeypatch.setattr(Drawing, "step", lambda *_, **__: signal.raise_signal(pressed))
+    try:
+        answer = call("train", str(model), "--steps", "9", "--data", "text.txt", "data.held_out=0.5", "rows=1")
+    finally:
+        signal.signal(signal.SIGINT, ordinary)
     assert answer.code == 130
-    assert said in answer.err
+    assert answer.err.endswith("Interrupted. Go on with: groundup resume runs/model\n")
+    assert (tmp_path / "runs" / "model" / "checkpoints" / "step-000001").is_dir()

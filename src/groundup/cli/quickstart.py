@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from groundup.cli import resumable
 from groundup.cli.options import Duration
 
 
@@ -37,7 +38,7 @@ def quickstart(time: float | None, data: str | None, out: Path | None, new: bool
     )
     if go_on and not (time is None and data is None):
         recipe.check_same(folder, run)
-    with Drawing() as drawing:
+    with resumable(folder), Drawing() as drawing:
         if folder != (out or Path("runs/quickstart")):
             drawing.say(f"This one goes to {folder}.")
         if go_on:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from groundup.cli import EXIT_FAULT
+from groundup.cli import EXIT_FAULT, resumable
 from groundup.cli.options import Duration, Number, offline
 
 
@@ -36,7 +36,7 @@ def train(model: str, settings: tuple[str, ...], out: Path | None, offline: bool
 
     run = resolve_run(model, settings=settings, offline=offline, **asked)
     folder = out or run_folder(model)
-    with Drawing() as drawing:
+    with resumable(folder), Drawing() as drawing:
         drawing.run(run, folder)
         drawing.outcome(pretrain(run, folder, watch=drawing))
 
@@ -57,7 +57,7 @@ def resume(run: Path, prove: bool) -> None:
     from groundup.recipes import prove as proof
     from groundup.recipes.pretrain import resume as go_on
 
-    with Drawing() as drawing:
+    with resumable(run), Drawing() as drawing:
         if not prove:
             drawing.outcome(go_on(run, watch=drawing))
             return
