@@ -273,6 +273,24 @@ def test_a_run_needs_one_budget() -> None:
         resolve_run("gpt2", steps=3, time=5.0)
 
 
+def test_the_environment_wins_over_the_file_and_the_command_line_over_both(finished: Path) -> None:
+    file = str(finished / "config.yaml")
+    environment = "rows=3 optimizer.lr=0.5 budget.count=7 'prompts=[\"a b\"]'"
+    run = resolve_run(file, environment=environment)
+    assert isinstance(run.optimizer, Muon)
+    assert (run.rows, run.optimizer.lr, run.budget, run.prompts) == (3, 0.5, Steps(7), ("a b",))
+    run = resolve_run(file, environment=environment, settings=["rows=5"], steps=8)
+    assert (run.rows, run.budget) == (5, Steps(8))
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"), [("rwos=3", "GROUNDUP_SET: .*'rows'"), ("rows='3", "GROUNDUP_SET=.* is not quoted")]
+)
+def test_a_mistake_in_the_environment_is_told_as_on_the_command_line(environment: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve_run("gpt2", steps=1, environment=environment)
+
+
 def test_the_config_on_disk_is_plain_yaml(finished: Path) -> None:
     data = yaml.safe_load((finished / "config.yaml").read_text())
     assert data["model"]["layers"][0]["repeat"] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,17 @@ def train(model: str, settings: tuple[str, ...], out: Path | None, offline: bool
 
     Weights that MODEL has are not used, and a tokenizer is trained on the text unless data.tokenizer names one.
 
-    Settings are dotted, as in optimizer.lr=3e-4 rows=32 layers.*.mix.mixer.position.theta=1e6; those of the command
-    line win over those of the file.
+    Settings are dotted, as in optimizer.lr=3e-4 rows=32 layers.*.mix.mixer.position.theta=1e6. Those of the file give
+    way to those of the environment, GROUNDUP_SET="rows=8 optimizer.lr=3e-4", and these to those of the command line.
 
     Example:  groundup train smollm2-135m --data books/ --time 2h optimizer=muon rows=4 context=512
     """
     from groundup.cli.draw import Drawing
     from groundup.recipes.pretrain import pretrain
-    from groundup.recipes.train import resolve_run, run_folder
+    from groundup.recipes.train import ENVIRONMENT, resolve_run, run_folder
 
-    run = resolve_run(model, settings=settings, offline=offline, **asked)
+    environment = os.environ.get(ENVIRONMENT, "")
+    run = resolve_run(model, settings=settings, environment=environment, offline=offline, **asked)
     folder = out or run_folder(model)
     with resumable(folder), Drawing() as drawing:
         drawing.run(run, folder)
