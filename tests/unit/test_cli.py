@@ -212,6 +212,28 @@ def test_one_flipped_byte_of_the_weights_is_noticed(call: Call, model: Path, tmp
     refused(call("generate", "flipped", "the cat"), "model.safetensors")
 
 
+WITHOUT_NETWORK = """
+import sys
+def refuse(event, arguments):
+    assert event not in ("socket.getaddrinfo", "socket.connect"), "the network was asked"
+sys.addaudithook(refuse)
+from groundup.cli import main
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "verb", [["show", "no/model"], ["train", "gpt2", "--steps", "1", "--data", "no/data"]], ids=["model", "data set"]
+)
+def test_offline_keeps_models_and_data_sets_of_the_hub_from_the_network(verb: list[str], tmp_path: Path) -> None:
+    online = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    command = [sys.executable, "-c", WITHOUT_NETWORK, *verb, "--offline"]
+    done = subprocess.run(command, capture_output=True, text=True, env=online, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Error: " in done.stderr and "network was asked" not in done.stderr
+
+
 def test_debug_shows_the_traceback(call: Call) -> None:
     answer = call("plan", "gtp2", "--debug")
     assert answer.code == 2

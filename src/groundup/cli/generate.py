@@ -31,7 +31,7 @@ def generate(model: str, prompt: str | None, **options: Any) -> None:
     """
     from groundup.infer.language_model import load
 
-    place = {name: options.pop(name) for name in ("dtype", "device", "offline")}
+    place = {name: options.pop(name) for name in ("dtype", "device")}
     if prompt is None and sys.stdin is not None and not sys.stdin.isatty():
         prompt = read_stdin()
     stop = options.pop("stop")

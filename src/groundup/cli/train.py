@@ -21,7 +21,7 @@ from groundup.cli.options import Duration, Number, offline
 @click.option("--steps", type=int, help="How many updates to make.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/MODEL]")
 @offline
-def train(model: str, settings: tuple[str, ...], out: Path | None, offline: bool, **asked: Any) -> None:
+def train(model: str, settings: tuple[str, ...], out: Path | None, **asked: Any) -> None:
     """Train MODEL, or the run that a config.yaml describes, on text, from the first weight on.
 
     Weights that MODEL has are not used, and a tokenizer is trained on the text unless data.tokenizer names one.
@@ -36,7 +36,7 @@ def train(model: str, settings: tuple[str, ...], out: Path | None, offline: bool
     from groundup.recipes.train import ENVIRONMENT, resolve_run, run_folder
 
     environment = os.environ.get(ENVIRONMENT, "")
-    run = resolve_run(model, settings=settings, environment=environment, offline=offline, **asked)
+    run = resolve_run(model, settings=settings, environment=environment, **asked)
     folder = out or run_folder(model)
     with resumable(folder), Drawing() as drawing:
         drawing.run(run, folder)
@@ -45,6 +45,7 @@ def train(model: str, settings: tuple[str, ...], out: Path | None, offline: bool
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@offline
 @click.option("--prove", is_flag=True, help="Train nothing; show that stopping and resuming changes no bit.")
 def resume(run: Path, prove: bool) -> None:
     """Go on with RUN, a folder, where it was stopped.

@@ -89,7 +89,6 @@ def resolve_run(
     time: float | None = None,
     tokens: float | None = None,
     steps: int | None = None,
-    offline: bool = False,
 ) -> Run:
     """Returns the run that a command line describes.
 
@@ -103,7 +102,6 @@ def resolve_run(
         time: how long it trains, in seconds.
         tokens: how many tokens it trains on.
         steps: how many updates it makes.
-        offline: whether a hub id may only come from the cache.
 
     Raises:
         ConfigError: a setting that does not exist, or more than one budget, or none.
@@ -119,7 +117,7 @@ def resolve_run(
     elif not budgets:
         raise ConfigError("a run needs a budget; give --time 30m, --tokens 2B or --steps 1000")
     else:
-        run = Run(model=resolve(model, offline=offline), budget=budgets[0])
+        run = Run(model=resolve(model), budget=budgets[0])
     run = _with_environment(run, environment)
     if budgets:
         run = run.replace(budget=budgets[0])
