@@ -106,6 +106,13 @@ def test_list_prints_every_preset(call: Call) -> None:
     assert {"gpt2", "gpt3-175b", "llama-3.1-405b", "smollm2-135m"} <= names
 
 
+def test_list_prints_what_can_be_trained_and_on_what(call: Call) -> None:
+    assert {"quickstart", "MODEL"} <= {row["recipe"] for row in json.loads(call("list", "recipes", "--json").out)}
+    sources = {row["source"] for row in json.loads(call("list", "corpora", "--json").out)}
+    assert {"python", "FILE or FOLDER", "CORPUS", "ORGANISATION/NAME"} == sources
+    assert "5.87M parameters" in call("list", "recipes").out
+
+
 def test_what_show_prints_as_json_is_a_model(call: Call, tmp_path: Path) -> None:
     shown = call("show", "gpt2", "--json").out
     assert json.loads(shown)["params"] == 124_439_808

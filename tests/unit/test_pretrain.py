@@ -16,7 +16,7 @@ from groundup.planner.audit import audit
 from groundup.recipes.evaluate import evaluate
 from groundup.recipes.place import Place
 from groundup.recipes.pretrain import pretrain, resume
-from groundup.recipes.quickstart import check_same
+from groundup.recipes.quickstart import check_same, design
 from groundup.recipes.settings import Data, Run, read_run, with_overrides, write_run
 from groundup.recipes.train import resolve_run, run_folder
 from groundup.recipes.watch import Watch
@@ -271,6 +271,12 @@ def test_a_run_needs_one_budget() -> None:
         resolve_run("gpt2")
     with pytest.raises(ConfigError, match="one budget"):
         resolve_run("gpt2", steps=3, time=5.0)
+
+
+def test_a_recipe_is_a_run_that_needs_no_more_than_its_name() -> None:
+    assert resolve_run("quickstart") == design()
+    changed = resolve_run("quickstart", source="books", steps=3, settings=["rows=4"])
+    assert (changed.data.source, changed.budget, changed.rows) == ("books", Steps(3), 4)
 
 
 def test_the_environment_wins_over_the_file_and_the_command_line_over_both(finished: Path) -> None:

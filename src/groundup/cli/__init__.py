@@ -37,7 +37,7 @@ VERBS = {
     "quickstart": Verb(
         "quickstart", "quickstart", "See it all in five minutes: plan, train, evaluate and sample a small model here."
     ),
-    "list": Verb("listing", "listing", "List models, hardware or corpora by name."),
+    "list": Verb("listing", "listing", "List models, recipes, corpora or hardware by name."),
     "show": Verb("show", "show", "Show a model's tree: shapes, parameters, operations and state of every part."),
     "plan": Verb("plan", "plan", "Tell what a training run will take, before anything is spent."),
     "tokenizer": Verb("tokenizer", "tokenizer", "Train a tokenizer, encode with one, or compare several on a text."),

@@ -13,7 +13,7 @@ from groundup.cli.options import Duration, Number, offline
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", metavar="MODEL|RECIPE")
 @click.argument("settings", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--data", "source", help="A file, a folder, python or a dataset id.  [default: python]")
 @click.option("--time", type=Duration(), help="How long to train, such as 30m or 2h.")
@@ -22,7 +22,7 @@ from groundup.cli.options import Duration, Number, offline
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/MODEL]")
 @offline
 def train(model: str, settings: tuple[str, ...], out: Path | None, **asked: Any) -> None:
-    """Train MODEL, or the run that a config.yaml describes, on text, from the first weight on.
+    """Train MODEL, a RECIPE (groundup list recipes), or the run of a config.yaml, on text, from the first weight on.
 
     Weights that MODEL has are not used, and a tokenizer is trained on the text unless data.tokenizer names one.
 

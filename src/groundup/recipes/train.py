@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from groundup.evals.perplexity import Score
 from groundup.hub.resolve import spec as resolve
 from groundup.infer.language_model import LanguageModel
 from groundup.model.decoder import Decoder
+from groundup.recipes import quickstart
 from groundup.recipes.place import Place
 from groundup.recipes.pretrain import Outcome, pretrain
 from groundup.recipes.settings import Data, Run, is_run, read_run, with_overrides
 from groundup.recipes.watch import Watch
 from groundup.training.budget import Budget, Seconds, Steps, Tokens
 
+RECIPES: dict[str, Callable[[], Run]] = {"quickstart": quickstart.design}  # runs that need no more than their name
 ENVIRONMENT = "GROUNDUP_SET"  # the variable that holds settings for every run
 
 
@@ -95,7 +97,7 @@ def resolve_run(
     A file's settings give way to those of the environment, these to the options, and these to ``settings``.
 
     Args:
-        model: any MODEL, or the config.yaml of a run.
+        model: any MODEL, the config.yaml of a run, or the name of a recipe.
         settings: overrides of the form ``optimizer.lr=3e-4``.
         environment: such overrides too, as GROUNDUP_SET has them: parted and quoted as in a shell.
         source: what it reads.
@@ -112,7 +114,9 @@ def resolve_run(
     if len(budgets) > 1:
         raise ConfigError("a run has one budget; give one of --time, --tokens and --steps")
     file = Path(model)
-    if file.suffix in (".yaml", ".yml") and is_run(file):
+    if model in RECIPES:
+        run = RECIPES[model]()
+    elif file.suffix in (".yaml", ".yml") and is_run(file):
         run = read_run(file)
     elif not budgets:
         raise ConfigError("a run needs a budget; give --time 30m, --tokens 2B or --steps 1000")
