@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,17 @@ def test_a_folder_called_python_is_read_by_its_path(tmp_path: Path, monkeypatch:
     (tmp_path / "python" / "a.txt").write_text("mine")
     monkeypatch.chdir(tmp_path)
     assert list(read("./python")) == ["a.txt"]
+
+
+def test_a_name_that_is_not_utf8_can_be_printed(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"a\xff.txt")).write_text("text")
+    assert list(read(tmp_path)) == ["a\\xff.txt"]
+
+
+def test_the_home_folder_may_be_written_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert list(read("~/a.txt")) == ["a.txt"]
 
 
 def test_sizes_are_told_before_where_they_are_known(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import sysconfig
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from groundup.errors import DataError, nearest
@@ -44,12 +45,12 @@ def find(place: Path) -> list[Path]:
     Raises:
         DataError: nothing there, or nothing that can be read.
     """
-    if place.is_file():
+    if os.path.isfile(place):
         if not form(place)[0]:
             raise DataError(f"{place} is of a kind that is not read; {EXPECTED}")
         return [place]
-    if not place.is_dir():
-        raise DataError(_missing(place))
+    if not os.path.isdir(place):
+        raise _missing(place)
     found = list(_walk(place))
     readable = [path for path in found if form(path)[0]]
     if not found:
@@ -89,7 +90,7 @@ def _walk(top: Path, *, without: frozenset[str] = frozenset()) -> Iterator[Path]
         return fresh
 
     def stop(fault: OSError) -> None:
-        raise DataError(f"{fault.filename} cannot be read: {fault.strerror}; check its permissions") from fault
+        raise _unreadable(fault.filename, fault) from fault
 
     is_new(str(top))
     for folder, folders, names in os.walk(top, followlinks=True, onerror=stop):
@@ -101,9 +102,31 @@ def _walk(top: Path, *, without: frozenset[str] = frozenset()) -> Iterator[Path]
                 yield Path(path)
 
 
-def _missing(place: Path) -> str:
-    if place.exists():
-        return f"{place} is neither a file nor a folder; {EXPECTED}"
-    parent = place.parent
-    siblings = [path.name for path in parent.iterdir()] if parent.is_dir() else []
-    return f"{place} does not exist; {nearest(place.name, siblings) or EXPECTED}"
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns the operating system's refusals to read a file into one sentence.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        yield
+    except OSError as fault:
+        raise _unreadable(path, fault) from fault
+
+
+def _unreadable(path: str | Path, fault: OSError) -> DataError:
+    return DataError(f"{path} cannot be read: {fault.strerror or fault}; check its name and its permissions")
+
+
+def _missing(place: Path) -> DataError:
+    try:
+        place.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
+        siblings = []
+        with suppress(OSError, ValueError):
+            siblings = os.listdir(place.parent)
+        return DataError(f"{place} does not exist; {nearest(place.name, siblings) or EXPECTED}")
+    except OSError as fault:
+        return _unreadable(place, fault)
+    return DataError(f"{place} is neither a file nor a folder; {EXPECTED}")

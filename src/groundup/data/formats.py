@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from groundup.data.files import LINES, TABLES, form
+from groundup.data.files import LINES, TABLES, form, reading
 from groundup.errors import DataError, MissingExtra, nearest
 
 Json = Any  # what json.loads returns
@@ -23,6 +23,7 @@ Json = Any  # what json.loads returns
 BLOCK_BYTES = 1 << 20
 LONGEST_LINE_BYTES = 64 << 20  # of JSON, which is parsed whole
 FIELDS = ("text", "content", "document", "body", "code", "story")
+WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)  # that of UTF-32 LE begins like UTF-16's
 
 
 def texts(path: Path, *, field: str | None, largest_bytes: int) -> Iterator[tuple[str, str]]:
@@ -64,7 +65,17 @@ def _head(text: str, largest_bytes: int) -> str:
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """The bytes of a file, unpacked."""
+    """The bytes of a file that may be UTF-8, unpacked."""
+    blocks = _unpacked(path)
+    first = next(blocks, b"")
+    if first.startswith(WIDE_MARKS):
+        wide = "utf-32" if b"\0\0" in first[:4] else "utf-16"
+        raise DataError(f"{path} is {wide.upper()}; expected UTF-8; convert it, as in: iconv -f {wide} -t utf-8")
+    yield first
+    yield from blocks
+
+
+def _unpacked(path: Path) -> Iterator[bytes]:
     packing = form(path)[1]
     with _reading(path):
         if packing == ".zst":
@@ -77,12 +88,11 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (EOFError, gzip.BadGzipFile, zlib.error) as fault:
-        raise DataError(f"{path} is cut or damaged gzip ({fault}); fetch or pack it again") from fault
-    except OSError as fault:
-        raise DataError(f"{path} cannot be read: {fault.strerror or fault}; check the file") from fault
+    with reading(path):
+        try:
+            yield
+        except (EOFError, gzip.BadGzipFile, zlib.error) as fault:
+            raise DataError(f"{path} is cut or damaged gzip ({fault}); fetch or pack it again") from fault
 
 
 def _zst_blocks(path: Path) -> Iterator[bytes]:
@@ -123,7 +133,9 @@ def _characters(path: Path) -> Iterator[str]:
 
     for block in _blocks(path):
         if (nul := block.find(b"\0")) >= 0:
-            raise DataError(f"{path} is a binary file (a NUL at byte {done_bytes + nul}); expected text in UTF-8")
+            raise DataError(
+                f"{path} is a binary file, or UTF-16 (a NUL at byte {done_bytes + nul}); expected text in UTF-8"
+            )
         yield decode(block, False)
         done_bytes += len(block)
     yield decode(b"", True)
