@@ -175,7 +175,7 @@ def json_lines(path: Path) -> list[dict[str, Any]]:
         return []
     found: list[dict[str, Any]] = []
     for line in text.splitlines():
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             data = json.loads(line)
             found += [data] if isinstance(data, dict) else []
     return found
