@@ -143,6 +143,24 @@ def test_generate_writes_the_answer_alone_on_standard_output(call: Call, model: 
     assert one.out == call("generate", str(model), "the cat", "--max-new-tokens", "5", "--temperature", "0").out
 
 
+def test_generate_prints_json_with_the_reason_of_its_end(call: Call, model: Path) -> None:
+    asked = ["generate", str(model), "the cat", "--max-new-tokens", "5", "--temperature", "0"]
+    told = json.loads(call(*asked, "--json").out)
+    assert told["text"] == call(*asked).out.removesuffix("\n")
+    assert (told["prompt"], told["finish"], len(told["ids"])) == ("the cat", "length", 5)
+
+
+def test_training_and_resuming_print_one_object_as_json(call: Call, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT * 3)
+    trained = call("train", str(model), "--steps", "2", "--data", "text.txt", "--out", "run", "rows=1", "--json")
+    told = json.loads(trained.out)
+    assert (told["run"], told["steps"]) == ("run", 2)
+    assert told["validation"]["bits_per_byte"] > 0
+    assert json.loads(call("resume", "run", "--json").out)["steps"] == 2
+    proven = call("resume", "run", "--prove", "--json")
+    assert (proven.code, json.loads(proven.out)["proven"]) == (0, True)
+
+
 def test_evaluate_reports_bits_per_byte_beside_compressors(call: Call, model: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(TEXT)
     figures = json.loads(call("evaluate", str(model), "--data", "text.txt", "--json").out)

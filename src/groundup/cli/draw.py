@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from groundup.cli.options import print_json
 from groundup.planner import units
 from groundup.planner.measure import peak_rss_bytes
 from groundup.planner.table import aligned
@@ -28,9 +29,14 @@ LINE_SECONDS = 10.0  # between lines where there is no terminal
 
 
 class Drawing(Watch):
-    """Draws what a job tells of itself."""
+    """Draws what a job tells of itself.
 
-    def __init__(self) -> None:
+    Args:
+        as_json: whether standard output is to hold the outcome as JSON and nothing else.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
         self.console = Console(stderr=True, highlight=False)
         self.live = self.console.is_terminal
         self.bar = Progress(
@@ -69,11 +75,11 @@ class Drawing(Watch):
             self.console.print(f"  {line}", markup=False, soft_wrap=True)
 
     def result(self, text: str) -> None:
-        """Prints a result on standard output, indented."""
+        """Prints a result on standard output, indented; beside JSON, on standard error."""
         self.bar.update(self.task, visible=False)
         self.bar.refresh()
         for line in text.splitlines() or [""]:
-            click.echo(f"  {line}".rstrip())
+            click.echo(f"  {line}".rstrip(), err=self.as_json)
 
     def progress(self, done: float, total: float | None) -> None:
         """Moves the bar."""
@@ -115,6 +121,9 @@ class Drawing(Watch):
     def outcome(self, outcome: Outcome) -> None:
         """Prints where a run lies and what it came to, on standard output."""
         self.close()
+        if self.as_json:
+            print_json(outcome.to_dict())
+            return
         score, tally = outcome.score, outcome.tally
         click.echo(
             f"{outcome.place.folder}: {tally.steps:,} steps, {tally.tokens:,} tokens, {units.duration(tally.seconds)}"

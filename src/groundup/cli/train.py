@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from groundup.cli import EXIT_FAULT, resumable
-from groundup.cli.options import Duration, Number, offline
+from groundup.cli.options import Duration, Number, as_json, offline, print_json
 
 
 @click.command()
@@ -20,8 +20,9 @@ from groundup.cli.options import Duration, Number, offline
 @click.option("--tokens", type=Number(), help="How many tokens to train on, such as 2e9 or 2B.")
 @click.option("--steps", type=int, help="How many updates to make.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/MODEL]")
+@as_json
 @offline
-def train(model: str, settings: tuple[str, ...], out: Path | None, **asked: Any) -> None:
+def train(model: str, settings: tuple[str, ...], out: Path | None, as_json: bool, **asked: Any) -> None:
     """Train MODEL, a RECIPE (groundup list recipes), or the run of a config.yaml, on text, from the first weight on.
 
     Weights that MODEL has are not used, and a tokenizer is trained on the text unless data.tokenizer names one.
@@ -38,7 +39,7 @@ def train(model: str, settings: tuple[str, ...], out: Path | None, **asked: Any)
     environment = os.environ.get(ENVIRONMENT, "")
     run = resolve_run(model, settings=settings, environment=environment, **asked)
     folder = out or run_folder(model)
-    with resumable(folder), Drawing() as drawing:
+    with resumable(folder), Drawing(as_json=as_json) as drawing:
         drawing.run(run, folder)
         drawing.outcome(pretrain(run, folder, watch=drawing))
 
@@ -47,7 +48,8 @@ def train(model: str, settings: tuple[str, ...], out: Path | None, **asked: Any)
 @click.argument("run", type=click.Path(path_type=Path))
 @offline
 @click.option("--prove", is_flag=True, help="Train nothing; show that stopping and resuming changes no bit.")
-def resume(run: Path, prove: bool) -> None:
+@as_json
+def resume(run: Path, prove: bool, as_json: bool) -> None:
     """Go on with RUN, a folder, where it was stopped.
 
     With --prove, a few steps are made from the last checkpoint without a stop, and again with a stop after each, and
@@ -60,11 +62,14 @@ def resume(run: Path, prove: bool) -> None:
     from groundup.recipes import prove as proof
     from groundup.recipes.pretrain import resume as go_on
 
-    with resumable(run), Drawing() as drawing:
+    with resumable(run), Drawing(as_json=as_json) as drawing:
         if not prove:
             drawing.outcome(go_on(run, watch=drawing))
             return
         found = proof.prove(run, watch=drawing)
-    click.echo(f"{run}: {found}")
+    if as_json:
+        print_json({"run": str(run), **found.to_dict()})
+    else:
+        click.echo(f"{run}: {found}")
     if not found.holds:
         raise click.exceptions.Exit(EXIT_FAULT)

@@ -71,6 +71,17 @@ class Outcome:
     tally: Tally
     samples: list[str]
 
+    def to_dict(self) -> dict[str, object]:
+        """Returns the outcome as plain data, units in the names."""
+        return {
+            "run": str(self.place.folder),
+            "steps": self.tally.steps,
+            "tokens": self.tally.tokens,
+            "train_seconds": self.tally.seconds,
+            "validation": self.score.to_dict(),
+            "samples": self.samples,
+        }
+
 
 def pretrain(run: Run, folder: Path, *, watch: Watch = Watch()) -> Outcome:  # noqa: B008 - it has no state
     """Trains a model in a new folder.
