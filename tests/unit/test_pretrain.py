@@ -47,7 +47,7 @@ class Stop(Watch):
         self.at = at
         self.losses: dict[int, float] = {}
 
-    def step(self, step: Step, *, bits_per_byte: float | None) -> None:
+    def step(self, step: Step, **_figures: float) -> None:
         import signal
 
         self.losses[step.tally.steps] = step.loss
@@ -153,13 +153,13 @@ def test_settings_have_to_fit_together_and_not_one_by_one(texts: Path) -> None:
         ("optimizer.rate=1", "Muon has no setting 'rate'"),
         ("rows=many", "rows is 'many'; expected a whole number"),
         ("rows", "write it as name=value"),
-        ("rows=0", "rows=0 must be at least 1"),
-        ("clip=-1", "clip=-1.0 must be above 0"),
-        ("save_seconds=0", "save_seconds=0.0 must be above 0"),
+        ("rows=0", "has rows=0; expected a whole number from 1"),
+        ("clip=-1", "has clip=-1.0; expected a number above 0"),
+        ("save_seconds=0", "has save_seconds=0.0; expected a number above 0"),
         ("precision=fp16", "precision='fp16' does not exist; choose from auto, bf16, fp32"),
-        ("context=-5", "context=-5 must be at least 1"),
+        ("context=-5", "has context=-5; expected a whole number from 1"),
         ("data.held_out=0", "data.held_out=0.0 must be above 0 and below 1"),
-        ("data.vocab=0", "data.vocab=0 must be at least 1"),
+        ("data.vocab=0", "has vocab=0; expected a whole number from 1"),
         ("data.tokens=letters", "choose from bpe, char, word"),
         ("context=99", "longer than the model's context of 24"),
         ("layers.9.mix.scale=2", "choose * or a number from 0 to 1"),

@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.errors import ConfigError, SpecError
-from groundup.specs import Spec, diff, override, walk
+from groundup.infer.sample import Sampling
+from groundup.model.decoder import Decoder
+from groundup.recipes.settings import Run
+from groundup.specs import MOST_ITEMS, Size, Spec, diff, override, walk
 
 # A small world of its own: paints on the walls of rooms of houses, with every type of field that specs may have.
 
@@ -32,6 +35,7 @@ class Stripes(Paint):
 
 class Room(Spec):
     width: int
+    lamps: Size | None = None
     paint: Paint = Plain()
     doors: tuple[float, float] = (0.8, 2.1)
     marks: tuple[int, ...] = ()
@@ -204,11 +208,11 @@ def test_difference_of_kinds_and_lengths_is_told_by_path():
         ("number", "seven", "number is 'seven'; expected a whole number"),
         ("number", [7], r"number is \[7\]; expected a whole number"),
         ("number", float("inf"), "number is inf; expected a whole number"),
-        ("roof.shade", False, "roof.shade is False; expected a number"),
-        ("roof.shade", "dark", "roof.shade is 'dark'; expected a number"),
-        ("roof.shade", "nan", "roof.shade is 'nan'; expected a number"),
-        ("roof.shade", 10**400, "roof.shade is 1000+; expected a number"),
-        ("roof.shade", None, "roof.shade is None; expected a number"),
+        ("roof.shade", False, "roof.shade is False; expected a finite number"),
+        ("roof.shade", "dark", "roof.shade is 'dark'; expected a finite number"),
+        ("roof.shade", "nan", "roof.shade is 'nan'; expected a finite number"),
+        ("roof.shade", 10**400, "roof.shade is 1000+; expected a finite number"),
+        ("roof.shade", None, "roof.shade is None; expected a finite number"),
         ("rooms.0.paint.bright", 1, "rooms.0.paint.bright is 1; expected true or false"),
         ("rooms.0.paint.bright", "maybe", "rooms.0.paint.bright is 'maybe'; expected true or false"),
         ("rooms.0.paint.name", 5, "rooms.0.paint.name is 5; expected text"),
@@ -222,6 +226,12 @@ def test_difference_of_kinds_and_lengths_is_told_by_path():
         ("rooms.0.marks", [1, "two"], "rooms.0.marks.1 is 'two'; expected a whole number"),
         ("rooms.0.doors", [1.0], r"rooms.0.doors is \[1.0\]; expected 2 items"),
         ("rooms", [{"repeat": 0, "of": {"width": 3}}], "rooms.0.repeat is 0; expected 1 or more"),
+        ("rooms", [{"repeat": 10**9, "of": {"width": 3}}], "rooms.0.repeat is 1000000000; .* 100,000 items in all"),
+        (
+            "rooms",
+            [{"repeat": MOST_ITEMS, "of": {"width": 3}}] * 2,
+            "rooms.1.repeat is 100000; .* 100,000 items in all",
+        ),
         ("rooms", [{"repeat": 2, "of": {"width": "wide"}}], "rooms.0.width is 'wide'; expected a whole number"),
     ],
 )
@@ -253,7 +263,10 @@ def test_path_that_leads_nowhere_is_refused(path, message):
     ("data", "message"),
     [
         ({"rooms": [], "rooof": None}, r"House has no setting rooof; did you mean 'roof' or 'rooms'\?"),
-        ({"rooms": [{"width": 1, "zzz": 2}]}, "Room has no setting rooms.0.zzz; known: width, paint, doors, marks"),
+        (
+            {"rooms": [{"width": 1, "zzz": 2}]},
+            "Room has no setting rooms.0.zzz; known: width, lamps, paint, doors, marks",
+        ),
         ({"rooms": [{}]}, "Room needs rooms.0.width"),
         ({}, "House needs rooms"),
         ({"kind": "Hause", "rooms": []}, r"the spec has the unknown kind 'Hause'; did you mean 'House'\?"),
@@ -263,6 +276,53 @@ def test_path_that_leads_nowhere_is_refused(path, message):
 def test_data_that_is_no_spec_is_refused(data, message):
     with pytest.raises(ConfigError, match=message):
         House.from_dict(data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (Plain, {"shade": "dark"}, "Plain has shade='dark'; expected a finite number"),
+        (Plain, {"shade": float("inf")}, "Plain has shade=inf; expected a finite number"),
+        (Plain, {"shade": float("nan")}, "Plain has shade=nan; expected a finite number"),
+        (Plain, {"shade": 10**400}, r"Plain has shade=10{79} \.\.\.; expected a finite number"),
+        (Plain, {"coats": True}, "Plain has coats=True; expected a whole number"),
+        (Plain, {"coats": 2.0}, r"Plain has coats=2\.0; expected a whole number"),
+        (Stripes, {"name": b"sea"}, "Stripes has name=b'sea'; expected text"),
+        (Stripes, {"name": "sea", "bright": 1}, "Stripes has bright=1; expected true or false"),
+        (Stripes, {"name": "sea", "over": Room(width=3)}, r"has over=Room\(width=3\); expected Paint"),
+        (Room, {"width": 3, "lamps": 0}, "lamps=0; expected a whole number from 1 to 2,147,483,647 or none"),
+        (Room, {"width": 3, "lamps": 2**31}, "lamps=2147483648; expected a whole number from 1 to"),
+        (Room, {"width": 3, "marks": [1]}, r"Room has marks=\[1\]; expected a tuple of a whole number"),
+        (Room, {"width": 3, "doors": (0.8,)}, "expected a tuple of a finite number, a finite number"),
+        (House, {"rooms": (Room(width=3), 4)}, "House has rooms=.*; expected a tuple of Room"),
+    ],
+)
+def test_spec_is_not_made_with_a_value_that_its_annotation_excludes(kind, changes, message):
+    with pytest.raises(SpecError, match=message):
+        kind(**changes)
+
+
+def test_every_kind_of_the_package_checks_its_fields():
+    kinds = [
+        kind for kind in Spec.kinds.values() if kind.__module__.startswith("groundup.") and dataclasses.fields(kind)
+    ]
+    assert {Run, Decoder, Sampling} <= set(kinds)
+    for kind in kinds:
+        spec = object.__new__(kind)
+        for field in dataclasses.fields(kind):
+            object.__setattr__(spec, field.name, object())
+        with pytest.raises(SpecError, match=f"{kind.__name__} has .* expected"):
+            spec.__post_init__()
+
+
+def test_whole_number_is_taken_for_a_number():
+    assert Plain(shade=1) == Plain(shade=1.0)
+
+
+def test_annotation_of_a_name_that_no_module_has_is_told():
+    shed = type("Shed", (Spec,), {"__annotations__": {"roof": "Slate"}})
+    with pytest.raises(SpecError, match="Shed: name 'Slate' is not defined; define it at the top of the module"):
+        shed(roof=None)
 
 
 def test_name_of_a_spec_is_given_once():

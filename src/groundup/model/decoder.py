@@ -12,14 +12,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from groundup.context import Context
-from groundup.errors import GenerationError, SpecError
+from groundup.errors import GenerationError
 from groundup.model.heads import Head, Untied
 from groundup.model.layer import LayerModule, LayerSpec, LayerState
 from groundup.parts.init import Init, ScaledNormal
 from groundup.parts.linear import Embedding, dropout
 from groundup.parts.norm import Norm, RMSNorm
 from groundup.parts.position import NoPosition, Position
-from groundup.specs import Spec
+from groundup.specs import ShareBelowOne, Size, Spec
 from groundup.state import State
 
 
@@ -38,20 +38,15 @@ class Decoder(Spec):
         dropout: the chance of each value of the embeddings to be dropped in training.
     """
 
-    width: int
-    vocab: int
-    context: int
+    width: Size
+    vocab: Size
+    context: Size
     layers: tuple[LayerSpec, ...]
     position: Position = NoPosition()
     norm: Norm = RMSNorm()
     head: Head = Untied()
     init: Init = ScaledNormal()
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("width", "vocab", "context"):
-            if getattr(self, name) < 1:
-                raise SpecError(f"{name}={getattr(self, name)} must be at least 1")
+    dropout: ShareBelowOne = 0.0
 
     def build(self, *, seed: int = 0) -> DecoderModel:
         """Returns the model with its first weights drawn; on the meta device, only their shapes."""

@@ -32,6 +32,7 @@ class LayerSpec(Spec, abstract=True):
     ffn: Residual | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.parts:
             raise SpecError(f"{type(self).__name__} has no part; give it at least one of mix, cross and ffn")
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from groundup.ops import rms_norm
-from groundup.specs import Spec
+from groundup.specs import NotNegative, Spec
 
 
 class Norm(Spec, abstract=True):
@@ -24,7 +24,7 @@ class Norm(Spec, abstract=True):
 class LayerNorm(Norm):
     """Centres and scales each vector, with a learnt weight and, unless ``bias`` is false, a learnt bias."""
 
-    eps: float = 1e-5
+    eps: NotNegative = 1e-5
     bias: bool = True
 
     def build(self, width: int) -> nn.Module:
@@ -35,7 +35,7 @@ class LayerNorm(Norm):
 class RMSNorm(Norm):
     """Scales each vector to a root mean square of one, with a learnt weight."""
 
-    eps: float = 1e-6
+    eps: NotNegative = 1e-6
 
     def build(self, width: int) -> nn.Module:
         """Returns the module for vectors of ``width``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
+from typing import Annotated
 
 import yaml
 
@@ -13,11 +14,12 @@ from groundup.errors import ConfigError, SpecError
 from groundup.model.decoder import Decoder
 from groundup.optim.optimizers import AdamW, Optimizer
 from groundup.optim.schedules import Cosine, Schedule
-from groundup.specs import Spec, override_all
+from groundup.specs import Limit, Positive, Seed, Size, Spec, override_all
 from groundup.text.train import KINDS
 from groundup.training.budget import Budget
 
 PRECISIONS = ("auto", *devices.NAMES)
+Evaluations = Annotated[int, Limit("a whole number from 1 to 10,000", lambda n: 1 <= n <= 10_000)]
 
 
 class Data(Spec):
@@ -36,19 +38,18 @@ class Data(Spec):
     source: str = "python"
     tokenizer: str | None = None
     tokens: str = "bpe"
-    vocab: int | None = None
+    vocab: Size | None = None
     held_out: float = 0.05
     field: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.tokens not in KINDS:
             raise ConfigError(f"data.tokens={self.tokens!r} is no kind of tokenizer; choose from {', '.join(KINDS)}")
         if not 0 < self.held_out < 1:
             raise ConfigError(
                 f"data.held_out={self.held_out} must be above 0 and below 1: a run is scored on that share"
             )
-        if self.vocab is not None and self.vocab < 1:
-            raise ConfigError(f"data.vocab={self.vocab} must be at least 1")
 
 
 class Run(Spec):
@@ -77,30 +78,21 @@ class Run(Spec):
     optimizer: Optimizer = AdamW()
     schedule: Schedule = Cosine()
     budget: Budget
-    rows: int = 16
-    context: int | None = None
-    accumulate: int = 1
-    clip: float = 1.0
+    rows: Size = 16
+    context: Size | None = None
+    accumulate: Size = 1
+    clip: Positive = 1.0
     precision: str = "auto"
-    seed: int = 0
+    seed: Seed = 0
     compile: bool = False
-    save_seconds: float = 300.0
-    evaluations: int = 10
+    save_seconds: Positive = 300.0
+    evaluations: Evaluations = 10
     prompts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("rows", "accumulate", "evaluations"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("clip", "save_seconds"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}={getattr(self, name)} must be above 0")
-        if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed={self.seed} must be from 0 to 2**63 - 1")
+        super().__post_init__()
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision={self.precision!r} does not exist; choose from {', '.join(PRECISIONS)}")
-        if self.context is not None and self.context < 1:
-            raise ConfigError(f"context={self.context} must be at least 1")
         if self.length > self.model.context:
             raise ConfigError(
                 f"context={self.length} is longer than the model's context of {self.model.context}; "
