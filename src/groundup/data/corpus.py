@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundup.data.files import reading
+from groundup.data.sides import TRAIN, VALID
 from groundup.errors import DataError, nearest
 from groundup.text.tokenizer import Tokenizer
 
@@ -37,10 +38,12 @@ Json = Any  # what json.loads returns
 FORMAT = 1
 MANIFEST, TOKENIZER = "corpus.json", "tokenizer"
 STARTS, TEXT_BYTES, NAMES = "starts.bin", "text_bytes.bin", "names.jsonl"
+_AGAIN = "remove the folder and build the corpus again (a run does so when it resumes)"
 DTYPES = ("uint16", "uint32")
 
 # What a manifest must say, its splits and their files.
 _CORPUS = {"source": str, "vocab": int, "end": int, "tokenizer": str, "dtype": str, "duplicates": int, "splits": dict}
+_SPLITS = {TRAIN: dict, VALID: dict}
 _SPLIT = {"documents": int, "text_bytes": int, "tokens": int, "max_id": int, "files": dict}
 _FILE = {"bytes": int, "sha256": str}
 _KINDS = {str: "a text", int: "a whole number", dict: "an object"}
@@ -146,10 +149,10 @@ class Corpus:
         corpus = cls(folder, manifest=_manifest(folder))
         for path, told in corpus._files():
             if not os.path.isfile(path):
-                raise DataError(f"{path} is missing; build the corpus again")
+                raise DataError(f"{path} is missing; {_AGAIN}")
             size = path.stat().st_size
             if size != told["bytes"]:
-                raise DataError(f"{path} has {size} bytes instead of {told['bytes']}; build the corpus again")
+                raise DataError(f"{path} has {size} bytes instead of {told['bytes']}; {_AGAIN}")
         if tokenizer and tokenizer.fingerprint != corpus.manifest["tokenizer"]:
             raise DataError(
                 f"{folder} was made with another tokenizer (vocabulary of {corpus.vocab}; "
@@ -179,20 +182,20 @@ class Corpus:
         """The largest token id in it; a model needs a vocabulary larger than this."""
         return max(split["max_id"] for split in self.manifest["splits"].values())
 
-    def verify(self) -> None:
-        """Reads every file and compares its SHA-256 with the one that was written down.
+    def verify(self, *splits: str) -> None:
+        """Reads every file, or those of some splits, and compares its SHA-256 with the one that was written down.
 
         Raises:
             DataError: a file was changed.
         """
-        for path, told in self._files():
+        for path, told in self._files(*splits):
             with reading(path), path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != told["sha256"]:
-                    raise DataError(f"{path} was changed since the corpus was built; build the corpus again")
+                    raise DataError(f"{path} was changed since the corpus was built; {_AGAIN}")
 
-    def _files(self) -> Iterator[tuple[Path, Mapping[str, Json]]]:
-        for name, split in self.manifest["splits"].items():
-            for file, told in split["files"].items():
+    def _files(self, *splits: str) -> Iterator[tuple[Path, Mapping[str, Json]]]:
+        for name in splits or self.manifest["splits"]:
+            for file, told in self.manifest["splits"][name]["files"].items():
                 yield self.folder / name / file, told
 
 
@@ -206,12 +209,13 @@ def _manifest(folder: Path) -> Mapping[str, Json]:
     try:
         manifest = json.loads(text)
     except (ValueError, RecursionError) as fault:
-        raise DataError(f"{path} is not JSON ({fault}); build the corpus again") from fault
+        raise DataError(f"{path} is not JSON ({fault}); {_AGAIN}") from fault
     if not (isinstance(manifest, dict) and manifest.get("format") == FORMAT):
-        raise DataError(f"{path} has not the form {FORMAT} that this version reads; build the corpus again")
+        raise DataError(f"{path} has not the form {FORMAT} that this version reads; {_AGAIN}")
     _check(manifest, _CORPUS, where=str(path))
+    _check(manifest["splits"], _SPLITS, where=str(path))
     if manifest["dtype"] not in DTYPES:
-        raise DataError(f"{path}: dtype={manifest['dtype']!r} is not of {', '.join(DTYPES)}; build the corpus again")
+        raise DataError(f"{path}: dtype={manifest['dtype']!r} is not of {', '.join(DTYPES)}; {_AGAIN}")
     for name, split in manifest["splits"].items():
         _check_split(split, dtype=manifest["dtype"], where=f"{path}: {name}")
     return manifest
@@ -225,11 +229,11 @@ def _check_split(split: Json, *, dtype: str, where: str) -> None:
     tokens_bytes = sum(size for file, size in sizes.items() if file.startswith("tokens-"))
     counted = (8 * (split["documents"] + 1), 8 * split["documents"], split["tokens"] * np.dtype(dtype).itemsize)
     if (sizes.get(STARTS), sizes.get(TEXT_BYTES), tokens_bytes) != counted or NAMES not in sizes:
-        raise DataError(f"{where} has files of other sizes than its counts; build the corpus again")
+        raise DataError(f"{where} has files of other sizes than its counts; {_AGAIN}")
 
 
 def _check(told: Json, fields: Mapping[str, type], *, where: str) -> None:
     for name, kind in fields.items():
         value = told.get(name) if isinstance(told, dict) else None
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise DataError(f"{where} has no {name} that is {_KINDS[kind]}; build the corpus again")
+            raise DataError(f"{where} has no {name} that is {_KINDS[kind]}; {_AGAIN}")

@@ -62,7 +62,9 @@ def evaluate(
     elif run is None:
         raise ConfigError(f"{model} is not a run with a text that it held out; name one with --data")
     else:
-        read = list(Corpus.open(place.corpus_of(run.data.source)).split("valid").documents())
+        corpus = Corpus.open(place.corpus_of(run.data.source), tokenizer=words)
+        corpus.verify("valid")
+        read = list(corpus.split("valid").documents())
     device = next(loaded.module.parameters()).device
     score = perplexity(
         loaded.module,
