@@ -155,6 +155,8 @@ def test_training_and_resuming_print_one_object_as_json(call: Call, model: Path,
     trained = call("train", str(model), "--steps", "2", "--data", "text.txt", "--out", "run", "rows=1", "--json")
     told = json.loads(trained.out)
     assert (told["run"], told["steps"]) == ("run", 2)
+    (last,) = (line for line in trained.err.splitlines() if line.startswith("  100%  step 2 "))
+    assert all(f"  {name} " in last for name in ("loss", "peak")) and last.count("% utilised") == 1
     assert told["validation"]["bits_per_byte"] > 0
     assert json.loads(call("resume", "run", "--json").out)["steps"] == 2
     proven = call("resume", "run", "--prove", "--json")

@@ -123,6 +123,7 @@ def _finish(run: Run, place: Place, watch: Watch) -> Outcome:
     model, tally = learner.model, learner.tally
     watch.stage("Evaluating on the text that was held out")
     score = _score(run, model, corpus, quick=False, watch=watch)
+    watch.stage("Letting it write, and writing the report")
     samples = _samples(run, model, corpus)
     write_report(run, place, tally=tally, score=score, samples=samples)
     place.write_json(place.result, {"tally": tally.to_dict(), "validation": score.to_dict()})
@@ -269,7 +270,14 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> Learner:
     with _interrupt_asked(watch) as asked:
         for step in learner.steps():
             times.append(step.seconds)
-            watch.step(step, bits_per_byte=step.loss * bits)
+            watch.step(
+                step,
+                bits_per_byte=step.loss * bits,
+                utilisation=made.utilisation * made.step_seconds / step.seconds,  # both are of the same operations
+                peak_bytes=measure.peak_bytes(learner.device),
+            )
+            if step.last:
+                watch.stage("Saving")
             evaluate = not step.last and _passes(run, before, step.tally)
             before = step.tally
             if step.last or evaluate or asked.is_set() or time.monotonic() - last_save > run.save_seconds:
@@ -285,6 +293,7 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> Learner:
     if run.compile:
         vars(learner.model).pop("hidden", None)  # texts of every length are read from here on
     if times or not place.ledger.exists():
+        watch.stage("Counting the operations of a step")
         _record(learner, place, made, times=times)
     learner.model.eval()
     return learner
