@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -39,7 +40,9 @@ def test_a_folder_that_is_no_run_is_one_sentence(tmp_path: Path, name: str) -> N
         Place.open(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["file", "file/below", "circle", "circle/below", "n" * 300, "/proc/run", "."])
+@pytest.mark.parametrize(
+    "name", ["file", "file/below", "circle", "circle/below", "n" * 300, "/proc/run", ".", os.fsdecode(b"\xff")]
+)
 def test_a_place_that_cannot_be_taken_is_one_sentence(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "circle").symlink_to("circle")

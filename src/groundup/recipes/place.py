@@ -33,6 +33,8 @@ class Place:
         Raises:
             StorageError: it holds something already, or cannot be made.
         """
+        if os.fsencode(folder).decode(errors="replace") != str(folder):  # then safetensors would not open its weights
+            raise StorageError(f"{folder} is not written in UTF-8; choose another place")
         with writing(folder):
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
                 raise StorageError(f"{folder} is there already; choose another place, or resume it if it is a run")
