@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from groundup.errors import ConfigError, DataError, GroundupError, ModelError, SpecError, StorageError
+from groundup.errors import ConfigError, DataError, GroundupError, MissingExtra, ModelError, SpecError, StorageError
 from groundup.families.llama import llama
 from groundup.files import json_lines
 from groundup.infer.language_model import load
@@ -271,6 +272,29 @@ def test_a_run_needs_one_budget() -> None:
         resolve_run("gpt2")
     with pytest.raises(ConfigError, match="one budget"):
         resolve_run("gpt2", steps=3, time=5.0)
+
+
+def test_tensorboard_is_told_what_the_metrics_hold_also_over_a_stop(texts: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(settings(texts), tmp_path, watch=Stop(at=4), tensorboard=True)
+    resume(tmp_path, tensorboard=True)
+    told = EventAccumulator(str(tmp_path)).Reload()
+    logged = json_lines(Place(tmp_path).metrics)
+    assert [event.step for event in told.Scalars("loss")] == [entry["step"] for entry in logged] == [3, 6]
+    assert told.Scalars("loss")[-1].value == pytest.approx(logged[-1]["loss"])
+    assert told.Scalars("validation/loss")[0].value == pytest.approx(logged[0]["validation"]["loss"])
+
+
+def test_tensorboard_that_is_not_installed_is_told_before_any_work(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard.writer", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'groundup\[tensorboard\]'"):
+        pretrain(settings(texts), tmp_path / "run", tensorboard=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_recipe_is_a_run_that_needs_no_more_than_its_name() -> None:

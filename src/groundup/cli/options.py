@@ -28,6 +28,7 @@ offline = click.option(
     callback=_stay_offline,
     help="Take models and data sets of the hub from the cache only, without the network.",
 )
+tensorboard = click.option("--tensorboard", is_flag=True, help="Write TensorBoard's events into the run's folder too.")
 COUNT = click.IntRange(min=1)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from groundup.cli import EXIT_FAULT, resumable
-from groundup.cli.options import Duration, Number, as_json, offline, print_json
+from groundup.cli.options import Duration, Number, as_json, offline, print_json, tensorboard
 
 
 @click.command()
@@ -20,9 +20,12 @@ from groundup.cli.options import Duration, Number, as_json, offline, print_json
 @click.option("--tokens", type=Number(), help="How many tokens to train on, such as 2e9 or 2B.")
 @click.option("--steps", type=int, help="How many updates to make.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/MODEL]")
+@tensorboard
 @as_json
 @offline
-def train(model: str, settings: tuple[str, ...], out: Path | None, as_json: bool, **asked: Any) -> None:
+def train(
+    model: str, settings: tuple[str, ...], out: Path | None, tensorboard: bool, as_json: bool, **asked: Any
+) -> None:
     """Train MODEL, a RECIPE (groundup list recipes), or the run of a config.yaml, on text, from the first weight on.
 
     Weights that MODEL has are not used, and a tokenizer is trained on the text unless data.tokenizer names one.
@@ -41,15 +44,16 @@ def train(model: str, settings: tuple[str, ...], out: Path | None, as_json: bool
     folder = out or run_folder(model)
     with resumable(folder), Drawing(as_json=as_json) as drawing:
         drawing.run(run, folder)
-        drawing.outcome(pretrain(run, folder, watch=drawing))
+        drawing.outcome(pretrain(run, folder, watch=drawing, tensorboard=tensorboard))
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @offline
 @click.option("--prove", is_flag=True, help="Train nothing; show that stopping and resuming changes no bit.")
+@tensorboard
 @as_json
-def resume(run: Path, prove: bool, as_json: bool) -> None:
+def resume(run: Path, prove: bool, tensorboard: bool, as_json: bool) -> None:
     """Go on with RUN, a folder, where it was stopped.
 
     With --prove, a few steps are made from the last checkpoint without a stop, and again with a stop after each, and
@@ -64,7 +68,7 @@ def resume(run: Path, prove: bool, as_json: bool) -> None:
 
     with resumable(run), Drawing(as_json=as_json) as drawing:
         if not prove:
-            drawing.outcome(go_on(run, watch=drawing))
+            drawing.outcome(go_on(run, watch=drawing, tensorboard=tensorboard))
             return
         found = proof.prove(run, watch=drawing)
     if as_json:

@@ -34,6 +34,7 @@ from groundup.planner import measure, units
 from groundup.planner.audit import entries, read_plan, record
 from groundup.planner.plan import Plan, plan
 from groundup.recipes.learner import Learner
+from groundup.recipes.metrics import entry_of, metrics, tensorboard_writer
 from groundup.recipes.place import Place
 from groundup.recipes.report import write_report
 from groundup.recipes.settings import Run, read_run, write_run
@@ -43,7 +44,6 @@ from groundup.text.train import train as train_tokenizer
 from groundup.training import checkpoint
 from groundup.training.allocator import keep_freed_memory
 from groundup.training.budget import Tally
-from groundup.training.steps import Step
 
 PROMPT_TOKENS, SAMPLE_TOKENS = 16, 70  # of the texts that the trained model writes
 QUICK_TOKENS = 60_000  # of the validation text, for the scores along the way
@@ -83,10 +83,23 @@ class Outcome:
         }
 
 
-def pretrain(run: Run, folder: Path, *, watch: Watch = Watch()) -> Outcome:  # noqa: B008 - it has no state
+def pretrain(
+    run: Run,
+    folder: Path,
+    *,
+    watch: Watch = Watch(),  # noqa: B008 - it has no state
+    tensorboard: bool = False,
+) -> Outcome:
     """Trains a model in a new folder.
 
+    Args:
+        run: what and how.
+        folder: where the run will lie.
+        watch: who hears how it goes.
+        tensorboard: whether events for TensorBoard are written beside the metrics.
+
     Raises:
+        MissingExtra: tensorboard is asked for and not installed.
         StorageError: the folder is not empty or cannot be written.
         DataError: the source cannot be read or has too little text.
         TrainingError: loss or gradients are not finite.
@@ -97,29 +110,37 @@ def pretrain(run: Run, folder: Path, *, watch: Watch = Watch()) -> Outcome:  # n
     place = Place.new(folder)
     try:
         atomic_write(place.config, write_run(run))
-        return _finish(run, place, watch)
+        return _finish(run, place, watch, tensorboard=tensorboard)
     except GroundupError:
         place.forget_if_empty()  # so that the mended command may take the same folder
         raise
 
 
-def resume(folder: Path, *, watch: Watch = Watch()) -> Outcome:  # noqa: B008 - it has no state
-    """Goes on with a run where it was stopped, at whichever stage.
+def resume(
+    folder: Path,
+    *,
+    watch: Watch = Watch(),  # noqa: B008 - it has no state
+    tensorboard: bool = False,
+) -> Outcome:
+    """Goes on with a run where it was stopped, at whichever stage; the arguments are those of `pretrain`.
 
     Raises:
+        MissingExtra: tensorboard is asked for and not installed.
         ModelError: there is no run in the folder.
         CheckpointError: its newest checkpoint is damaged.
     """
     place = Place.open(folder)
     if place.result.is_file():
         watch.say(f"{folder} is finished; nothing is left to train.")
-    return _finish(read_run(place.config), place, watch)
+    return _finish(read_run(place.config), place, watch, tensorboard=tensorboard)
 
 
-def _finish(run: Run, place: Place, watch: Watch) -> Outcome:
+def _finish(run: Run, place: Place, watch: Watch, *, tensorboard: bool) -> Outcome:
+    if tensorboard:
+        tensorboard_writer()  # before any work is done: it may not be installed
     corpus = _corpus(run, place, watch)
     run = _fitted(run, corpus, place)
-    learner = _train(run, place, corpus, watch)
+    learner = _train(run, place, corpus, watch, tensorboard=tensorboard)
     model, tally = learner.model, learner.tally
     watch.stage("Evaluating on the text that was held out")
     score = _score(run, model, corpus, quick=False, watch=watch)
@@ -249,7 +270,7 @@ def _check_fit(run: Run) -> None:
     raise ConfigError(f"this run needs {need} at {run.rows} rows of {run.length} tokens, and here are {there}; {mend}")
 
 
-def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> Learner:
+def _train(run: Run, place: Place, corpus: Corpus, watch: Watch, *, tensorboard: bool) -> Learner:
     keep_freed_memory()
     made = _plan(run, place, watch)
     learner = Learner(run, corpus)
@@ -257,7 +278,6 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> Learner:
     if saved is not None:
         learner.restore(saved)
         watch.say(f"Resumed at step {learner.tally.steps} from {saved.path}.")
-    place.forget_after(learner.tally.steps)
     watch.stage("Training")
     train = corpus.split("train")
     bits = train.tokens / train.text_bytes / math.log(2)
@@ -267,7 +287,8 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> Learner:
     if run.compile:
         _compile(learner, watch)
     before = learner.tally
-    with _interrupt_asked(watch) as asked:
+    logged = metrics(place, after=learner.tally.steps, tensorboard=tensorboard)
+    with logged as log, _interrupt_asked(watch) as asked:
         for step in learner.steps():
             times.append(step.seconds)
             watch.step(
@@ -287,7 +308,7 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> Learner:
             if evaluate and not asked.is_set():
                 quick = _score(run, learner.model, corpus, quick=True, watch=watch)
             if step.every(10) or quick:
-                place.log(_entry(step, quick))
+                log(entry_of(step, quick))
             if asked.is_set():
                 raise KeyboardInterrupt
     if run.compile:
@@ -326,19 +347,6 @@ def _passes(run: Run, before: Tally, after: Tally) -> bool:
     """Whether one of the run's evaluations falls between two tallies."""
     done, now = (math.floor(run.budget.spent(tally) * run.evaluations) for tally in (before, after))
     return done < now
-
-
-def _entry(step: Step, score: Score | None) -> dict[str, object]:
-    entry: dict[str, object] = {
-        "step": step.tally.steps,
-        "tokens": step.tally.tokens,
-        "seconds": round(step.tally.seconds, 3),
-        "loss": step.loss,
-        "gradient_norm": step.gradient_norm,
-        "rate": step.rate,
-        "tokens_per_second": step.tokens / step.seconds,
-    }
-    return entry if score is None else entry | {"validation": score.to_dict()}
 
 
 def _score(run: Run, model: DecoderModel, corpus: Corpus, *, quick: bool, watch: Watch) -> Score:
