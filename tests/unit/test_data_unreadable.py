@@ -188,8 +188,32 @@ def test_a_table_without_text_is_refused(tmp_path: Path) -> None:
         read(table(tmp_path / "a.parquet", id=[1]))
     with pytest.raises(DataError, match="the column 'text' holds int64"):
         read(table(tmp_path / "b.parquet", text=[1]))
+    with pytest.raises(DataError, match="the column 'text' holds list<"):
+        read(table(tmp_path / "c.parquet", text=[["x"]]))
     with pytest.raises(DataError, match="has no field 'texts'; did you mean 'text'"):
         read(tmp_path / "b.parquet", field="texts")
+
+
+def test_a_table_that_is_not_utf8_or_names_a_column_twice_is_refused(tmp_path: Path) -> None:
+    ends = pyarrow.py_buffer(b"\0\0\0\0\4\0\0\0")
+    bad = pyarrow.StringArray.from_buffers(1, ends, pyarrow.py_buffer(b"ab\xff\xfe"))
+    with pytest.raises(DataError, match=r"a\.parquet row 1 is not UTF-8 at its byte 2"):
+        read(table(tmp_path / "a.parquet", text=bad))
+    twice = pyarrow.table([pyarrow.array(["x"])] * 2, names=["text", "text"])
+    pyarrow.parquet.write_table(twice, tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=r"b\.parquet has several columns 'text'"):
+        read(tmp_path / "b.parquet")
+
+
+def test_a_damaged_table_is_one_line(tmp_path: Path) -> None:
+    content = bytearray(table(tmp_path / "a.parquet", text=["some text"] * 9).read_bytes())
+    for start in range(4, len(content) - 8, 40):
+        damaged = bytes(content[:start]) + b"\xaa" * 40 + bytes(content[start + 40 :])
+        (tmp_path / "a.parquet").write_bytes(damaged[: len(content)])
+        try:
+            read(tmp_path / "a.parquet")
+        except DataError as fault:
+            assert "\n" not in str(fault)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sysconfig
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,6 +24,8 @@ _NOT_THE_LIBRARY = frozenset(
     {"test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages", "__pycache__"}
 )
 
+_OWN = (frozenset({"corpus.json"}), frozenset({"config.yaml", "plan.json"}))  # in the folder of a corpus, of a run
+
 
 def form(path: Path) -> tuple[str, str]:
     """Returns the kind of a file and how it is packed, as suffixes: (".jsonl", ".gz"), (".txt", "").
@@ -40,7 +42,8 @@ def form(path: Path) -> tuple[str, str]:
 def find(place: Path) -> list[Path]:
     """Returns the file that ``place`` is, or the readable files below it in the order of their names.
 
-    Hidden files and folders are left out. Links are followed, but no file or folder is visited twice.
+    Hidden files and folders are left out, and so are corpora and runs, which may lie among the text. Links are
+    followed, but no file or folder is visited twice.
 
     Raises:
         DataError: nothing there, or nothing that can be read.
@@ -54,7 +57,8 @@ def find(place: Path) -> list[Path]:
     found = list(_walk(place))
     readable = [path for path in found if form(path)[0]]
     if not found:
-        raise DataError(f"{place} is an empty folder; {EXPECTED}")
+        what = "a corpus or a run, not text" if _is_own(os.listdir(place)) else "an empty folder"
+        raise DataError(f"{place} is {what}; {EXPECTED}")
     if not readable:
         kinds = Counter(path.suffix or "no suffix" for path in found).most_common(3)
         has = ", ".join(f"{count} of {kind}" for kind, count in kinds)
@@ -77,6 +81,10 @@ def standard_library() -> tuple[Path, list[Path]]:
     return folder, files
 
 
+def _is_own(names: Iterable[str]) -> bool:
+    return any(own.issubset(names) for own in _OWN)
+
+
 def _walk(top: Path, *, without: frozenset[str] = frozenset()) -> Iterator[Path]:
     visited: set[tuple[int, int]] = set()
 
@@ -94,6 +102,9 @@ def _walk(top: Path, *, without: frozenset[str] = frozenset()) -> Iterator[Path]
 
     is_new(str(top))
     for folder, folders, names in os.walk(top, followlinks=True, onerror=stop):
+        if _is_own(names):
+            folders.clear()
+            continue
         shown = sorted(name for name in folders if not name.startswith(".") and name not in without)
         folders[:] = [name for name in shown if is_new(os.path.join(folder, name))]
         for name in sorted(names):
@@ -116,7 +127,9 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _unreadable(path: str | Path, fault: OSError) -> DataError:
-    return DataError(f"{path} cannot be read: {fault.strerror or fault}; check its name and its permissions")
+    if fault.errno is None:  # of a library that reads it
+        return DataError(f"{path} is damaged ({str(fault).partition(chr(10))[0]}); fetch or write it again")
+    return DataError(f"{path} cannot be read: {fault.strerror}; check its name and its permissions")
 
 
 def _missing(place: Path) -> DataError:

@@ -23,6 +23,7 @@ Json = Any  # what json.loads returns
 BLOCK_BYTES = 1 << 20
 LONGEST_LINE_BYTES = 64 << 20  # of JSON, which is parsed whole
 FIELDS = ("text", "content", "document", "body", "code", "story")
+STRINGS = ("string", "large_string", "string_view")
 WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)  # that of UTF-32 LE begins like UTF-16's
 
 
@@ -199,13 +200,17 @@ def _table_rows(path: Path, field: str | None) -> Iterator[tuple[int, str]]:
     try:
         with _reading(path), pyarrow.parquet.ParquetFile(path) as file:
             column = choose_field(field, file.schema_arrow.names, where=str(path))
+            if file.schema_arrow.names.count(column) > 1:
+                raise DataError(f"{path} has several columns {column!r}; name another, or write it with one")
             kind = file.schema_arrow.field(column).type
-            if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+            if str(kind.value_type if pyarrow.types.is_dictionary(kind) else kind) not in STRINGS:
                 raise DataError(f"{path}: the column {column!r} holds {kind}; name a column of text")
             for rows in file.iter_batches(batch_size=64, columns=[column], use_threads=False):
                 for value in rows.column(0):
                     number += 1
                     yield number, value.as_py() or ""
+    except UnicodeDecodeError as fault:
+        raise DataError(f"{path} row {number} is not UTF-8 at its byte {fault.start}; write it again") from fault
     except pyarrow.ArrowException as fault:
         reason = str(fault).splitlines()[0]
         raise DataError(f"{path} is no whole parquet file ({reason}); fetch or write it again") from fault
