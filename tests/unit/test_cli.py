@@ -297,12 +297,13 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
     call: Call, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pressed: signal.Signals, ctrl_c: Any
 ) -> None:
     (tmp_path / "text.txt").write_text(TEXT * 3)
-    ordinary = signal.signal(signal.SIGINT, ctrl_c)
+    ordinary = signal.signal(signal.SIGINT, ctrl_c), signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(Drawing, "step", lambda *_, **__: signal.raise_signal(pressed))
     try:
         answer = call("train", str(model), "--steps", "9", "--data", "text.txt", "data.held_out=0.5", "rows=1")
     finally:
-        signal.signal(signal.SIGINT, ordinary)
+        after = signal.signal(signal.SIGINT, ordinary[0]), signal.getsignal(signal.SIGTERM)
+    assert after == (ctrl_c, ordinary[1])
     assert answer.code == 130
     assert answer.err.endswith("Interrupted. Go on with: groundup resume runs/model\n")
     assert (tmp_path / "runs" / "model" / "checkpoints" / "step-000001").is_dir()

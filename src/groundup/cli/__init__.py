@@ -5,14 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import shlex
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -124,7 +122,6 @@ def main() -> None:
     """
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    signal.signal(signal.SIGTERM, _terminated)
     try:
         sys.exit(groundup.main(arguments, prog_name="groundup", standalone_mode=False))
     except click.ClickException as mistake:
@@ -136,12 +133,6 @@ def main() -> None:
         _end(f"Interrupted. {str(stopped) or 'Calling it again is safe.'}", EXIT_INTERRUPTED, debug=debug)
     except Exception as fault:  # the last resort: a fault of ours is told as one, in one line
         _end(f"Fault in groundup ({type(fault).__name__}: {fault}); --debug shows where", EXIT_FAULT, debug=debug)
-
-
-def _terminated(_number: int, frame: FrameType | None) -> None:
-    """Takes `kill` for a Ctrl-C; also in the background of a script, where Ctrl-C itself is ignored."""
-    pressed = signal.getsignal(signal.SIGINT)
-    (pressed if callable(pressed) else signal.default_int_handler)(signal.SIGINT, frame)
 
 
 @contextmanager

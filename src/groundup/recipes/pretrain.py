@@ -377,23 +377,33 @@ def _first(documents: Iterator[TokenDocument], *, tokens: int) -> Iterator[Token
 
 @contextmanager
 def _interrupt_asked(watch: Watch) -> Iterator[threading.Event]:
-    """Lets the step under way finish when Ctrl-C is pressed; a second Ctrl-C stops at once."""
+    """Lets the step under way finish at Ctrl-C or `kill`; a second one stops at once.
+
+    Only here is `kill` held back: a process that is deep in a tokenizer, say, would not hear of it before the end.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = signal.getsignal(signal.SIGINT)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A handler that was set outside Python could not be put back.
+    before = {number: handler for number, handler in handlers.items() if handler is not None}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def ask(number: int, frame: object) -> None:
         asked.set()
-        signal.signal(signal.SIGINT, before)
-        watch.say("Finishing this step and saving; Ctrl-C again stops at once.")
+        restore()
+        watch.say("Finishing this step and saving; once more stops at once.")
 
-    signal.signal(signal.SIGINT, ask)
+    for number in before:
+        signal.signal(number, ask)
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
 
 
 def _compile(learner: Learner, watch: Watch) -> None:
