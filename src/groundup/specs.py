@@ -44,7 +44,7 @@ class Limit(NamedTuple):
 
 Size = Annotated[int, Limit(f"a whole number from 1 to {LARGEST:,}", lambda n: 1 <= n <= LARGEST)]
 Seed = Annotated[int, Limit("a whole number from 0 to 2**63 - 1", lambda n: 0 <= n < 2**63)]
-Positive = Annotated[float, Limit("a number above 0", lambda x: x > 0)]
+Positive = Annotated[float, Limit("a finite number above 0", lambda x: x > 0)]
 NotNegative = Annotated[float, Limit("a number of at least 0", lambda x: x >= 0)]
 AboveOne = Annotated[float, Limit("a number above 1", lambda x: x > 1)]
 Share = Annotated[float, Limit("a share from 0 to 1", lambda x: 0 <= x <= 1)]
@@ -234,7 +234,10 @@ def _expected(hint: Any) -> str:
         return " or ".join(map(_expected, inside))
     if inside:
         return f"a tuple of {', '.join(_expected(item) for item in inside if item is not Ellipsis)}"
-    return "none" if hint is types.NoneType else words.get(hint) or hint.__name__
+    if hint is types.NoneType:
+        return "none"
+    kinds = sorted(name for name, kind in Spec.kinds.items() if issubclass(kind, hint))
+    return words.get(hint) or " or ".join(kinds) or hint.__name__
 
 
 def _read(data: Any, hint: Any, where: str) -> Any:
@@ -286,7 +289,8 @@ def _read_spec(data: Any, base: type[Spec], where: str) -> Spec:
     if isinstance(data, str):
         data = {"kind": data}
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{where or 'the spec'} is {data!r}; expected a mapping with the settings of {base.__name__}")
+        kinds = _expected(base)
+        raise ConfigError(f"{where or 'the spec'} is {data!r}; expected a mapping with the settings of {kinds}")
     cls = _kind(data.get("kind", base.__name__), base, where)
     hints, prefix = _hints(cls), f"{where}." if where else ""
     for name in data:

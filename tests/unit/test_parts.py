@@ -177,7 +177,7 @@ def test_sinusoidal_positions_by_formula():
         (lambda: Sinusoidal().build(7), "even width, not 7"),
         (lambda: RoPE(theta=-1.0), "theta=-1.0; expected a number above 1"),
         (lambda: RMSNorm(eps=-1.0), "eps=-1.0; expected a number of at least 0"),
-        (lambda: LinearScaling(factor=0.0), "factor=0.0; expected a number above 0"),
+        (lambda: LinearScaling(factor=0.0), "factor=0.0; expected a finite number above 0"),
         (lambda: Llama3Scaling(low=4.0, high=4.0), "low=4.0 must be below high=4.0"),
         (lambda: Learned(2**31 - 1).build(2**31 - 1), "2,147,483,647 by 2,147,483,647 weights is more than"),
         (lambda: Linear(2**31 - 1, 2**31 - 1, bias=False, role="in"), "choose smaller sizes"),

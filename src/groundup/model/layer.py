@@ -127,5 +127,11 @@ class ParallelModule(LayerModule):
 
 
 def pattern(layers: Sequence[LayerSpec], *, of: int) -> tuple[LayerSpec, ...]:
-    """Returns ``of`` layers that repeat ``layers`` in order; the last repeat may be cut short."""
+    """Returns ``of`` layers that repeat ``layers`` in order; the last repeat may be cut short.
+
+    Raises:
+        SpecError: there is no layer to repeat, or ``of`` is below 1.
+    """
+    if not layers or of < 1:
+        raise SpecError(f"a pattern of {len(layers)} layers cannot make {of}; give at least one, and of=1 or more")
     return tuple(layers[i % len(layers)] for i in range(of))

@@ -11,6 +11,8 @@ import yaml
 
 from groundup import devices
 from groundup.errors import ConfigError, SpecError
+from groundup.files import read_limited
+from groundup.hub.spec_file import MOST_BYTES_YAML
 from groundup.model.decoder import Decoder
 from groundup.optim.optimizers import AdamW, Optimizer
 from groundup.optim.schedules import Cosine, Schedule
@@ -19,7 +21,7 @@ from groundup.text.train import KINDS
 from groundup.training.budget import Budget
 
 PRECISIONS = ("auto", *devices.NAMES)
-Evaluations = Annotated[int, Limit("a whole number from 1 to 10,000", lambda n: 1 <= n <= 10_000)]
+Times = Annotated[int, Limit("a whole number from 1 to 10,000", lambda n: 1 <= n <= 10_000)]
 
 
 class Data(Spec):
@@ -80,13 +82,13 @@ class Run(Spec):
     budget: Budget
     rows: Size = 16
     context: Size | None = None
-    accumulate: Size = 1
+    accumulate: Times = 1
     clip: Positive = 1.0
     precision: str = "auto"
     seed: Seed = 0
     compile: bool = False
     save_seconds: Positive = 300.0
-    evaluations: Evaluations = 10
+    evaluations: Times = 10
     prompts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -131,8 +133,8 @@ def read_value(text: str) -> object:
     """Returns a value from the command line as YAML reads it: numbers, words, lists, mappings."""
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as fault:
-        raise ConfigError(f"{text!r} is not a value that YAML can read; put it in quotes") from fault
+    except (yaml.YAMLError, ValueError, RecursionError) as fault:
+        raise ConfigError(f"{text[:80]!r} is not a value that YAML can read; put it in quotes") from fault
 
 
 def read_run(path: Path) -> Run:
@@ -160,13 +162,15 @@ def is_run(path: Path) -> bool:
 
 def _read_yaml(path: Path) -> object:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(read_limited(path, most_bytes=MOST_BYTES_YAML).decode())
     except FileNotFoundError as fault:
         raise ConfigError(f"{path} is not there; give the config.yaml of a run, or a MODEL") from fault
     except (OSError, UnicodeDecodeError) as fault:
         raise ConfigError(f"{path} cannot be read as text: {fault}") from fault
     except RecursionError as fault:
         raise ConfigError(f"{path} is nested too deeply to be a configuration; mend it there") from fault
+    except ValueError as fault:  # a date that does not exist
+        raise ConfigError(f"{path} has a value that YAML cannot read: {fault}; put it in quotes") from fault
     except yaml.YAMLError as fault:
         where = getattr(fault, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""

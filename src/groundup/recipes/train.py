@@ -10,6 +10,7 @@ from typing import Any
 
 from groundup.errors import ConfigError, SpecError
 from groundup.evals.perplexity import Score
+from groundup.files import as_path
 from groundup.hub.resolve import spec as resolve
 from groundup.infer.language_model import LanguageModel
 from groundup.model.decoder import Decoder
@@ -61,8 +62,8 @@ def train(
     Raises:
         GroundupError: something given does not fit; the message says what to change.
     """
-    run = Run(model=resolve(model), data=Data(source=str(data)), budget=budget, **settings)
-    return trained(pretrain(run, Path(folder) if folder else run_folder(model), watch=watch))
+    run = Run.from_dict({"model": resolve(model), "data": Data(source=str(data)), "budget": budget} | settings)
+    return trained(pretrain(run, run_folder(model) if folder is None else as_path(folder), watch=watch))
 
 
 def trained(outcome: Outcome) -> Trained:

@@ -92,8 +92,9 @@ class Seconds(Budget):
 
 def _positive(count: float, unit: str) -> float:
     if not isinstance(count, int | float) or not 0 < count <= MOST:
+        given = repr(count)[:30]
         raise ConfigError(
-            f"a budget of {count!r} {unit} trains nothing or never ends; give a number above 0 and up to {MOST:.0e}"
+            f"a budget of {given} {unit} trains nothing or never ends; give a number above 0 and up to {MOST:.0e}"
         )
     return count
 
