@@ -15,7 +15,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from groundup.errors import ConfigError, writing
+from groundup.errors import ConfigError, StorageError, writing
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 REPLACED = ".replaced"  # ends the hidden name of a folder whose successor is being put in its place
 
@@ -86,6 +91,33 @@ def replacing(path: Path) -> Generator[Path]:
                 put_back(path.parent, names=name)
                 remove(temporary)
             raise
+
+
+@contextmanager
+def alone(folder: Path) -> Generator[None]:
+    """Keeps other processes from working in a folder meanwhile; a process that dies lets go of it.
+
+    Raises:
+        StorageError: another process works in it.
+    """
+    with writing(folder):
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as taken:
+        raise StorageError(f"another process works on {folder}; wait for it, or stop it first") from taken
+    except OSError:
+        return  # a disk without locks
 
 
 def put_back(folder: Path, *, names: str) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from groundup.data.shards import build
 from groundup.errors import ConfigError, DataError, GroundupError, MissingExtra, ModelError, SpecError, StorageError
 from groundup.families.llama import llama
-from groundup.files import json_lines
+from groundup.files import alone, json_lines
 from groundup.infer.language_model import load
 from groundup.model.decoder import Decoder
 from groundup.optim.optimizers import AdamW, Muon
@@ -21,6 +22,7 @@ from groundup.recipes.quickstart import check_same, design
 from groundup.recipes.settings import Data, Run, read_run, with_overrides, write_run
 from groundup.recipes.train import resolve_run, run_folder
 from groundup.recipes.watch import Watch
+from groundup.text.train import train
 from groundup.training.budget import Seconds, Steps
 from groundup.training.steps import Step
 
@@ -340,3 +342,16 @@ def test_a_changed_corpus_is_not_trained_on(texts: Path, tmp_path: Path) -> None
     shard.write_bytes(b"\xff\xff" + shard.read_bytes()[2:])
     with pytest.raises(DataError, match="was changed since the corpus was built"):
         resume(tmp_path)
+
+
+def test_a_corpus_without_held_out_text_is_refused_before_the_run(texts: Path, tmp_path: Path) -> None:
+    words = train([path.read_text() for path in texts.iterdir()], vocab=280)
+    build(texts, tmp_path / "corpus", tokenizer=words, held_out=0.0)
+    with pytest.raises(DataError, match="holds no text out"):
+        pretrain(settings(tmp_path / "corpus"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_resumed_while_another_process_works_on_it(finished: Path) -> None:
+    with alone(finished), pytest.raises(StorageError, match="another process"):
+        resume(finished)

@@ -131,6 +131,8 @@ def main() -> None:
         _end(f"Error: {mistake}", EXIT_MISTAKE, debug=debug)
     except (KeyboardInterrupt, click.Abort) as stopped:
         _end(f"Interrupted. {str(stopped) or 'Calling it again is safe.'}", EXIT_INTERRUPTED, debug=debug)
+    except OSError as fault:  # the disk, the terminal or the rights are not as they should be
+        _end(f"Error: {fault}; mend that and try again", EXIT_MISTAKE, debug=debug)
     except Exception as fault:  # the last resort: a fault of ours is told as one, in one line
         _end(f"Fault in groundup ({type(fault).__name__}: {fault}); --debug shows where", EXIT_FAULT, debug=debug)
 

@@ -24,9 +24,9 @@ from groundup import devices
 from groundup.data.corpus import Corpus, TokenDocument
 from groundup.data.shards import build
 from groundup.data.sources import documents
-from groundup.errors import ConfigError, GroundupError
+from groundup.errors import ConfigError, DataError, GroundupError
 from groundup.evals.perplexity import Score, perplexity
-from groundup.files import atomic_write, replacing
+from groundup.files import alone, atomic_write, replacing
 from groundup.infer.language_model import LanguageModel
 from groundup.model.decoder import DecoderModel
 from groundup.objectives.next_token import next_token
@@ -104,13 +104,16 @@ def pretrain(
         DataError: the source cannot be read or has too little text.
         TrainingError: loss or gradients are not finite.
     """
-    if not Corpus.is_there(run.data.source):
+    if Corpus.is_there(run.data.source):
+        _check_held_out(Corpus.open(run.data.source))
+    else:
         next(documents(run.data.source, field=run.data.field))  # before the folder is there: a name may be mistyped
     _check_fit(run)
     place = Place.new(folder)
     try:
-        atomic_write(place.config, write_run(run))
-        return _finish(run, place, watch, tensorboard=tensorboard)
+        with alone(place.folder):
+            atomic_write(place.config, write_run(run))
+            return _finish(run, place, watch, tensorboard=tensorboard)
     except GroundupError:
         place.forget_if_empty()  # so that the mended command may take the same folder
         raise
@@ -132,7 +135,13 @@ def resume(
     place = Place.open(folder)
     if place.result.is_file():
         watch.say(f"{folder} is finished; nothing is left to train.")
-    return _finish(read_run(place.config), place, watch, tensorboard=tensorboard)
+    with alone(place.folder):
+        return _finish(read_run(place.config), place, watch, tensorboard=tensorboard)
+
+
+def _check_held_out(corpus: Corpus) -> None:
+    if not corpus.split("valid").tokens:
+        raise DataError(f"{corpus.folder} holds no text out, by which a run is scored; build it with --held-out 0.01")
 
 
 def _finish(run: Run, place: Place, watch: Watch, *, tensorboard: bool) -> Outcome:
@@ -179,9 +188,10 @@ def _corpus(run: Run, place: Place, watch: Watch) -> Corpus:
     """The run's corpus, made now unless it is there."""
     found = place.corpus_of(run.data.source)
     if found.exists():
-        corpus = Corpus.open(found)
+        mine = Tokenizer.load(place.tokenizer) if place.tokenizer.exists() else None
+        corpus = Corpus.open(found, tokenizer=mine)
         corpus.verify()
-        if not place.tokenizer.exists():
+        if mine is None:
             _save_tokenizer(corpus.tokenizer, place)
         return corpus
     tokenizer = _tokenizer(run, place, watch)
@@ -235,7 +245,7 @@ def _plan(run: Run, place: Place, watch: Watch) -> Plan:
     batch = run.rows * run.length * run.accumulate
     make = partial(_planned, run)
     made = make(tokens=run.budget.expected_tokens(batch, step_seconds=make(tokens=batch).step_seconds))
-    if not place.plan.exists():  # a run that goes on is held to what was predicted at its beginning
+    if not read_plan(place.plan):  # a run that goes on is held to what was predicted at its beginning
         place.write_json(place.plan, made.to_dict())
     watch.plan(made)
     return made
