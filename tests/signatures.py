@@ -9,7 +9,8 @@ the checks.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import jaxtyping
@@ -18,6 +19,18 @@ from beartype import BeartypeConf, FrozenDict, beartype
 
 _RULES = BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict({Self: Any}))
 _jaxtyped = jaxtyping.jaxtyped
+_off = False
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Lets wrong types pass, as they do where users call: what the package itself says of them is then seen."""
+    global _off
+    _off = True
+    try:
+        yield
+    finally:
+        _off = False
 
 
 def typed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,6 +63,6 @@ def _eager_only(checked: Callable[..., Any], *, plain: Callable[..., Any]) -> Ca
     @functools.wraps(plain)
     def call(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        return plain(*args, **kwargs) if torch.compiler.is_compiling() else checked(*args, **kwargs)
+        return plain(*args, **kwargs) if torch.compiler.is_compiling() or _off else checked(*args, **kwargs)
 
     return call

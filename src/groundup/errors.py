@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -95,6 +96,7 @@ _WRITE_FAULTS = {
     errno.EROFS: "it is on a read-only file system",
     errno.EACCES: "it may not be written by this user",
     errno.EPERM: "it may not be written by this user",
+    errno.ENOENT: "its folder was removed, or takes nothing new",
     errno.ENOTDIR: "a part of its path is a file, not a folder",
     errno.EISDIR: "a folder stands in its place",
     errno.EEXIST: "a file stands in the way",
@@ -117,6 +119,8 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as fault:
         if isinstance(fault, GroundupError) or fault.errno not in _WRITE_FAULTS:
             raise
+        if fault.errno == errno.ENOENT and os.path.exists(path):
+            raise  # what is missing is something that was to be read
         raise StorageError(
-            f"cannot write {path}: {_WRITE_FAULTS[fault.errno]}; choose another place with --out"
+            f"cannot write {path}: {_WRITE_FAULTS[fault.errno]}; mend that, or choose another place"
         ) from fault

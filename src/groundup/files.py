@@ -1,7 +1,8 @@
-"""Writing so that a crash, a full disk or Ctrl-C leaves either the old or the new, never a half."""
+"""Writing that leaves the old or the new, never a half, at a crash, a full disk or Ctrl-C; and small readings."""
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
@@ -14,9 +15,37 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from groundup.errors import writing
+from groundup.errors import ConfigError, StorageError, writing
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 REPLACED = ".replaced"  # ends the hidden name of a folder whose successor is being put in its place
+
+
+def as_path(given: str | os.PathLike[str]) -> Path:
+    """Returns a place that a user names as a path.
+
+    Raises:
+        ConfigError: it is neither text nor a path.
+    """
+    if not isinstance(given, str | os.PathLike) or "\0" in str(given):
+        raise ConfigError(f"{given!r} is no place on a disk; give the path of a file or a folder")
+    return Path(given)
+
+
+def read_limited(path: Path, *, most_bytes: int) -> bytes:
+    """Returns the content of a file that describes something, and is therefore small.
+
+    Raises:
+        OSError: the file is larger, or cannot be read.
+    """
+    size = path.stat().st_size
+    if size > most_bytes:
+        raise OSError(errno.EFBIG, f"it has {size:,} bytes, and a file of its kind at most {most_bytes:,}")
+    return path.read_bytes()
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
@@ -62,6 +91,33 @@ def replacing(path: Path) -> Generator[Path]:
                 put_back(path.parent, names=name)
                 remove(temporary)
             raise
+
+
+@contextmanager
+def alone(folder: Path) -> Generator[None]:
+    """Keeps other processes from working in a folder meanwhile; a process that dies lets go of it.
+
+    Raises:
+        StorageError: another process works in it.
+    """
+    with writing(folder):
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as taken:
+        raise StorageError(f"another process works on {folder}; wait for it, or stop it first") from taken
+    except OSError:
+        return  # a disk without locks
 
 
 def put_back(folder: Path, *, names: str) -> None:
@@ -175,7 +231,7 @@ def json_lines(path: Path) -> list[dict[str, Any]]:
         return []
     found: list[dict[str, Any]] = []
     for line in text.splitlines():
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             data = json.loads(line)
             found += [data] if isinstance(data, dict) else []
     return found

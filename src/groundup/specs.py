@@ -2,7 +2,8 @@
 
 A subclass of `Spec` is made a frozen, keyword-only dataclass and is known by its class name, its kind. What is
 written here once works for every part: reading and writing as plain data, checking of kinds and values, walking,
-overriding by a dotted path, comparing. Specs that describe modules add ``build(width)``.
+overriding by a dotted path, comparing. Specs that describe modules add ``build(width)``. The annotation of a field
+says all of its values: ``width: Size`` is a whole number from 1 on.
 """
 
 from __future__ import annotations
@@ -11,18 +12,44 @@ import copy
 import dataclasses
 import itertools
 import math
+import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
 
 from groundup.errors import ConfigError, SpecError, nearest
 
 Json = Any  # what json.loads returns: the one place where types end
 AnySpec = TypeVar("AnySpec", bound="Spec")
+
+LARGEST = 2**31 - 1  # of a size
+MOST_ITEMS = 100_000  # of a list in a file, such as the layers of a model
+
+
+class Limit(NamedTuple):
+    """Which numbers a field may have.
+
+    Attributes:
+        words: the same in words, after "expected".
+        holds: whether a number is one of them.
+    """
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+Size = Annotated[int, Limit(f"a whole number from 1 to {LARGEST:,}", lambda n: 1 <= n <= LARGEST)]
+Count = Annotated[int, Limit(f"a whole number from 0 to {LARGEST:,}", lambda n: 0 <= n <= LARGEST)]
+Seed = Annotated[int, Limit("a whole number from 0 to 2**63 - 1", lambda n: 0 <= n < 2**63)]
+Positive = Annotated[float, Limit("a finite number above 0", lambda x: x > 0)]
+NotNegative = Annotated[float, Limit("a number of at least 0", lambda x: x >= 0)]
+AboveOne = Annotated[float, Limit("a number above 1", lambda x: x > 1)]
+Share = Annotated[float, Limit("a share from 0 to 1", lambda x: 0 <= x <= 1)]
+ShareBelowOne = Annotated[float, Limit("a share of at least 0 and below 1", lambda x: 0 <= x < 1)]
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
@@ -42,6 +69,19 @@ class Spec:
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise SpecError(f"there is a spec {cls.__name__} in {known.__module__} already; choose another name")
         Spec.kinds[cls.__name__] = cls  # defined again at the same place: a notebook cell, a reloaded module
+
+    def __post_init__(self) -> None:
+        """Checks every field against its annotation; subclasses that check more call this first.
+
+        Raises:
+            SpecError: a field has a value of another type or outside its limit.
+        """
+        for name, hint in _hints(type(self)).items():
+            value = getattr(self, name)
+            if not _fits(value, hint):
+                text = repr(value)
+                shown = text if len(text) <= 80 else f"{text[:80]} ..."
+                raise SpecError(f"{type(self).__name__} has {name}={shown}; expected {_expected(hint)}")
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={_show(value)}" for name, value in self.settings().items())
@@ -151,13 +191,61 @@ def _plain(value: Any, *, whole: bool) -> Json:
 
 @cache
 def _hints(cls: type[Spec]) -> dict[str, Any]:
-    names = {f.name for f in fields(cls)}
-    return {name: hint for name, hint in typing.get_type_hints(cls).items() if name in names}
+    try:
+        hints = typing.get_type_hints(cls, include_extras=True)
+    except NameError as fault:  # annotations are texts, which are looked up in the module
+        raise SpecError(f"{cls.__name__}: {fault}; define it at the top of the module {cls.__module__}") from fault
+    return {f.name: hints[f.name] for f in fields(cls)}
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (types.UnionType, typing.Union)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Returns whether a value is of the annotated type: a whole number is a number too, true and false are none."""
+    if hint is Any:
+        return True
+    if hint in (int, float) and isinstance(value, bool):
+        return False
+    if hint is float:
+        return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    if isinstance(hint, type):
+        return isinstance(value, hint)
+    inside = typing.get_args(hint)
+    if typing.get_origin(hint) is Annotated:
+        return _fits(value, inside[0]) and all(limit.holds(value) for limit in inside[1:])
+    if _is_union(hint):
+        return any(_fits(value, option) for option in inside)
+    count = len(value) if isinstance(value, tuple) else -1
+    return (
+        count >= 0
+        and (inside[-1] is Ellipsis or count == len(inside))
+        and all(_fits(item, _item_hint(inside, i)) for i, item in enumerate(value))
+    )
+
+
+def _expected(hint: Any) -> str:
+    """Returns an annotated type in words."""
+    words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
+    inside = typing.get_args(hint)
+    if typing.get_origin(hint) is Annotated:
+        return inside[1].words
+    if _is_union(hint):
+        return " or ".join(map(_expected, inside))
+    if inside:
+        return f"a tuple of {', '.join(_expected(item) for item in inside if item is not Ellipsis)}"
+    if hint is types.NoneType:
+        return "none"
+    kinds = sorted(name for name, kind in Spec.kinds.items() if issubclass(kind, hint))
+    return words.get(hint) or " or ".join(kinds) or hint.__name__
 
 
 def _read(data: Any, hint: Any, where: str) -> Any:
     """Returns ``data`` as a value of the annotated type ``hint``, or says at which path it is not one."""
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+    if typing.get_origin(hint) is Annotated:
+        return _read(data, typing.get_args(hint)[0], where)
+    if _is_union(hint):
         return _read_union(data, typing.get_args(hint), where)
     if typing.get_origin(hint) is tuple:
         return _read_tuple(data, typing.get_args(hint), where)
@@ -181,28 +269,29 @@ def _read_union(data: Any, options: tuple[Any, ...], where: str) -> Any:
 def _read_tuple(data: Any, hints: tuple[Any, ...], where: str) -> tuple[Any, ...]:
     if not isinstance(data, list | tuple):
         raise ConfigError(f"{where or 'value'} is {data!r}; expected a list")
-    items: list[tuple[str, Any]] = []
+    items: list[Any] = []
     for i, item in enumerate(data):
         run = isinstance(item, Mapping) and set(item) == {"repeat", "of"}
         count = _read(item["repeat"], int, f"{where}.{i}.repeat") if run else 1
-        if count < 1:
-            raise ConfigError(f"{where}.{i}.repeat is {count}; expected 1 or more")
-        items += [(f"{where}.{i}", item["of"] if run else item)] * count
+        if run and not 1 <= count <= MOST_ITEMS - len(items):
+            raise ConfigError(f"{where}.{i}.repeat is {count}; expected 1 or more, and {MOST_ITEMS:,} items in all")
+        items += [_read(item["of"] if run else item, _item_hint(hints, i), f"{where}.{i}")] * count
     if hints[-1] is not Ellipsis and len(items) != len(hints):
         raise ConfigError(f"{where or 'value'} is {data!r}; expected {len(hints)} items")
-    return tuple(_read(item, _item_hint(hints, i), place) for i, (place, item) in enumerate(items))
+    return tuple(items)
 
 
 def _item_hint(hints: tuple[Any, ...], index: int) -> Any:
-    """The type of an item of ``tuple[X, ...]`` or ``tuple[X, Y]``, given what stands in the brackets."""
-    return hints[0] if hints[-1] is Ellipsis else hints[index]
+    """The type of an item of ``tuple[X, ...]`` or ``tuple[X, Y]``, given the brackets; beyond the end, the last."""
+    return hints[0] if hints[-1] is Ellipsis else hints[min(index, len(hints) - 1)]
 
 
 def _read_spec(data: Any, base: type[Spec], where: str) -> Spec:
     if isinstance(data, str):
         data = {"kind": data}
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{where or 'the spec'} is {data!r}; expected a mapping with the settings of {base.__name__}")
+        kinds = _expected(base)
+        raise ConfigError(f"{where or 'the spec'} is {data!r}; expected a mapping with the settings of {kinds}")
     cls = _kind(data.get("kind", base.__name__), base, where)
     hints, prefix = _hints(cls), f"{where}." if where else ""
     for name in data:
@@ -241,8 +330,7 @@ def _read_number_or_text(data: Any, hint: Any, where: str) -> Any:
                 return hint(number)
     elif hint is Any or (isinstance(hint, type) and isinstance(data, hint)):
         return data
-    kind = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(hint, str(hint))
-    raise ConfigError(f"{where or 'value'} is {data!r}; expected {kind}")
+    raise ConfigError(f"{where or 'value'} is {data!r}; expected {_expected(hint)}")
 
 
 def _number(data: Any) -> int | float | None:
@@ -276,7 +364,9 @@ def _override(node: Any, hint: Any, keys: list[str], value: Any, path: str) -> A
 def _checked(value: Any) -> Any:
     """Makes a spec and all within it anew, which checks that they fit together."""
     if isinstance(value, tuple):
-        return tuple(map(_checked, value))
+        once = {id(item): item for item in value}  # layers are often one and the same
+        made = {key: _checked(item) for key, item in once.items()}
+        return tuple(made[id(item)] for item in value)
     if not isinstance(value, Spec):
         return value
     return value.replace(**{f.name: _checked(getattr(value, f.name)) for f in fields(value)})

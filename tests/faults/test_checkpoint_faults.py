@@ -197,7 +197,7 @@ READ_ONLY = """
         try:
             write()
         except StorageError as error:
-            assert "read-only file system; choose another place" in str(error), error
+            assert "read-only file system; mend that, or choose another place" in str(error), error
         else:
             raise AssertionError("written to a read-only file system")
     print(assert_intact(folder, {1}))
@@ -232,7 +232,7 @@ def test_a_read_only_folder_is_one_sentence(tmp_path):
 
 def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path):
     (tmp_path / "runs").write_text("mine")
-    with pytest.raises(StorageError, match="a part of its path is a file, not a folder; choose another place"):
+    with pytest.raises(StorageError, match="a part of its path is a file, not a folder; mend that"):
         save(tmp_path / "runs/checkpoints", 1)
     assert (tmp_path / "runs").read_text() == "mine"
 

@@ -212,8 +212,9 @@ def test_gated_mlp_by_numbers():
     [
         ({"heads": 12, "kv_heads": 5}, r"heads=12 is not a multiple of kv_heads=5; choose kv_heads from 1, 2, 3, 4"),
         ({"heads": 2, "kv_heads": 4}, "choose kv_heads from 1, 2$"),
-        ({"heads": 2, "kv_heads": 0}, "must be at least 1"),
-        ({"heads": 2, "kv_heads": 2, "head_width": 0}, "must be at least 1"),
+        ({"heads": 2**31 - 1, "kv_heads": 2}, "choose kv_heads from 1$"),
+        ({"heads": 2, "kv_heads": 0}, "has kv_heads=0; expected a whole number from 1"),
+        ({"heads": 2, "kv_heads": 2, "head_width": 0}, "has head_width=0; expected a whole number from 1"),
     ],
 )
 def test_heads_that_do_not_fit_are_refused(sizes, message):
@@ -223,5 +224,5 @@ def test_heads_that_do_not_fit_are_refused(sizes, message):
 
 def test_mlp_without_a_width_is_refused():
     for kind in (MLP, GatedMLP):
-        with pytest.raises(SpecError, match="hidden=0 must be at least 1"):
+        with pytest.raises(SpecError, match="hidden=0; expected a whole number from 1"):
             kind(hidden=0)

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from groundup import cli
+from groundup.cli.draw import Drawing
 from groundup.families.llama import llama
 from groundup.infer.language_model import LanguageModel
 from groundup.text.train import train
@@ -104,6 +106,13 @@ def test_list_prints_every_preset(call: Call) -> None:
     assert {"gpt2", "gpt3-175b", "llama-3.1-405b", "smollm2-135m"} <= names
 
 
+def test_list_prints_what_can_be_trained_and_on_what(call: Call) -> None:
+    assert {"quickstart", "MODEL"} <= {row["recipe"] for row in json.loads(call("list", "recipes", "--json").out)}
+    sources = {row["source"] for row in json.loads(call("list", "corpora", "--json").out)}
+    assert {"python", "FILE or FOLDER", "CORPUS", "ORGANISATION/NAME"} == sources
+    assert "5.87M parameters" in call("list", "recipes").out
+
+
 def test_what_show_prints_as_json_is_a_model(call: Call, tmp_path: Path) -> None:
     shown = call("show", "gpt2", "--json").out
     assert json.loads(shown)["params"] == 124_439_808
@@ -132,6 +141,26 @@ def test_generate_writes_the_answer_alone_on_standard_output(call: Call, model: 
     one = call("generate", str(model), "the cat", "--max-new-tokens", "5", "--temperature", "0")
     assert one.code == 0 and one.err == ""
     assert one.out == call("generate", str(model), "the cat", "--max-new-tokens", "5", "--temperature", "0").out
+
+
+def test_generate_prints_json_with_the_reason_of_its_end(call: Call, model: Path) -> None:
+    asked = ["generate", str(model), "the cat", "--max-new-tokens", "5", "--temperature", "0"]
+    told = json.loads(call(*asked, "--json").out)
+    assert told["text"] == call(*asked).out.removesuffix("\n")
+    assert (told["prompt"], told["finish"], len(told["ids"])) == ("the cat", "length", 5)
+
+
+def test_training_and_resuming_print_one_object_as_json(call: Call, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT * 3)
+    trained = call("train", str(model), "--steps", "2", "--data", "text.txt", "--out", "run", "rows=1", "--json")
+    told = json.loads(trained.out)
+    assert (told["run"], told["steps"]) == ("run", 2)
+    (last,) = (line for line in trained.err.splitlines() if line.startswith("  100%  step 2 "))
+    assert all(f"  {name} " in last for name in ("loss", "peak")) and last.count("% utilised") == 1
+    assert told["validation"]["bits_per_byte"] > 0
+    assert json.loads(call("resume", "run", "--json").out)["steps"] == 2
+    proven = call("resume", "run", "--prove", "--json")
+    assert (proven.code, json.loads(proven.out)["proven"]) == (0, True)
 
 
 def test_evaluate_reports_bits_per_byte_beside_compressors(call: Call, model: Path, tmp_path: Path) -> None:
@@ -210,6 +239,28 @@ def test_one_flipped_byte_of_the_weights_is_noticed(call: Call, model: Path, tmp
     refused(call("generate", "flipped", "the cat"), "model.safetensors")
 
 
+WITHOUT_NETWORK = """
+import sys
+def refuse(event, arguments):
+    assert event not in ("socket.getaddrinfo", "socket.connect"), "the network was asked"
+sys.addaudithook(refuse)
+from groundup.cli import main
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "verb", [["show", "no/model"], ["train", "gpt2", "--steps", "1", "--data", "no/data"]], ids=["model", "data set"]
+)
+def test_offline_keeps_models_and_data_sets_of_the_hub_from_the_network(verb: list[str], tmp_path: Path) -> None:
+    online = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    command = [sys.executable, "-c", WITHOUT_NETWORK, *verb, "--offline"]
+    done = subprocess.run(command, capture_output=True, text=True, env=online, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Error: " in done.stderr and "network was asked" not in done.stderr
+
+
 def test_debug_shows_the_traceback(call: Call) -> None:
     answer = call("plan", "gtp2", "--debug")
     assert answer.code == 2
@@ -232,21 +283,27 @@ def test_a_reader_that_leaves_ends_the_command_quietly(arguments: list[str]) -> 
     assert (done.returncode, done.stderr) == (cli.EXIT_PIPE, "")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["resume", "begun"], "Interrupted. Go on with: groundup resume begun\n"),
-        (["train", "gpt2", "--steps", "3", "--out", "begun"], "Interrupted. Go on with: groundup resume begun\n"),
-        (["train", "gpt2", "--steps", "3"], "goes on with a run that has begun"),
-        (["list"], "Interrupted. Calling it again is safe.\n"),
-    ],
-)
-def test_an_interruption_says_how_to_go_on(
-    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], said: str
+def test_an_interruption_of_a_verb_without_a_run_says_that_nothing_is_lost(
+    call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "begun").mkdir()
-    (tmp_path / "begun" / "config.yaml").write_text("")
     monkeypatch.setattr(click.Command, "invoke", lambda *_: signal.raise_signal(signal.SIGINT))
-    answer = call(*arguments)
+    answer = call("list")
+    assert (answer.code, answer.err.strip()) == (130, "Interrupted. Calling it again is safe.")
+
+
+@pytest.mark.parametrize("pressed", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN])  # ignored in a script's background
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    call: Call, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pressed: signal.Signals, ctrl_c: Any
+) -> None:
+    (tmp_path / "text.txt").write_text(TEXT * 3)
+    ordinary = signal.signal(signal.SIGINT, ctrl_c), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Drawing, "step", lambda *_, **__: signal.raise_signal(pressed))
+    try:
+        answer = call("train", str(model), "--steps", "9", "--data", "text.txt", "data.held_out=0.5", "rows=1")
+    finally:
+        after = signal.signal(signal.SIGINT, ordinary[0]), signal.getsignal(signal.SIGTERM)
+    assert after == (ctrl_c, ordinary[1])
     assert answer.code == 130
-    assert said in answer.err
+    assert answer.err.endswith("Interrupted. Go on with: groundup resume runs/model\n")
+    assert (tmp_path / "runs" / "model" / "checkpoints" / "step-000001").is_dir()

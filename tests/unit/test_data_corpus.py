@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,33 @@ def test_a_folder_without_a_corpus_is_refused(tmp_path: Path) -> None:
         Corpus.open(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda text: text[: len(text) // 2], "is not JSON"),
+        (lambda text: "[" * 100_000, "is not JSON"),
+        (lambda text: text.replace('"vocab": 270', '"vocab": "270"'), "has no vocab that is a whole number"),
+        (lambda text: text.replace('"vocab": 270', '"vocab": true'), "has no vocab that is a whole number"),
+        (lambda text: text.replace('"source"', '"sauce"'), "has no source that is a text"),
+        (lambda text: text.replace('"uint16"', '"float16"'), "dtype='float16' is not of uint16, uint32"),
+        (lambda text: text.replace('"valid": {', '"test": {'), "has no valid that is an object"),
+        (lambda text: text.replace('"max_id"', '"min_id"'), "train has no max_id that is a whole number"),
+        (lambda text: text.replace('"sha256"', '"md5"'), "train/starts.bin has no sha256 that is a text"),
+        (
+            lambda text: text.replace('"documents": ', '"documents": 1'),
+            "train has files of other sizes than its counts",
+        ),
+        (lambda text: text.replace('"tokens": ', '"tokens": 1'), "train has files of other sizes than its counts"),
+        (lambda text: text.replace("names.jsonl", "other.jsonl"), "train has files of other sizes than its counts"),
+    ],
+)
+def test_a_damaged_manifest_is_one_sentence(copied: Path, damage: Callable[[str], str], told: str) -> None:
+    path = copied / "corpus.json"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(DataError, match=rf"corpus\.json.* {told}.*; .* build the corpus again"):
+        Corpus.open(copied)
+
+
 @pytest.mark.parametrize("name", ["train/tokens-00000.bin", "valid/starts.bin", "train/names.jsonl"])
 def test_a_cut_or_missing_file_is_named(copied: Path, name: str) -> None:
     content = (copied / name).read_bytes()
@@ -48,7 +76,7 @@ def test_a_cut_or_missing_file_is_named(copied: Path, name: str) -> None:
     with pytest.raises(DataError, match=rf"{name} has {len(content) - 2} bytes instead of {len(content)}"):
         Corpus.open(copied)
     (copied / name).unlink()
-    with pytest.raises(DataError, match=f"{name} is missing; build the corpus again"):
+    with pytest.raises(DataError, match=f"{name} is missing; remove the folder and build the corpus again"):
         Corpus.open(copied)
 
 
@@ -59,6 +87,7 @@ def test_a_flipped_byte_is_found(copied: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"tokens-00000\.bin was changed"):
         Corpus.open(copied).verify()
+    Corpus.open(copied).verify("valid")
 
 
 def test_another_tokenizer_is_refused(corpus: Corpus) -> None:

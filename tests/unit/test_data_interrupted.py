@@ -93,6 +93,30 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
         build(DOCUMENTS, tmp_path / "file" / "c", tokenizer=TOKENIZER)
 
 
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [
+        ("circle", "exists already"),
+        ("circle/c", "links lead in a circle"),
+        ("n" * 300, "a name in it is too long"),
+        ("/", "exists already"),
+        ("/proc/c", "takes nothing new"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_told_before_work_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, told: str
+) -> None:
+    def untouched() -> Iterator[Document]:
+        pytest.fail("a document was read")
+        yield from DOCUMENTS
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises((DataError, StorageError), match=told):
+        build(untouched(), folder, tokenizer=TOKENIZER)
+    assert [path.name for path in tmp_path.iterdir()] == ["circle"]
+
+
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     """Stands in for a full disk: files may not grow beyond 4 KiB, which the system answers with another number."""
     script = (

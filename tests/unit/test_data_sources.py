@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from groundup.data.formats import numbered
 from groundup.data.sources import describe, documents, total_bytes
+from groundup.errors import DataError
 
 ROWS = '{"text": "one"}\n\n{"text": "two\\nlines", "id": 7}\n'
 
@@ -123,6 +125,38 @@ def test_a_folder_called_python_is_read_by_its_path(tmp_path: Path, monkeypatch:
     (tmp_path / "python" / "a.txt").write_text("mine")
     monkeypatch.chdir(tmp_path)
     assert list(read("./python")) == ["a.txt"]
+
+
+def test_a_name_that_is_not_utf8_can_be_printed(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"a\xff.txt")).write_text("text")
+    assert list(read(tmp_path)) == ["a\\xff.txt"]
+
+
+def test_the_home_folder_may_be_written_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert list(read("~/a.txt")) == ["a.txt"]
+
+
+def test_corpora_and_runs_among_the_text_are_left_out(tmp_path: Path) -> None:
+    for own in ("corpus/corpus.json", "run/plan.json", "run/config.yaml"):
+        (tmp_path / own).parent.mkdir(exist_ok=True)
+        (tmp_path / own).touch()
+    for name in ("corpus/train/names.jsonl", "run/metrics.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('"a.txt"\n')
+    (tmp_path / "a.txt").write_text("text")
+    assert list(read(tmp_path)) == ["a.txt"]
+    with pytest.raises(DataError, match="is a corpus or a run, not text"):
+        read(tmp_path / "corpus")
+
+
+@pytest.mark.parametrize("kind", [pyarrow.large_string(), pyarrow.string_view()])
+def test_every_column_of_strings_is_text(tmp_path: Path, kind: pyarrow.DataType) -> None:
+    texts = pyarrow.array(["one", "two"])
+    for name, column in (("a", texts.cast(kind)), ("b", texts.dictionary_encode())):
+        pyarrow.parquet.write_table(pyarrow.table({"text": column}), tmp_path / f"{name}.parquet")
+    assert list(read(tmp_path).values()) == ["one", "two"] * 2
 
 
 def test_sizes_are_told_before_where_they_are_known(tmp_path: Path) -> None:

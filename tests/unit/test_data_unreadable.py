@@ -6,7 +6,7 @@ import gzip
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,38 @@ def test_a_missing_path_that_looks_like_a_dataset_is_a_path(tmp_path: Path, monk
         read("data/corpus")
 
 
+@pytest.mark.parametrize("source", ["", "a/b/c", "a.txt/b", "circle", "circle/a", "a" * 300, "~nobody-here/a"])
+def test_a_name_that_leads_nowhere_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "circle").symlink_to("circle")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"is an empty name|does not exist|cannot be read: (File name|Too many)"):
+        read(source)
+
+
+def test_what_belongs_to_another_user_is_one_sentence(tmp_path: Path, another_user: None) -> None:
+    for place in (tmp_path / "closed", tmp_path / "closed" / "a.txt"):
+        with pytest.raises(DataError, match=rf"{place} cannot be read: Permission denied; check"):
+            read(place)
+
+
+@pytest.fixture
+def another_user(tmp_path: Path) -> Iterator[None]:
+    """Takes the right to read ``closed`` from this process."""
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "a.txt").write_text("text")
+    (tmp_path / "closed").chmod(0)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    yield
+    if is_root:
+        os.seteuid(0)
+    (tmp_path / "closed").chmod(0o700)
+
+
 @pytest.mark.parametrize("content", [b"", b" \n\t\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"])
 def test_a_blank_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.txt").write_bytes(content)
@@ -74,11 +106,20 @@ def test_a_kind_that_is_not_read_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"ELF\0\0")
-    with pytest.raises(DataError, match=r"a\.txt is a binary file \(a NUL at byte 3\)"):
+    with pytest.raises(DataError, match=r"a\.txt is a binary file, or UTF-16 \(a NUL at byte 3\)"):
         read(tmp_path / "a.txt")
     (tmp_path / "b.jsonl").write_text(json.dumps({"text": "a\0"}))
     with pytest.raises(DataError, match=r"b\.jsonl:1: there is a NUL at character 1"):
         read(tmp_path / "b.jsonl")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.txt.gz"])
+@pytest.mark.parametrize(("encoding", "told"), [("utf-16", "UTF-16"), ("utf-32", "UTF-32")])
+def test_wide_text_is_told_with_what_converts_it(tmp_path: Path, name: str, encoding: str, told: str) -> None:
+    content = '{"text": "naïve 漢字"}'.encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(DataError, match=rf"{name} is {told}; expected UTF-8; convert it, as in: iconv -f {encoding} "):
+        read(tmp_path / name)
 
 
 @pytest.mark.parametrize("place", [0, 7, (1 << 20) - 1, (1 << 20) + 3])
@@ -147,8 +188,32 @@ def test_a_table_without_text_is_refused(tmp_path: Path) -> None:
         read(table(tmp_path / "a.parquet", id=[1]))
     with pytest.raises(DataError, match="the column 'text' holds int64"):
         read(table(tmp_path / "b.parquet", text=[1]))
+    with pytest.raises(DataError, match="the column 'text' holds list<"):
+        read(table(tmp_path / "c.parquet", text=[["x"]]))
     with pytest.raises(DataError, match="has no field 'texts'; did you mean 'text'"):
         read(tmp_path / "b.parquet", field="texts")
+
+
+def test_a_table_that_is_not_utf8_or_names_a_column_twice_is_refused(tmp_path: Path) -> None:
+    ends = pyarrow.py_buffer(b"\0\0\0\0\4\0\0\0")
+    bad = pyarrow.StringArray.from_buffers(1, ends, pyarrow.py_buffer(b"ab\xff\xfe"))
+    with pytest.raises(DataError, match=r"a\.parquet row 1 is not UTF-8 at its byte 2"):
+        read(table(tmp_path / "a.parquet", text=bad))
+    twice = pyarrow.table([pyarrow.array(["x"])] * 2, names=["text", "text"])
+    pyarrow.parquet.write_table(twice, tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=r"b\.parquet has several columns 'text'"):
+        read(tmp_path / "b.parquet")
+
+
+def test_a_damaged_table_is_one_line(tmp_path: Path) -> None:
+    content = bytearray(table(tmp_path / "a.parquet", text=["some text"] * 9).read_bytes())
+    for start in range(4, len(content) - 8, 40):
+        damaged = bytes(content[:start]) + b"\xaa" * 40 + bytes(content[start + 40 :])
+        (tmp_path / "a.parquet").write_bytes(damaged[: len(content)])
+        try:
+            read(tmp_path / "a.parquet")
+        except DataError as fault:
+            assert "\n" not in str(fault)
 
 
 @pytest.mark.parametrize(

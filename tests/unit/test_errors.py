@@ -74,7 +74,7 @@ def test_nothing_is_said_when_no_name_is_near():
 def test_refused_write_is_told_in_one_sentence(number, reason):
     with pytest.raises(StorageError) as caught, writing(Path("runs/a")):
         raise OSError(number, "what the system says", "runs/a/model.safetensors")
-    assert str(caught.value) == f"cannot write runs/a: {reason}; choose another place with --out"
+    assert str(caught.value) == f"cannot write runs/a: {reason}; mend that, or choose another place"
     assert isinstance(caught.value.__cause__, OSError)
 
 
@@ -82,6 +82,11 @@ def test_folder_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="a part of its path is a file, not a folder"), writing(tmp_path / "file"):
         (tmp_path / "file" / "folder").mkdir()
+
+
+def test_folder_that_is_gone_cannot_be_written_to(tmp_path):
+    with pytest.raises(StorageError, match="its folder was removed"), writing(tmp_path / "gone" / "file"):
+        (tmp_path / "gone" / "file").write_text("")
 
 
 def test_folder_in_the_place_of_a_file_cannot_be_written(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from groundup.errors import StorageError
-from groundup.files import REPLACED, put_back, remove_abandoned, replacing
+from groundup.files import REPLACED, alone, put_back, remove_abandoned, replacing
 
 
 def write(path: Path, text: str) -> None:
@@ -66,3 +66,10 @@ def test_place_that_cannot_be_written_is_one_sentence(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="a file stands in the way"):
         write(tmp_path / "file" / "model", "one")
+
+
+def test_folder_is_worked_on_by_one_process_at_a_time(tmp_path: Path):
+    with alone(tmp_path), pytest.raises(StorageError, match="another process works on"), alone(tmp_path):
+        pass
+    with alone(tmp_path):
+        pass

@@ -94,7 +94,7 @@ def test_pattern_repeats_and_may_be_cut_short():
 
 @pytest.mark.parametrize("name", ["width", "vocab", "context"])
 def test_size_of_nothing_is_refused(name):
-    with pytest.raises(SpecError, match=f"{name}=0 must be at least 1"):
+    with pytest.raises(SpecError, match=f"Decoder has {name}=0; expected a whole number from 1"):
         decoder().replace(**{name: 0})
 
 

@@ -157,7 +157,16 @@ def test_adamw_is_fused_on_this_processor_and_builds_on_the_meta_device():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"lr": -1.0}, {"beta1": 1.0}, {"beta2": -0.1}, {"decay": -1.0}, {"lr": float("nan")}]
+    "fields",
+    [
+        {"lr": -1.0},
+        {"lr": 0.0},
+        {"lr": float("inf")},
+        {"beta1": 1.0},
+        {"beta2": -0.1},
+        {"decay": -1.0},
+        {"lr": float("nan")},
+    ],
 )
 def test_a_setting_out_of_its_range_is_refused_by_name(fields):
     with pytest.raises(SpecError, match=next(iter(fields))):

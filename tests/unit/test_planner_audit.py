@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -71,6 +72,18 @@ def test_later_lines_replace_earlier_ones_and_unknown_quantities_come_last(tmp_p
     assert next(entry for entry in found.entries if entry.quantity == "step_seconds").error == 0
     assert "1.7 bits" in str(found)
     assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
+
+
+@pytest.mark.parametrize("value", [None, "fast", True, [], {}, math.nan, math.inf, -1e308, 10**400])
+def test_a_figure_of_another_kind_is_left_out(tmp_path, value):
+    line = {"step": value, "seconds": value, "tokens_per_second": value}
+    ledger = {"quantity": "steps", "unit": value, "predicted": value, "measured": value}
+    folder = run_folder(
+        tmp_path, plan={"params": value}, ledger=json.dumps(ledger), metrics=json.dumps(line) + "\n" + "[" * 100_000
+    )
+    found = audit(folder)
+    assert len(str(found).splitlines()) == 8
+    assert entries({"params": value}, {"parameters": 3})[0].error in (None, -1e308 / 3 - 1)
 
 
 @pytest.mark.parametrize("plan", [None, "half"])

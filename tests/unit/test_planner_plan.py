@@ -109,7 +109,7 @@ def test_text_has_people_units_and_the_assumptions():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"tokens": 0}, "tokens=0 must be above 0"),
+        ({"tokens": 0}, "tokens=0 must be a number above 0"),
         ({"tokens": float("nan")}, "tokens=nan"),
         ({"rows": -1}, "rows=-1"),
         ({"watts": float("inf")}, "watts=inf"),

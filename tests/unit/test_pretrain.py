@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from groundup.errors import ConfigError, DataError, GroundupError, ModelError, SpecError, StorageError
+from groundup.data.shards import build
+from groundup.errors import ConfigError, DataError, GroundupError, MissingExtra, ModelError, SpecError, StorageError
 from groundup.families.llama import llama
-from groundup.files import json_lines
+from groundup.files import alone, json_lines
 from groundup.infer.language_model import load
 from groundup.model.decoder import Decoder
 from groundup.optim.optimizers import AdamW, Muon
@@ -16,10 +18,11 @@ from groundup.planner.audit import audit
 from groundup.recipes.evaluate import evaluate
 from groundup.recipes.place import Place
 from groundup.recipes.pretrain import pretrain, resume
-from groundup.recipes.quickstart import check_same
+from groundup.recipes.quickstart import check_same, design
 from groundup.recipes.settings import Data, Run, read_run, with_overrides, write_run
 from groundup.recipes.train import resolve_run, run_folder
 from groundup.recipes.watch import Watch
+from groundup.text.train import train
 from groundup.training.budget import Seconds, Steps
 from groundup.training.steps import Step
 
@@ -47,7 +50,7 @@ class Stop(Watch):
         self.at = at
         self.losses: dict[int, float] = {}
 
-    def step(self, step: Step, *, bits_per_byte: float | None) -> None:
+    def step(self, step: Step, **_figures: float) -> None:
         import signal
 
         self.losses[step.tally.steps] = step.loss
@@ -153,13 +156,13 @@ def test_settings_have_to_fit_together_and_not_one_by_one(texts: Path) -> None:
         ("optimizer.rate=1", "Muon has no setting 'rate'"),
         ("rows=many", "rows is 'many'; expected a whole number"),
         ("rows", "write it as name=value"),
-        ("rows=0", "rows=0 must be at least 1"),
-        ("clip=-1", "clip=-1.0 must be above 0"),
-        ("save_seconds=0", "save_seconds=0.0 must be above 0"),
+        ("rows=0", "has rows=0; expected a whole number from 1"),
+        ("clip=-1", "has clip=-1.0; expected a finite number above 0"),
+        ("save_seconds=0", "has save_seconds=0.0; expected a finite number above 0"),
         ("precision=fp16", "precision='fp16' does not exist; choose from auto, bf16, fp32"),
-        ("context=-5", "context=-5 must be at least 1"),
+        ("context=-5", "has context=-5; expected a whole number from 1"),
         ("data.held_out=0", "data.held_out=0.0 must be above 0 and below 1"),
-        ("data.vocab=0", "data.vocab=0 must be at least 1"),
+        ("data.vocab=0", "has vocab=0; expected a whole number from 1"),
         ("data.tokens=letters", "choose from bpe, char, word"),
         ("context=99", "longer than the model's context of 24"),
         ("layers.9.mix.scale=2", "choose * or a number from 0 to 1"),
@@ -273,6 +276,53 @@ def test_a_run_needs_one_budget() -> None:
         resolve_run("gpt2", steps=3, time=5.0)
 
 
+def test_tensorboard_is_told_what_the_metrics_hold_also_over_a_stop(texts: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(settings(texts), tmp_path, watch=Stop(at=4), tensorboard=True)
+    resume(tmp_path, tensorboard=True)
+    told = EventAccumulator(str(tmp_path)).Reload()
+    logged = json_lines(Place(tmp_path).metrics)
+    assert [event.step for event in told.Scalars("loss")] == [entry["step"] for entry in logged] == [3, 6]
+    assert told.Scalars("loss")[-1].value == pytest.approx(logged[-1]["loss"])
+    assert told.Scalars("validation/loss")[0].value == pytest.approx(logged[0]["validation"]["loss"])
+
+
+def test_tensorboard_that_is_not_installed_is_told_before_any_work(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard.writer", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'groundup\[tensorboard\]'"):
+        pretrain(settings(texts), tmp_path / "run", tensorboard=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_is_a_run_that_needs_no_more_than_its_name() -> None:
+    assert resolve_run("quickstart") == design()
+    changed = resolve_run("quickstart", source="books", steps=3, settings=["rows=4"])
+    assert (changed.data.source, changed.budget, changed.rows) == ("books", Steps(3), 4)
+
+
+def test_the_environment_wins_over_the_file_and_the_command_line_over_both(finished: Path) -> None:
+    file = str(finished / "config.yaml")
+    environment = "rows=3 optimizer.lr=0.5 budget.count=7 'prompts=[\"a b\"]'"
+    run = resolve_run(file, environment=environment)
+    assert isinstance(run.optimizer, Muon)
+    assert (run.rows, run.optimizer.lr, run.budget, run.prompts) == (3, 0.5, Steps(7), ("a b",))
+    run = resolve_run(file, environment=environment, settings=["rows=5"], steps=8)
+    assert (run.rows, run.budget) == (5, Steps(8))
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"), [("rwos=3", "GROUNDUP_SET: .*'rows'"), ("rows='3", "GROUNDUP_SET=.* is not quoted")]
+)
+def test_a_mistake_in_the_environment_is_told_as_on_the_command_line(environment: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve_run("gpt2", steps=1, environment=environment)
+
+
 def test_the_config_on_disk_is_plain_yaml(finished: Path) -> None:
     data = yaml.safe_load((finished / "config.yaml").read_text())
     assert data["model"]["layers"][0]["repeat"] == 2
@@ -292,3 +342,16 @@ def test_a_changed_corpus_is_not_trained_on(texts: Path, tmp_path: Path) -> None
     shard.write_bytes(b"\xff\xff" + shard.read_bytes()[2:])
     with pytest.raises(DataError, match="was changed since the corpus was built"):
         resume(tmp_path)
+
+
+def test_a_corpus_without_held_out_text_is_refused_before_the_run(texts: Path, tmp_path: Path) -> None:
+    words = train([path.read_text() for path in texts.iterdir()], vocab=280)
+    build(texts, tmp_path / "corpus", tokenizer=words, held_out=0.0)
+    with pytest.raises(DataError, match="holds no text out"):
+        pretrain(settings(tmp_path / "corpus"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_resumed_while_another_process_works_on_it(finished: Path) -> None:
+    with alone(finished), pytest.raises(StorageError, match="another process"):
+        resume(finished)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from groundup.objectives.next_token import next_token
 from groundup.optim.optimizers import AdamW, Muon, Optimizer
 from groundup.optim.schedules import Constant, Cosine
 from groundup.specs import override
-from groundup.training.budget import Budget, Seconds, Steps, Tally, Tokens, hours, minutes, tokens, updates
+from groundup.training.budget import Budget, Seconds, Steps, Tally, Tokens, hours, minutes, seconds, tokens, updates
 from groundup.training.steps import Step, steps
 
 SPEC = llama(width=16, layers=2, heads=2, hidden=24, vocab=31, context=12, tied=True)
@@ -78,7 +79,7 @@ def test_dropout_draws_the_same_when_resumed_and_leaves_the_global_generator_alo
     losses = []
     for start in (Tally(), Tally(steps=1)):
         model = spec.build()
-        frozen = AdamW(lr=0.0, decay=0.0).build(model)
+        frozen = AdamW(lr=1e-30, decay=0.0).build(model)
         before = torch.get_rng_state()
         run = steps(model, batch, next_token, frozen, Constant(), until=Steps(3), start=start)
         losses.append([step.loss for step in run])
@@ -142,8 +143,24 @@ def test_budgets_have_words_of_their_own() -> None:
     assert updates(1e3) == Steps(1000)
     assert tokens(10e9) == Tokens(10_000_000_000)
     assert hours(0.5) == minutes(30) == Seconds(1800.0)
-    with pytest.raises(ConfigError, match="a budget of 0 steps trains nothing"):
-        Steps(0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "count", "told"),
+    [
+        (Steps, 0, "0 steps"),
+        (updates, math.nan, "nan updates"),
+        (updates, 0.5, "0 steps"),
+        (tokens, 1e30, "1e[+]30 tokens"),
+        (seconds, math.nan, "nan seconds"),
+        (hours, math.inf, "inf hours"),
+    ],
+)
+def test_budget_of_nothing_or_without_an_end_is_refused(
+    budget: Callable[[float], Budget], count: float, told: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"a budget of {told} trains nothing or never ends; give a number above 0"):
+        budget(count)
 
 
 def test_the_first_step_of_a_budget_of_tokens_is_not_spent_at_a_rate_of_zero() -> None:

@@ -106,6 +106,11 @@ def test_a_vocabulary_that_is_too_small_is_refused(kind: str, vocab: int) -> Non
         train(TEXTS, kind=kind, vocab=vocab)
 
 
+def test_a_vocabulary_beyond_all_use_is_refused_before_anything_is_counted() -> None:
+    with pytest.raises(TextError, match="vocab=99999999999 is more than a tokenizer may have"):
+        train(TEXTS, vocab=99999999999)
+
+
 def test_bpe_without_a_size_is_refused() -> None:
     with pytest.raises(TextError, match="needs the size of its vocabulary"):
         train(TEXTS)

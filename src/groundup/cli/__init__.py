@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ VERBS = {
     "quickstart": Verb(
         "quickstart", "quickstart", "See it all in five minutes: plan, train, evaluate and sample a small model here."
     ),
-    "list": Verb("listing", "listing", "List models, hardware or corpora by name."),
+    "list": Verb("listing", "listing", "List models, recipes, corpora or hardware by name."),
     "show": Verb("show", "show", "Show a model's tree: shapes, parameters, operations and state of every part."),
     "plan": Verb("plan", "plan", "Tell what a training run will take, before anything is spent."),
     "tokenizer": Verb("tokenizer", "tokenizer", "Train a tokenizer, encode with one, or compare several on a text."),
@@ -115,7 +116,7 @@ def groundup() -> None:
 
 
 def main() -> None:
-    """Runs the command line and exits: 0 done, 2 a mistake of the user's, 1 a fault of ours, 130 interrupted.
+    """Runs the command line and exits: 0 done, 2 a mistake of the user's, 1 a fault of ours, 130 stopped.
 
     It exits with 141 where the reader of a pipe has left.
     """
@@ -128,24 +129,23 @@ def main() -> None:
         sys.exit(EXIT_MISTAKE)
     except GroundupError as mistake:
         _end(f"Error: {mistake}", EXIT_MISTAKE, debug=debug)
-    except (KeyboardInterrupt, click.Abort):
-        _end(f"Interrupted. {_how_to_go_on(arguments)}", EXIT_INTERRUPTED, debug=debug)
+    except (KeyboardInterrupt, click.Abort) as stopped:
+        _end(f"Interrupted. {str(stopped) or 'Calling it again is safe.'}", EXIT_INTERRUPTED, debug=debug)
+    except OSError as fault:  # the disk, the terminal or the rights are not as they should be
+        _end(f"Error: {fault}; mend that and try again", EXIT_MISTAKE, debug=debug)
     except Exception as fault:  # the last resort: a fault of ours is told as one, in one line
         _end(f"Fault in groundup ({type(fault).__name__}: {fault}); --debug shows where", EXIT_FAULT, debug=debug)
 
 
-def _how_to_go_on(arguments: list[str]) -> str:
-    """Names the run that the command line names, if it has begun."""
-    verb, *rest = arguments or [""]
-    if verb not in ("quickstart", "train", "resume"):
-        return "Calling it again is safe."
-    command = groundup.get_command(click.Context(groundup), verb)
-    assert command is not None
-    named = command.make_context(verb, rest, resilient_parsing=True).params
-    folder = named.get("run") or named.get("out")
-    if folder is None or not (Path(folder) / "config.yaml").is_file():
-        return "Calling it again is safe; `groundup resume FOLDER` goes on with a run that has begun."
-    return f"Go on with: groundup resume {folder}"
+@contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Says how to go on with the run in a folder where it is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt as pressed:
+        if (folder / "config.yaml").is_file():
+            raise click.Abort(f"Go on with: groundup resume {shlex.quote(str(folder))}") from pressed
+        raise
 
 
 def _end(line: str, code: int, *, debug: bool) -> None:

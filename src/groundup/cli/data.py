@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +64,6 @@ def preview(source: str, count: int, characters: int, field: str | None) -> None
     """
     from groundup.data.sources import documents
 
-    for document in islice(documents(source, field=field), count):
+    for _, document in zip(range(count), documents(source, field=field), strict=False):
         click.secho(f"{document.name}  ({len(document.text.encode()):,} bytes)", bold=True)
         click.echo(document.text[:characters].rstrip() + "\n")

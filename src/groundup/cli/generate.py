@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from groundup.cli.options import COUNT, offline, read_stdin
+from groundup.cli.options import COUNT, as_json, offline, print_json, read_stdin
 
 
 @click.command()
@@ -23,19 +23,25 @@ from groundup.cli.options import COUNT, offline, read_stdin
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same text.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Of the weights; by default as stored.")
 @click.option("--device", help="cpu, cuda or mps; by default the best that is there.")
+@as_json
 @offline
-def generate(model: str, prompt: str | None, **options: Any) -> None:
+def generate(model: str, prompt: str | None, as_json: bool, **options: Any) -> None:
     """Continue PROMPT, or the text on standard input, with MODEL.
 
     Example:  groundup generate runs/quickstart "def fib(n):"
     """
     from groundup.infer.language_model import load
 
-    place = {name: options.pop(name) for name in ("dtype", "device", "offline")}
+    place = {name: options.pop(name) for name in ("dtype", "device")}
     if prompt is None and sys.stdin is not None and not sys.stdin.isatty():
         prompt = read_stdin()
-    stop = options.pop("stop")
-    for piece in load(model, **place).stream(prompt or "", stop=list(stop), **options):
+    options["stop"] = list(options["stop"])
+    loaded, prompt = load(model, **place), prompt or ""
+    if as_json:
+        (made,) = loaded.generations([prompt], **options)
+        print_json({"model": model, "prompt": prompt, "text": made.text, "ids": made.ids, "finish": made.finish})
+        return
+    for piece in loaded.stream(prompt, **options):
         click.echo(piece, nl=False)
         sys.stdout.flush()
     click.echo()

@@ -10,10 +10,10 @@ from groundup.cli.options import as_json, print_json
 
 
 @click.command(name="list")
-@click.argument("what", type=click.Choice(["models", "corpora", "hardware"]), default="models")
+@click.argument("what", type=click.Choice(["models", "recipes", "corpora", "hardware"]), default="models")
 @as_json
 def listing(what: str, as_json: bool) -> None:
-    """List models, corpora or hardware by name.
+    """List models, recipes, corpora or hardware by name.
 
     Example:  groundup list models
     """

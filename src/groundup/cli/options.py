@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -12,8 +13,22 @@ import click
 
 from groundup.errors import TextError
 
+
+def _stay_offline(_context: click.Context, _option: click.Parameter, asked: bool) -> None:
+    """Keeps huggingface_hub, which reads this when it is imported, from the network."""
+    if asked:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print figures as JSON, with units in their names.")
-offline = click.option("--offline", is_flag=True, help="Take hub models from the cache only, without the network.")
+offline = click.option(
+    "--offline",
+    is_flag=True,
+    expose_value=False,
+    callback=_stay_offline,
+    help="Take models and data sets of the hub from the cache only, without the network.",
+)
+tensorboard = click.option("--tensorboard", is_flag=True, help="Write TensorBoard's events into the run's folder too.")
 COUNT = click.IntRange(min=1)
 
 

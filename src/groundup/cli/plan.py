@@ -21,7 +21,7 @@ from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 @click.option("--watts", type=float, help="What the machine draws under load, for the energy.")
 @as_json
 @offline
-def plan(model: str, as_json: bool, offline: bool, optimizer: str, **settings: Any) -> None:
+def plan(model: str, as_json: bool, optimizer: str, **settings: Any) -> None:
     """Tell what training MODEL will take: parameters, operations, memory by component, time on this machine.
 
     Example:  groundup plan gpt2 --tokens 2B --context 1024
@@ -31,7 +31,7 @@ def plan(model: str, as_json: bool, offline: bool, optimizer: str, **settings: A
     from groundup.planner.plan import plan as make
 
     asked = {name: value for name, value in settings.items() if value is not None}
-    made = make(spec(model, offline=offline), optimizer=Optimizer.from_dict({"kind": optimizer}), **asked)
+    made = make(spec(model), optimizer=Optimizer.from_dict({"kind": optimizer}), **asked)
     if as_json:
         print_json(made.to_dict())
     else:

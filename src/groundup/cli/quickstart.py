@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from groundup.cli.options import Duration
+from groundup.cli import resumable
+from groundup.cli.options import Duration, as_json
 
 
 @click.command()
@@ -15,7 +16,8 @@ from groundup.cli.options import Duration
 @click.option("--data", help="A file or folder to train on.  [default: python, the standard library's source]")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/quickstart]")
 @click.option("--new", is_flag=True, help="Start anew even where an unfinished run could go on.")
-def quickstart(time: float | None, data: str | None, out: Path | None, new: bool) -> None:
+@as_json
+def quickstart(time: float | None, data: str | None, out: Path | None, new: bool, as_json: bool) -> None:
     """See it all in five minutes: plan, train, evaluate and sample a small model on this machine, offline.
 
     Stopped, it goes on when it is called again. Finished, it takes a new folder.
@@ -37,13 +39,15 @@ def quickstart(time: float | None, data: str | None, out: Path | None, new: bool
     )
     if go_on and not (time is None and data is None):
         recipe.check_same(folder, run)
-    with Drawing() as drawing:
+    with resumable(folder), Drawing(as_json=as_json) as drawing:
         if folder != (out or Path("runs/quickstart")):
             drawing.say(f"This one goes to {folder}.")
         if go_on:
             drawing.say(f"Going on with {folder}, which was stopped; --new starts anew.")
         outcome = recipe.quickstart(folder, run=run, watch=drawing, go_on=go_on)
         drawing.outcome(outcome)
+    if as_json:
+        return
     click.echo(f"""
 All of it lies in {outcome.place.folder}. Next:
   groundup generate {outcome.place.folder} "class Queue:"        write with it

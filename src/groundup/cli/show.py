@@ -12,7 +12,7 @@ from groundup.cli.options import COUNT, as_json, offline, print_json
 @click.option("--context", type=COUNT, help="Tokens that attention looks back over; by default the model's context.")
 @as_json
 @offline
-def show(model: str, context: int | None, as_json: bool, offline: bool) -> None:
+def show(model: str, context: int | None, as_json: bool) -> None:
     """Show the tree of MODEL: shape, parameters, forward operations per token and state of every part.
 
     Example:  groundup show llama-3-8b
@@ -23,7 +23,7 @@ def show(model: str, context: int | None, as_json: bool, offline: bool) -> None:
     from groundup.planner.books import tree
     from groundup.planner.table import tree_lines
 
-    found = spec(model, offline=offline)
+    found = spec(model)
     root = tree(found, context=context)
     if as_json:
         print_json({"spec": found.to_dict(), **asdict(root)})

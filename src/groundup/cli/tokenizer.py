@@ -28,14 +28,13 @@ def train(source: str, kind: str, vocab: int, field: str | None, out: Path) -> N
 
     Example:  groundup tokenizer train python --vocab 4096 --out tokenizers/python
     """
+    from groundup.data.beside import written_beside
     from groundup.data.sources import documents
-    from groundup.errors import StorageError
     from groundup.text.train import train as make
 
-    if out.exists():
-        raise StorageError(f"{out} is there already; choose another folder with --out")
-    made = make((document.text for document in documents(source, field=field)), kind=kind, vocab=vocab)
-    made.save(out)
+    with written_beside(out) as folder:
+        made = make((document.text for document in documents(source, field=field)), kind=kind, vocab=vocab)
+        made.save(folder)
     click.echo(f"{out}: {made.vocab} tokens")
 
 

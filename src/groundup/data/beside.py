@@ -28,11 +28,11 @@ def written_beside(folder: str | Path) -> Iterator[Path]:
         DataError: there is something at ``folder`` already, or another process writes it now.
         StorageError: the place cannot be written.
     """
-    folder = Path(folder).resolve()
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise DataError(f"{folder} exists already; choose another folder, or remove it first")
-    building = folder.with_name(f".{folder.name}.building")
+    folder = Path(os.path.realpath(folder))
     with writing(folder):
+        if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+            raise DataError(f"{folder} exists already; choose another folder, or remove it first")
+        building = folder.with_name(f".{folder.name}.building")
         building.mkdir(parents=True, exist_ok=True)
         with (building / _LOCK).open("wb") as lock:
             if not _locked(lock.fileno()):

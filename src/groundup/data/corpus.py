@@ -28,6 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundup.data.files import reading
+from groundup.data.sides import TRAIN, VALID
 from groundup.errors import DataError, nearest
 from groundup.text.tokenizer import Tokenizer
 
@@ -36,6 +38,15 @@ Json = Any  # what json.loads returns
 FORMAT = 1
 MANIFEST, TOKENIZER = "corpus.json", "tokenizer"
 STARTS, TEXT_BYTES, NAMES = "starts.bin", "text_bytes.bin", "names.jsonl"
+_AGAIN = "remove the folder and build the corpus again (a run does so when it resumes)"
+DTYPES = ("uint16", "uint32")
+
+# What a manifest must say, its splits and their files.
+_CORPUS = {"source": str, "vocab": int, "end": int, "tokenizer": str, "dtype": str, "duplicates": int, "splits": dict}
+_SPLITS = {TRAIN: dict, VALID: dict}
+_SPLIT = {"documents": int, "text_bytes": int, "tokens": int, "max_id": int, "files": dict}
+_FILE = {"bytes": int, "sha256": str}
+_KINDS = {str: "a text", int: "a whole number", dict: "an object"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +86,7 @@ class Split:
 
     @cached_property
     def _maps(self) -> list[NDArray[np.integer]]:
-        return [np.memmap(self._folder / name, dtype=self._dtype, mode="r") for name in self._shards]
+        return [self._map(name, self._dtype) for name in self._shards]
 
     def ids(self, start: int, stop: int) -> NDArray[np.integer]:
         """Returns the tokens from ``start`` to before ``stop``, across shards."""
@@ -93,14 +104,19 @@ class Split:
         lengths = self._numbers(TEXT_BYTES)
         if not self.documents_count:
             return
-        with (self._folder / NAMES).open(encoding="utf-8") as names:
+        path = self._folder / NAMES
+        with reading(path), path.open(encoding="utf-8") as names:
             for index, line in enumerate(names):
                 ids = self.ids(int(self.starts[index]), int(self.starts[index + 1]))
                 yield TokenDocument(name=json.loads(line), text_bytes=int(lengths[index]), ids=ids)
 
     def _numbers(self, name: str) -> NDArray[np.int64]:
+        return self._map(name, np.dtype("<i8"))
+
+    def _map(self, name: str, dtype: np.dtype) -> NDArray[Any]:
         path = self._folder / name
-        return np.memmap(path, dtype="<i8", mode="r") if path.stat().st_size else np.empty(0, dtype="<i8")
+        with reading(path):
+            return np.memmap(path, dtype=dtype, mode="r") if path.stat().st_size else np.empty(0, dtype=dtype)
 
 
 class Corpus:
@@ -132,11 +148,11 @@ class Corpus:
         folder = Path(folder)
         corpus = cls(folder, manifest=_manifest(folder))
         for path, told in corpus._files():
-            if not path.is_file():
-                raise DataError(f"{path} is missing; build the corpus again")
+            if not os.path.isfile(path):
+                raise DataError(f"{path} is missing; {_AGAIN}")
             size = path.stat().st_size
             if size != told["bytes"]:
-                raise DataError(f"{path} has {size} bytes instead of {told['bytes']}; build the corpus again")
+                raise DataError(f"{path} has {size} bytes instead of {told['bytes']}; {_AGAIN}")
         if tokenizer and tokenizer.fingerprint != corpus.manifest["tokenizer"]:
             raise DataError(
                 f"{folder} was made with another tokenizer (vocabulary of {corpus.vocab}; "
@@ -166,32 +182,58 @@ class Corpus:
         """The largest token id in it; a model needs a vocabulary larger than this."""
         return max(split["max_id"] for split in self.manifest["splits"].values())
 
-    def verify(self) -> None:
-        """Reads every file and compares its SHA-256 with the one that was written down.
+    def verify(self, *splits: str) -> None:
+        """Reads every file, or those of some splits, and compares its SHA-256 with the one that was written down.
 
         Raises:
             DataError: a file was changed.
         """
-        for path, told in self._files():
-            with path.open("rb") as file:
+        for path, told in self._files(*splits):
+            with reading(path), path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != told["sha256"]:
-                    raise DataError(f"{path} was changed since the corpus was built; build the corpus again")
+                    raise DataError(f"{path} was changed since the corpus was built; {_AGAIN}")
 
-    def _files(self) -> Iterator[tuple[Path, Mapping[str, Json]]]:
-        for name, split in self.manifest["splits"].items():
-            for file, told in split["files"].items():
+    def _files(self, *splits: str) -> Iterator[tuple[Path, Mapping[str, Json]]]:
+        for name in splits or self.manifest["splits"]:
+            for file, told in self.manifest["splits"][name]["files"].items():
                 yield self.folder / name / file, told
 
 
 def _manifest(folder: Path) -> Mapping[str, Json]:
     path = folder / MANIFEST
-    if not path.is_file():
-        what = "is no corpus" if folder.is_dir() else "does not exist"
+    if not os.path.isfile(path):
+        what = "is no corpus" if os.path.isdir(folder) else "does not exist"
         raise DataError(f"{folder} {what} (no {MANIFEST}); make one with groundup data build")
+    with reading(path):
+        text = path.read_bytes()
     try:
-        manifest = json.loads(path.read_bytes())
-    except ValueError as fault:
-        raise DataError(f"{path} is not JSON ({fault}); build the corpus again") from fault
+        manifest = json.loads(text)
+    except (ValueError, RecursionError) as fault:
+        raise DataError(f"{path} is not JSON ({fault}); {_AGAIN}") from fault
     if not (isinstance(manifest, dict) and manifest.get("format") == FORMAT):
-        raise DataError(f"{path} has not the form {FORMAT} that this version reads; build the corpus again")
+        raise DataError(f"{path} has not the form {FORMAT} that this version reads; {_AGAIN}")
+    _check(manifest, _CORPUS, where=str(path))
+    _check(manifest["splits"], _SPLITS, where=str(path))
+    if manifest["dtype"] not in DTYPES:
+        raise DataError(f"{path}: dtype={manifest['dtype']!r} is not of {', '.join(DTYPES)}; {_AGAIN}")
+    for name, split in manifest["splits"].items():
+        _check_split(split, dtype=manifest["dtype"], where=f"{path}: {name}")
     return manifest
+
+
+def _check_split(split: Json, *, dtype: str, where: str) -> None:
+    _check(split, _SPLIT, where=where)
+    for file, told in split["files"].items():
+        _check(told, _FILE, where=f"{where}/{file}")
+    sizes = {file: told["bytes"] for file, told in split["files"].items()}
+    tokens_bytes = sum(size for file, size in sizes.items() if file.startswith("tokens-"))
+    counted = (8 * (split["documents"] + 1), 8 * split["documents"], split["tokens"] * np.dtype(dtype).itemsize)
+    if (sizes.get(STARTS), sizes.get(TEXT_BYTES), tokens_bytes) != counted or NAMES not in sizes:
+        raise DataError(f"{where} has files of other sizes than its counts; {_AGAIN}")
+
+
+def _check(told: Json, fields: Mapping[str, type], *, where: str) -> None:
+    for name, kind in fields.items():
+        value = told.get(name) if isinstance(told, dict) else None
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise DataError(f"{where} has no {name} that is {_KINDS[kind]}; {_AGAIN}")

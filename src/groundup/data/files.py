@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sysconfig
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from groundup.errors import DataError, nearest
@@ -23,6 +24,8 @@ _NOT_THE_LIBRARY = frozenset(
     {"test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages", "__pycache__"}
 )
 
+_OWN = (frozenset({"corpus.json"}), frozenset({"config.yaml", "plan.json"}))  # in the folder of a corpus, of a run
+
 
 def form(path: Path) -> tuple[str, str]:
     """Returns the kind of a file and how it is packed, as suffixes: (".jsonl", ".gz"), (".txt", "").
@@ -39,21 +42,23 @@ def form(path: Path) -> tuple[str, str]:
 def find(place: Path) -> list[Path]:
     """Returns the file that ``place`` is, or the readable files below it in the order of their names.
 
-    Hidden files and folders are left out. Links are followed, but no file or folder is visited twice.
+    Hidden files and folders are left out, and so are corpora and runs, which may lie among the text. Links are
+    followed, but no file or folder is visited twice.
 
     Raises:
         DataError: nothing there, or nothing that can be read.
     """
-    if place.is_file():
+    if os.path.isfile(place):
         if not form(place)[0]:
             raise DataError(f"{place} is of a kind that is not read; {EXPECTED}")
         return [place]
-    if not place.is_dir():
-        raise DataError(_missing(place))
+    if not os.path.isdir(place):
+        raise _missing(place)
     found = list(_walk(place))
     readable = [path for path in found if form(path)[0]]
     if not found:
-        raise DataError(f"{place} is an empty folder; {EXPECTED}")
+        what = "a corpus or a run, not text" if _is_own(os.listdir(place)) else "an empty folder"
+        raise DataError(f"{place} is {what}; {EXPECTED}")
     if not readable:
         kinds = Counter(path.suffix or "no suffix" for path in found).most_common(3)
         has = ", ".join(f"{count} of {kind}" for kind, count in kinds)
@@ -76,6 +81,10 @@ def standard_library() -> tuple[Path, list[Path]]:
     return folder, files
 
 
+def _is_own(names: Iterable[str]) -> bool:
+    return any(own.issubset(names) for own in _OWN)
+
+
 def _walk(top: Path, *, without: frozenset[str] = frozenset()) -> Iterator[Path]:
     visited: set[tuple[int, int]] = set()
 
@@ -89,10 +98,13 @@ def _walk(top: Path, *, without: frozenset[str] = frozenset()) -> Iterator[Path]
         return fresh
 
     def stop(fault: OSError) -> None:
-        raise DataError(f"{fault.filename} cannot be read: {fault.strerror}; check its permissions") from fault
+        raise _unreadable(fault.filename, fault) from fault
 
     is_new(str(top))
     for folder, folders, names in os.walk(top, followlinks=True, onerror=stop):
+        if _is_own(names):
+            folders.clear()
+            continue
         shown = sorted(name for name in folders if not name.startswith(".") and name not in without)
         folders[:] = [name for name in shown if is_new(os.path.join(folder, name))]
         for name in sorted(names):
@@ -101,9 +113,33 @@ def _walk(top: Path, *, without: frozenset[str] = frozenset()) -> Iterator[Path]
                 yield Path(path)
 
 
-def _missing(place: Path) -> str:
-    if place.exists():
-        return f"{place} is neither a file nor a folder; {EXPECTED}"
-    parent = place.parent
-    siblings = [path.name for path in parent.iterdir()] if parent.is_dir() else []
-    return f"{place} does not exist; {nearest(place.name, siblings) or EXPECTED}"
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns the operating system's refusals to read a file into one sentence.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        yield
+    except OSError as fault:
+        raise _unreadable(path, fault) from fault
+
+
+def _unreadable(path: str | Path, fault: OSError) -> DataError:
+    if fault.errno is None:  # of a library that reads it
+        return DataError(f"{path} is damaged ({str(fault).partition(chr(10))[0]}); fetch or write it again")
+    return DataError(f"{path} cannot be read: {fault.strerror}; check its name and its permissions")
+
+
+def _missing(place: Path) -> DataError:
+    try:
+        place.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
+        siblings = []
+        with suppress(OSError, ValueError):
+            siblings = os.listdir(place.parent)
+        return DataError(f"{place} does not exist; {nearest(place.name, siblings) or EXPECTED}")
+    except OSError as fault:
+        return _unreadable(place, fault)
+    return DataError(f"{place} is neither a file nor a folder; {EXPECTED}")

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from groundup.data.files import LINES, TABLES, form
+from groundup.data.files import LINES, TABLES, form, reading
 from groundup.errors import DataError, MissingExtra, nearest
 
 Json = Any  # what json.loads returns
@@ -23,6 +23,8 @@ Json = Any  # what json.loads returns
 BLOCK_BYTES = 1 << 20
 LONGEST_LINE_BYTES = 64 << 20  # of JSON, which is parsed whole
 FIELDS = ("text", "content", "document", "body", "code", "story")
+STRINGS = ("string", "large_string", "string_view")
+WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)  # that of UTF-32 LE begins like UTF-16's
 
 
 def texts(path: Path, *, field: str | None, largest_bytes: int) -> Iterator[tuple[str, str]]:
@@ -64,7 +66,17 @@ def _head(text: str, largest_bytes: int) -> str:
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """The bytes of a file, unpacked."""
+    """The bytes of a file that may be UTF-8, unpacked."""
+    blocks = _unpacked(path)
+    first = next(blocks, b"")
+    if first.startswith(WIDE_MARKS):
+        wide = "utf-32" if b"\0\0" in first[:4] else "utf-16"
+        raise DataError(f"{path} is {wide.upper()}; expected UTF-8; convert it, as in: iconv -f {wide} -t utf-8")
+    yield first
+    yield from blocks
+
+
+def _unpacked(path: Path) -> Iterator[bytes]:
     packing = form(path)[1]
     with _reading(path):
         if packing == ".zst":
@@ -77,12 +89,11 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (EOFError, gzip.BadGzipFile, zlib.error) as fault:
-        raise DataError(f"{path} is cut or damaged gzip ({fault}); fetch or pack it again") from fault
-    except OSError as fault:
-        raise DataError(f"{path} cannot be read: {fault.strerror or fault}; check the file") from fault
+    with reading(path):
+        try:
+            yield
+        except (EOFError, gzip.BadGzipFile, zlib.error) as fault:
+            raise DataError(f"{path} is cut or damaged gzip ({fault}); fetch or pack it again") from fault
 
 
 def _zst_blocks(path: Path) -> Iterator[bytes]:
@@ -123,7 +134,9 @@ def _characters(path: Path) -> Iterator[str]:
 
     for block in _blocks(path):
         if (nul := block.find(b"\0")) >= 0:
-            raise DataError(f"{path} is a binary file (a NUL at byte {done_bytes + nul}); expected text in UTF-8")
+            raise DataError(
+                f"{path} is a binary file, or UTF-16 (a NUL at byte {done_bytes + nul}); expected text in UTF-8"
+            )
         yield decode(block, False)
         done_bytes += len(block)
     yield decode(b"", True)
@@ -187,13 +200,17 @@ def _table_rows(path: Path, field: str | None) -> Iterator[tuple[int, str]]:
     try:
         with _reading(path), pyarrow.parquet.ParquetFile(path) as file:
             column = choose_field(field, file.schema_arrow.names, where=str(path))
+            if file.schema_arrow.names.count(column) > 1:
+                raise DataError(f"{path} has several columns {column!r}; name another, or write it with one")
             kind = file.schema_arrow.field(column).type
-            if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+            if str(kind.value_type if pyarrow.types.is_dictionary(kind) else kind) not in STRINGS:
                 raise DataError(f"{path}: the column {column!r} holds {kind}; name a column of text")
             for rows in file.iter_batches(batch_size=64, columns=[column], use_threads=False):
                 for value in rows.column(0):
                     number += 1
                     yield number, value.as_py() or ""
+    except UnicodeDecodeError as fault:
+        raise DataError(f"{path} row {number} is not UTF-8 at its byte {fault.start}; write it again") from fault
     except pyarrow.ArrowException as fault:
         reason = str(fault).splitlines()[0]
         raise DataError(f"{path} is no whole parquet file ({reason}); fetch or write it again") from fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,16 +92,20 @@ def describe(source: str | Path) -> str:
 
 def _files(source: str | Path) -> Iterator[tuple[str, Path]]:
     """Yields the name below the source and the place of each file."""
+    if not str(source):
+        raise DataError("the source is an empty name; give a file, a folder, python or a dataset id")
     if _is_dataset(source):
         yield from dataset_files(str(source))
         return
-    top, found = files.standard_library() if source == files.PYTHON else (Path(source), files.find(Path(source)))
+    place = Path(os.path.expanduser(source))
+    top, found = files.standard_library() if source == files.PYTHON else (place, files.find(place))
     for path in found:
-        yield (path.relative_to(top).as_posix() if path != top else path.name), path
+        name = path.relative_to(top).as_posix() if path != top else path.name
+        yield os.fsencode(name).decode(errors="backslashreplace"), path
 
 
 def _is_dataset(source: str | Path) -> bool:
-    """``org/name`` is a dataset, unless there is such a path, or a folder ``org`` in which it may have been meant."""
+    """``org/name`` is a dataset, unless there is such a path, or an ``org`` in which it may have been meant."""
     if not (isinstance(source, str) and _DATASET.fullmatch(source)):
         return False
-    return not Path(source).exists() and not Path(source).parent.is_dir()
+    return not os.path.lexists(source) and not os.path.lexists(os.path.dirname(source))

@@ -14,9 +14,11 @@ import yaml
 from groundup import families
 from groundup.errors import GroundupError, ModelError, writing
 from groundup.families.family import Family
+from groundup.files import read_limited
 from groundup.model.decoder import Decoder
 
 OURS, THEIRS = "spec.json", "config.json"
+MOST_BYTES, MOST_BYTES_YAML = 2**25, 2**21  # of a description; YAML takes a minute for that much
 
 
 def read_spec(path: Path) -> Decoder:
@@ -60,12 +62,13 @@ def write_json(data: dict[str, Any], path: Path) -> None:
 
 def _mapping(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        as_json = path.suffix == ".json"
+        text = read_limited(path, most_bytes=MOST_BYTES if as_json else MOST_BYTES_YAML).decode("utf-8-sig")
+        data = json.loads(text) if as_json else yaml.safe_load(text)
     except UnicodeDecodeError as fault:
         raise ModelError(f"{path} is not text in UTF-8; expected a spec or a configuration") from fault
     except OSError as fault:
-        raise ModelError(f"{path} cannot be read: {fault.strerror}; check the path and its permissions") from fault
+        raise ModelError(f"{path} cannot be read: {fault.strerror}; check the file and its permissions") from fault
     except (ValueError, RecursionError, yaml.YAMLError) as fault:
         kind = "JSON" if path.suffix == ".json" else "YAML"
         raise ModelError(f"{path} is not {kind} ({' '.join(str(fault).split())}); mend or replace it") from fault

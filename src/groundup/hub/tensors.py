@@ -149,7 +149,7 @@ def _index(folder: Path) -> dict[str, str]:
     path = folder / INDEX
     try:
         data: Any = json.loads(path.read_bytes())
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, RecursionError) as fault:
         raise WeightsError(f"{path} is not JSON: {fault}; {_AGAIN}") from fault
     files = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(files, dict) or not files:

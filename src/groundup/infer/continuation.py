@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from groundup.errors import GenerationError
 from groundup.infer.generate import Generation
+from groundup.infer.ids import several
 from groundup.text.stream import StreamDecoder
 from groundup.text.tokenizer import Tokenizer
 
@@ -65,14 +66,18 @@ def _certain(text: str, stop: Sequence[str]) -> int:
     return next((at for at in starts if any(one.startswith(text[at:]) for one in stop)), len(text))
 
 
-def stop_tokens(stop: Sequence[str], tokenizer: Tokenizer | None) -> tuple[set[int], list[str]]:
+def stop_tokens(stop: str | Sequence[str], tokenizer: Tokenizer | None) -> tuple[set[int], list[str]]:
     """Returns the tokens and the texts that end a row.
 
     Special tokens are never part of the text, so one that is named as a stop string stops as a token.
 
     Raises:
-        GenerationError: a stop string is empty.
+        GenerationError: a stop string is empty or no text.
     """
+    stop = [stop] if isinstance(stop, str) else several(stop, expected="a text or a list of texts to stop at")
+    strange = [one for one in stop if not isinstance(one, str)]
+    if strange:
+        raise GenerationError(f"the stop string {strange[0]!r} is no text; give a text or a list of texts")
     if "" in stop:
         raise GenerationError("a stop string is empty, which would end every text at once; leave it out")
     special = {} if tokenizer is None else tokenizer.special

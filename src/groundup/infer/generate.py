@@ -86,10 +86,10 @@ def steps(
 
     Raises:
         GenerationError: a prompt is empty, leaves no room in the context or has ids that the model does not know, or
-            ``max_new_tokens`` is below 1.
+            ``max_new_tokens`` is below 1, or the model's logits are not finite.
     """
-    if max_new_tokens is not None and max_new_tokens < 1:
-        raise GenerationError(f"max_new_tokens={max_new_tokens} asks for no token; choose at least 1")
+    if max_new_tokens is not None and not (isinstance(max_new_tokens, int) and max_new_tokens >= 1):
+        raise GenerationError(f"max_new_tokens={max_new_tokens!r} asks for no token; choose a whole number from 1 on")
     for row in rows:
         check_prompt(row.prompt_ids, model.spec)
     training = model.training
@@ -143,6 +143,11 @@ def _steps(
     noise = [torch.Generator(device).manual_seed(seed) for seed in seeds]
     while rows:
         logits = model.logits(now.hidden)
+        if not logits.amax(-1).isfinite().all():
+            raise GenerationError(
+                "the model's logits are not finite, so no token can be chosen: its weights hold NaN or leave the range "
+                "of their type; load them with dtype='float32', or take an earlier checkpoint"
+            )
         logits[:, vocab:] = -math.inf
         chosen = sampling.choose(logits, noise=noise, seen=now.held)
         _record(rows, chosen, logits)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import index
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Int
@@ -10,6 +12,31 @@ from torch import Tensor
 
 from groundup.errors import GenerationError
 from groundup.model.decoder import Decoder
+
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def several(given: Any, *, expected: str) -> list[Any]:
+    """Returns what was given as a list of things; text and bytes are one thing each.
+
+    Raises:
+        GenerationError: it is one thing.
+    """
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise GenerationError(f"{given!r} was given; expected {expected}")
+    return list(given)
+
+
+def as_ids(ids: Iterable[SupportsIndex]) -> list[int]:
+    """Returns the token ids of a prompt as a list.
+
+    Raises:
+        GenerationError: they are no whole numbers one after the other.
+    """
+    try:
+        return [index(id) for id in several(ids, expected="a text or a list of token ids")]
+    except TypeError as fault:
+        raise GenerationError(f"the prompt's ids are no whole numbers ({fault}); give a list of them") from fault
 
 
 def as_rows(ids: Tensor | Sequence[Sequence[int]], spec: Decoder, *, device: torch.device) -> Int[Tensor, "B T"]:
@@ -21,14 +48,9 @@ def as_rows(ids: Tensor | Sequence[Sequence[int]], spec: Decoder, *, device: tor
     """
     try:
         rows = torch.as_tensor(ids, device=device)
-    except (TypeError, ValueError, OverflowError) as fault:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as fault:
         raise GenerationError(f"the ids are no rows of equal length ({fault}); give whole numbers in (B, T)") from fault
-    if (
-        rows.ndim != 2
-        or not rows.numel()
-        or rows.dtype.is_floating_point
-        or rows.dtype in (torch.bool, torch.complex64)
-    ):
+    if rows.ndim != 2 or not rows.numel() or rows.dtype not in WHOLE:
         kind = str(rows.dtype).removeprefix("torch.")
         raise GenerationError(f"the ids are {kind} of shape {tuple(rows.shape)}; give whole numbers of shape (B, T)")
     if rows.shape[1] > spec.context:

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from groundup.devices import pick_device
 from groundup.errors import ConfigError, GenerationError, TextError, nearest
+from groundup.files import as_path
 from groundup.hub import resolve
 from groundup.infer import folder as folders
 from groundup.infer.continuation import Continuation, stop_tokens
 from groundup.infer.generate import Generation, steps
-from groundup.infer.ids import as_rows
+from groundup.infer.ids import as_ids, as_rows, several
 from groundup.infer.sample import Sampling
 from groundup.model.decoder import Decoder, DecoderModel
 from groundup.text.tokenizer import Tokenizer
@@ -138,9 +139,9 @@ class LanguageModel:
         Raises:
             TextError: the model has no tokenizer.
             GenerationError: a prompt or a setting that cannot be used, such as a prompt longer than the context.
-            ConfigError: there is no such setting.
+            ConfigError: there is no such setting, or it has a value of another type.
         """
-        texts = [prompt] if isinstance(prompt, str) else prompt
+        texts = [prompt] if isinstance(prompt, str) else several(prompt, expected="a text or a list of texts")
         made = self.generations(texts, max_new_tokens=max_new_tokens, stop=stop, **sampling)
         return made[0].text if isinstance(prompt, str) else [one.text for one in made]
 
@@ -175,11 +176,13 @@ class LanguageModel:
             GenerationError: a prompt or a setting that cannot be used.
             ConfigError: there is no such setting.
         """
-        if seeds is not None and len(seeds) != len(prompts):
-            raise GenerationError(f"there are {len(seeds)} seeds for {len(prompts)} prompts; give one for each")
+        prompts = several(prompts, expected="a list of texts or of lists of token ids")
+        own = [None] * len(prompts) if seeds is None else several(seeds, expected="a list of seeds")
+        if len(own) != len(prompts):
+            raise GenerationError(f"there are {len(own)} seeds for {len(prompts)} prompts; give one for each")
         rows = [
-            Generation(prompt_ids=self.prompt_ids(prompt), seed=seed, logprobs=[] if logprobs else None)
-            for prompt, seed in zip(prompts, seeds or [None] * len(prompts), strict=True)
+            Generation(prompt_ids=self.prompt_ids(prompt), seed=_seed(seed), logprobs=[] if logprobs else None)
+            for prompt, seed in zip(prompts, own, strict=True)
         ]
         for first in range(0, len(rows), ROWS):
             for _ in self._pieces(rows[first : first + ROWS], most=max_new_tokens, stop=stop, sampling=sampling):
@@ -224,10 +227,11 @@ class LanguageModel:
 
         Raises:
             TextError: a text, and the model has no tokenizer.
-            GenerationError: nothing to start from: the text is empty, and the tokenizer has no begin or end token.
+            GenerationError: ids that are no whole numbers; or nothing to start from: the text is empty, and the
+                tokenizer has no begin or end token.
         """
         if not isinstance(prompt, str):
-            return list(prompt)
+            return as_ids(prompt)
         words = self._words()
         start = (id for id in (words.begin, words.end) if id is not None)
         ids = words.encode(prompt, framed=True) or list(start)[:1]
@@ -245,14 +249,14 @@ class LanguageModel:
         Raises:
             StorageError: the folder holds a model and ``force`` is not set, holds anything else, or cannot be written.
         """
-        folders.save(self.module, Path(folder), tokenizer=self.tokenizer, force=force)
+        folders.save(self.module, as_path(folder), tokenizer=self.tokenizer, force=force)
 
     def _pieces(
         self, rows: list[Generation], *, most: int | None, stop: str | Sequence[str], sampling: dict[str, Any]
     ) -> Iterator[str]:
         """Runs the loop, keeps the rows' texts and yields each new piece of them, sometimes an empty one."""
         words = None if self.tokenizer is None and not stop else self._words()
-        ends, stops = stop_tokens([stop] if isinstance(stop, str) else stop, words)
+        ends, stops = stop_tokens(stop, words)
         texts = {} if words is None else {row: Continuation(words, after=row.prompt_ids, stop=stops) for row in rows}
         settings = Sampling.from_dict(sampling)
         vocab = None if words is None else words.vocab
@@ -274,9 +278,15 @@ class LanguageModel:
         return self.module.embed.weight.device
 
 
+def _seed(seed: Any) -> int | None:
+    return None if seed is None else Sampling.from_dict({"seed": seed}).seed
+
+
 def _dtype(name: torch.dtype | str | None) -> torch.dtype | None:
     if name is None or isinstance(name, torch.dtype):
         return name
     if name not in DTYPES:
-        raise ConfigError(f"dtype {name!r} does not exist; {nearest(name, DTYPES)} choose from {', '.join(DTYPES)}")
+        raise ConfigError(
+            f"dtype {name!r} does not exist; {nearest(str(name), DTYPES)} choose from {', '.join(DTYPES)}"
+        )
     return DTYPES[name]

@@ -92,7 +92,8 @@ class Sampling(Spec):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.temperature == 0 or COLDEST <= self.temperature < math.inf):
+        super().__post_init__()
+        if not (self.temperature == 0 or self.temperature >= COLDEST):
             self._refuse("temperature", f"0, which takes the likeliest token, or a number of at least {COLDEST:g}")
         if self.top_k is not None and self.top_k < 1:
             self._refuse("top_k", "a whole number of at least 1, or leave it out to draw from all tokens")
@@ -100,7 +101,7 @@ class Sampling(Spec):
             self._refuse("top_p", "a number above 0 and up to 1")
         if self.min_p is not None and not 0 <= self.min_p <= 1:
             self._refuse("min_p", "a number from 0 to 1")
-        if not 0 < self.repetition_penalty < math.inf:
+        if not self.repetition_penalty > 0:
             self._refuse("repetition_penalty", "a number above 0, such as 1.1; 1 changes nothing")
         if not 0 <= self.seed < 2**63:
             self._refuse("seed", "a whole number from 0 to 2^63 - 1")

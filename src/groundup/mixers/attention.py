@@ -22,6 +22,9 @@ from groundup.parts.mask import Causal, Mask
 from groundup.parts.norm import NoNorm, Norm
 from groundup.parts.position import Position, RoPE
 from groundup.parts.score import Scaled, Score
+from groundup.specs import ShareBelowOne, Size
+
+MOST_HEADS = 10_000  # that are tried for a number that fits
 
 
 class Attention(MixerSpec):
@@ -40,22 +43,21 @@ class Attention(MixerSpec):
         dropout: the chance of each attention weight to be dropped in training.
     """
 
-    heads: int
-    kv_heads: int
-    head_width: int
+    heads: Size
+    kv_heads: Size
+    head_width: Size
     mask: Mask = Causal()
     position: Position = RoPE()
     norm: Norm = NoNorm()
     score: Score = Scaled()
     bias: bool = False
     out_bias: bool = False
-    dropout: float = 0.0
+    dropout: ShareBelowOne = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.heads, self.kv_heads, self.head_width) < 1:
-            raise SpecError(f"heads, kv_heads and head_width must be at least 1 in {self!r}")
+        super().__post_init__()
         if self.heads % self.kv_heads:
-            fit = ", ".join(str(n) for n in range(1, self.heads + 1) if self.heads % n == 0)
+            fit = ", ".join(str(n) for n in range(1, min(self.heads, MOST_HEADS) + 1) if self.heads % n == 0)
             raise SpecError(
                 f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}; choose kv_heads from {fit}"
             )

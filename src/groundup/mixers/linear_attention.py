@@ -63,6 +63,7 @@ class LinearAttention(MixerSpec):
     conv: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.heads, self.key_heads, self.key_width, self.value_width) < 1:
             raise SpecError(f"heads, key_heads, key_width and value_width must be at least 1 in {self!r}")
         if self.heads % self.key_heads:

@@ -50,6 +50,7 @@ class Mamba(MixerSpec):
     steps: tuple[float, float] = (1e-3, 1e-1)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.states, self.rank, self.expand) < 1:
             raise SpecError(f"states, rank and expand must be at least 1 in {self!r}")
 

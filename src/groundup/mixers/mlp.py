@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from groundup.context import Context
-from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.parts.act import activation
 from groundup.parts.linear import Linear
+from groundup.specs import Size
 from groundup.state import State
 
 
@@ -26,13 +26,9 @@ class MLP(MixerSpec):
         bias: whether both maps have a bias.
     """
 
-    hidden: int
+    hidden: Size
     act: str = "gelu"
     bias: bool = False
-
-    def __post_init__(self) -> None:
-        if self.hidden < 1:
-            raise SpecError(f"hidden={self.hidden} must be at least 1")
 
     def build(self, width: int) -> MLPMixer:
         """Returns the module for a stream of ``width``."""
@@ -62,13 +58,9 @@ class GatedMLP(MixerSpec):
         bias: whether all three maps have a bias.
     """
 
-    hidden: int
+    hidden: Size
     act: str = "silu"
     bias: bool = False
-
-    def __post_init__(self) -> None:
-        if self.hidden < 1:
-            raise SpecError(f"hidden={self.hidden} must be at least 1")
 
     def build(self, width: int) -> GatedMLPMixer:
         """Returns the module for a stream of ``width``."""

@@ -36,6 +36,7 @@ class Recurrent(MixerSpec, abstract=True):
     bias: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.hidden is not None and self.hidden < 1:
             raise SpecError(f"hidden={self.hidden} must be at least 1")
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from groundup.errors import SpecError
 from groundup.parts.act import activation
 from groundup.parts.linear import Linear, TiedHead
 from groundup.parts.norm import LayerNorm, Norm
-from groundup.specs import Spec
+from groundup.specs import Positive, Spec
 
 
 class Transform(Spec, abstract=True):
@@ -73,11 +72,7 @@ class Head(Spec, abstract=True):
     transform: Transform = NoTransform()
     bias: bool = False
     width_power: float = 0.0
-    cap: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.cap is not None and not self.cap > 0:
-            raise SpecError(f"cap={self.cap} bends every logit to nothing; choose a cap above 0")
+    cap: Positive | None = None
 
     def build(self, width: int, embed: nn.Embedding) -> nn.Module:
         """Returns the module for a stream of ``width`` and the vocabulary of ``embed``."""

@@ -33,6 +33,7 @@ class LayerSpec(Spec, abstract=True):
     ffn: Residual | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.parts:
             raise SpecError(f"{type(self).__name__} has no part; give it at least one of mix, cross and ffn")
 
@@ -153,5 +154,11 @@ class StackedModule(LayerModule):
 
 
 def pattern(layers: Sequence[LayerSpec], *, of: int) -> tuple[LayerSpec, ...]:
-    """Returns ``of`` layers that repeat ``layers`` in order; the last repeat may be cut short."""
+    """Returns ``of`` layers that repeat ``layers`` in order; the last repeat may be cut short.
+
+    Raises:
+        SpecError: there is no layer to repeat, or ``of`` is below 1.
+    """
+    if not layers or of < 1:
+        raise SpecError(f"a pattern of {len(layers)} layers cannot make {of}; give at least one, and of=1 or more")
     return tuple(layers[i % len(layers)] for i in range(of))

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from groundup.parts.linear import Linear
-from groundup.specs import Spec
+from groundup.specs import Count, Spec
 
 
 class Pool(Spec, abstract=True):
@@ -33,7 +33,7 @@ class FirstToken(Pool):
         classes: into how many classes the vector is sorted then (2 for whether one text follows another); 0 leaves it.
     """
 
-    classes: int = 0
+    classes: Count = 0
 
     def build(self, width: int) -> nn.Module:
         """Returns the module for hidden states of ``width``."""

@@ -19,7 +19,7 @@ from groundup.devices import for_products
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.parts.linear import dropout
 from groundup.parts.norm import NoNorm, Norm, RMSNorm
-from groundup.specs import Spec
+from groundup.specs import ShareBelowOne, Spec
 from groundup.state import State
 
 
@@ -40,7 +40,7 @@ class Residual(Spec):
     post: Norm = NoNorm()
     out: Norm = NoNorm()
     scale: float = 1.0
-    dropout: float = 0.0
+    dropout: ShareBelowOne = 0.0
 
     def build(self, width: int) -> ResidualPart:
         """Returns the module for a stream of ``width``."""

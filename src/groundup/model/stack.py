@@ -13,14 +13,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from groundup.context import Context
-from groundup.errors import SpecError
 from groundup.model.heads import Head, Untied
 from groundup.model.layer import LayerSpec, LayerState
 from groundup.ops import cross_entropy
 from groundup.parts.embed import Embed
 from groundup.parts.init import Init, ScaledNormal
 from groundup.parts.norm import Norm, RMSNorm
-from groundup.specs import Spec
+from groundup.specs import Size, Spec
 
 
 class Stack(Spec, abstract=True):
@@ -37,19 +36,14 @@ class Stack(Spec, abstract=True):
         init: how weights start.
     """
 
-    width: int
-    vocab: int
-    context: int
+    width: Size
+    vocab: Size
+    context: Size
     layers: tuple[LayerSpec, ...]
     embed: Embed = Embed()
     norm: Norm = RMSNorm()
     head: Head = Untied()
     init: Init = ScaledNormal()
-
-    def __post_init__(self) -> None:
-        for name in ("width", "vocab", "context"):
-            if getattr(self, name) < 1:
-                raise SpecError(f"{name}={getattr(self, name)} must be at least 1")
 
     def module(self) -> StackModule:
         """Returns the model with weights that are not drawn yet."""

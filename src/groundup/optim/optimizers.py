@@ -10,25 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from groundup.errors import SpecError
 from groundup.optim.groups import Named, group
 from groundup.optim.joint import JointOptimizer
 from groundup.optim.muon import MuonOptimizer
-from groundup.specs import Spec
+from groundup.specs import NotNegative, Positive, ShareBelowOne, Spec
 
 FUSED_DEVICES = {"cpu", "cuda", "mps"}  # where torch has AdamW as one kernel over all parameters
-
-
-def _check_rates(**rates: float) -> None:
-    for name, value in rates.items():
-        if not value >= 0.0:
-            raise SpecError(f"{name}={value} must not be negative")
-
-
-def _check_kept(**shares: float) -> None:
-    for name, value in shares.items():
-        if not 0.0 <= value < 1.0:
-            raise SpecError(f"{name}={value} must be at least 0 and below 1")
 
 
 class Optimizer(Spec, abstract=True):
@@ -61,15 +48,11 @@ class AdamW(Optimizer):
         decay: share of a decayed weight, times the rate, that is lost each step.
     """
 
-    lr: float = 3e-4
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
-    decay: float = 0.1
-
-    def __post_init__(self) -> None:
-        _check_rates(lr=self.lr, decay=self.decay, eps=self.eps)
-        _check_kept(beta1=self.beta1, beta2=self.beta2)
+    lr: Positive = 3e-4
+    beta1: ShareBelowOne = 0.9
+    beta2: ShareBelowOne = 0.95
+    eps: NotNegative = 1e-8
+    decay: NotNegative = 0.1
 
     def build(self, model: nn.Module, *, products: torch.dtype = torch.float32) -> JointOptimizer:
         """Returns one AdamW over all parameters; it has no matrix products."""
@@ -103,14 +86,10 @@ class Muon(Optimizer):
         adamw: moves the embeddings, heads, norms, biases and all that is not a matrix.
     """
 
-    lr: float = 0.02
-    momentum: float = 0.95
-    decay: float = 0.01
+    lr: Positive = 0.02
+    momentum: ShareBelowOne = 0.95
+    decay: NotNegative = 0.01
     adamw: AdamW = AdamW()
-
-    def __post_init__(self) -> None:
-        _check_rates(lr=self.lr, decay=self.decay)
-        _check_kept(momentum=self.momentum)
 
     def build(self, model: nn.Module, *, products: torch.dtype = torch.float32) -> JointOptimizer:
         """Returns Muon and AdamW as one."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 from groundup.errors import SpecError
-from groundup.specs import Spec
+from groundup.specs import Share, ShareBelowOne, Spec
 
 
 class Schedule(Spec, abstract=True):
@@ -23,12 +23,7 @@ class Schedule(Spec, abstract=True):
         warmup: share of the run in which the rate rises linearly from zero to its peak.
     """
 
-    warmup: float = 0.01
-
-    def __post_init__(self) -> None:
-        _check_share("warmup", self.warmup)
-        if self.warmup == 1.0:
-            raise SpecError("warmup=1.0 leaves nothing of the run at the peak; choose a share below 1")
+    warmup: ShareBelowOne = 0.01
 
     def factor(self, progress: float) -> float:
         """Returns the share of the peak rate to use when ``progress`` in [0, 1] of the run is spent.
@@ -58,11 +53,7 @@ class Cosine(Schedule):
     A final factor of 0.1 is that of GPT-3 (Brown et al. 2020, arXiv:2005.14165, appendix B).
     """
 
-    final: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_share("final", self.final)
+    final: Share = 0.1
 
     def after_warmup(self, progress: float) -> float:
         """Returns the factor at ``progress`` in [warmup, 1]."""
@@ -77,13 +68,11 @@ class WSD(Schedule):
     Hägele et al. 2024 (arXiv:2405.18392). Any checkpoint of the stable part can be decayed or trained on.
     """
 
-    decay: float = 0.2
-    final: float = 0.0
+    decay: Share = 0.2
+    final: Share = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_share("decay", self.decay)
-        _check_share("final", self.final)
         if self.warmup + self.decay > 1.0:
             raise SpecError(
                 f"warmup={self.warmup} and decay={self.decay} together are longer than the run; "
@@ -96,8 +85,3 @@ class WSD(Schedule):
         if left >= self.decay:
             return 1.0
         return self.final + (1.0 - self.final) * left / self.decay
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0.0 <= value <= 1.0:
-        raise SpecError(f"{name}={value} must be a share from 0 to 1; 2,000 of 100,000 steps are 0.02")

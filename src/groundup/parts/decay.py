@@ -61,6 +61,7 @@ class FixedDecay(Decay):
     first: float = 5.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.first > 0:
             raise SpecError(f"FixedDecay(first={self.first}) keeps nothing; choose a number above 0")
 
@@ -94,6 +95,7 @@ class HeadDecay(Decay):
     steps: tuple[float, float] = (0.001, 0.1)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (0 <= self.rates[0] < self.rates[1] and 0 < self.steps[0] < self.steps[1]):
             raise SpecError(f"rates and steps of {self!r} must rise, from at least 0 and from above 0")
 
@@ -138,6 +140,7 @@ class LowRankDecay(Decay):
     slow: float = 16.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.rank < 1 or not self.slow > 0:
             raise SpecError(f"rank must be at least 1 and slow above 0 in {self!r}")
 

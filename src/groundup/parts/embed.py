@@ -17,7 +17,7 @@ from groundup.context import Context
 from groundup.parts.linear import Embedding, dropout
 from groundup.parts.norm import NoNorm, Norm
 from groundup.parts.position import NoPosition, Position
-from groundup.specs import Spec
+from groundup.specs import Count, ShareBelowOne, Spec
 
 
 class Embed(Spec):
@@ -34,9 +34,9 @@ class Embed(Spec):
 
     width_power: float = 0.0
     position: Position = NoPosition()
-    types: int = 0
+    types: Count = 0
     norm: Norm = NoNorm()
-    dropout: float = 0.0
+    dropout: ShareBelowOne = 0.0
 
     def build(self, vocab: int, width: int) -> TokenTable:
         """Returns the module for ``vocab`` ids and a stream of ``width``."""

@@ -107,6 +107,7 @@ class RandomPositive(Feature):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.features < 1:
             raise SpecError(f"RandomPositive(features={self.features}) has none; choose at least 1")
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from groundup.parts.linear import Linear
-from groundup.specs import Spec
+from groundup.specs import NotNegative, Spec
 
 
 @runtime_checkable
@@ -54,7 +54,7 @@ class ScaledNormal(Init):
     grow with depth.
     """
 
-    deviation: float = 0.02
+    deviation: NotNegative = 0.02
 
     def std(self, module: Linear | nn.Embedding, *, residuals: int) -> float:
         """Returns the standard deviation for one module."""

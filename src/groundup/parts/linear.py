@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -11,6 +12,8 @@ from torch.nn import functional as F
 from groundup.errors import SpecError
 
 Role = Literal["in", "out", "head"]
+
+MOST_WEIGHTS = 2**48  # of one matrix; torch cannot count beyond 2**63 bytes
 
 
 class Linear(nn.Linear):
@@ -23,6 +26,7 @@ class Linear(nn.Linear):
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool, role: Role) -> None:
         self.role = role
+        _check_numel(inputs, outputs)
         super().__init__(inputs, outputs, bias=bias)
 
     def reset_parameters(self) -> None:
@@ -62,8 +66,18 @@ class TiedHead(nn.Module):
 class Embedding(nn.Embedding):
     """A table of vectors with uninitialised weights: `groundup.parts.init` fills them, or a file does."""
 
+    def __init__(self, entries: int, width: int) -> None:
+        _check_numel(entries, width)
+        super().__init__(entries, width)
+
     def reset_parameters(self) -> None:
         """Leaves the weights as they are."""
+
+
+def _check_numel(*shape: int) -> None:
+    if math.prod(shape) > MOST_WEIGHTS:
+        sizes = " by ".join(f"{size:,}" for size in shape)
+        raise SpecError(f"a matrix of {sizes} weights is more than any machine can hold; choose smaller sizes")
 
 
 def dropout(chance: float) -> nn.Module:

@@ -9,8 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from groundup.context import Context
-from groundup.errors import SpecError
-from groundup.specs import Spec
+from groundup.specs import Size, Spec
 
 
 class Mask(Spec, abstract=True):
@@ -77,11 +76,7 @@ class Everything(Mask):
 class Window(Mask):
     """Every token sees itself and the ``size - 1`` before it (Beltagy et al. 2020, arXiv:2004.05150)."""
 
-    size: int = dataclasses.field(kw_only=False)
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise SpecError(f"Window({self.size}) sees nothing; choose a size of at least 1")
+    size: Size = dataclasses.field(kw_only=False)
 
     @property
     def window(self) -> int | None:

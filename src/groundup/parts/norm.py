@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from groundup.errors import SpecError
 from groundup.ops import rms_norm
-from groundup.specs import Spec
+from groundup.specs import NotNegative, Spec
 
 
 class Norm(Spec, abstract=True):
@@ -37,11 +37,12 @@ class LayerNorm(Norm):
         weight: whether the result is multiplied by a learnt weight; without one there is no bias either.
     """
 
-    eps: float = 1e-5
+    eps: NotNegative = 1e-5
     bias: bool = True
     weight: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.bias and not self.weight:
             raise SpecError("LayerNorm(weight=False) has no bias either; add bias=False")
 
@@ -58,7 +59,7 @@ class RMSNorm(Norm):
         offset: what is added to the weight before it is used: 1 where zero stands for no change (Gemma).
     """
 
-    eps: float = 1e-6
+    eps: NotNegative = 1e-6
     offset: float = 0.0
 
     def build(self, width: int) -> nn.Module:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from groundup.context import Context
 from groundup.errors import GenerationError, SpecError
 from groundup.parts.linear import Embedding
-from groundup.specs import Spec
+from groundup.specs import AboveOne, Count, NotNegative, Positive, Size, Spec
 
 
 class Position(Spec, abstract=True):
@@ -83,8 +83,8 @@ class Learned(Position):
         offset: unused rows of the table before the first place (2 in OPT and RoBERTa).
     """
 
-    length: int = dataclasses.field(kw_only=False)
-    offset: int = 0
+    length: Size = dataclasses.field(kw_only=False)
+    offset: Count = 0
 
     def build(self, width: int) -> nn.Module:
         """Returns the module for a stream of ``width``."""
@@ -117,7 +117,7 @@ class LearnedTable(Embedding):
 class Sinusoidal(Position):
     """Adds fixed waves: sin and cos of place / theta^(2i/D) at 2i and 2i+1 (Vaswani et al. 2017, section 3.5)."""
 
-    theta: float = 10_000.0
+    theta: AboveOne = 10_000.0
 
     def build(self, width: int) -> nn.Module:
         """Returns the module for a stream of ``width``."""
@@ -163,7 +163,7 @@ class NoScaling(Scaling):
 class LinearScaling(Scaling):
     """Squeezes places by ``factor`` (position interpolation, Chen et al. 2023, arXiv:2306.15595)."""
 
-    factor: float
+    factor: Positive
 
     def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
         """Returns the frequencies over ``factor``."""
@@ -177,7 +177,7 @@ class NTKScaling(Scaling):
     (arXiv:2309.00071), definition 1.
     """
 
-    factor: float
+    factor: Positive
 
     def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
         """Returns the frequencies of the raised theta."""
@@ -197,10 +197,15 @@ class Llama3Scaling(Scaling):
         original: the context that was trained before, in tokens.
     """
 
-    factor: float = 8.0
-    low: float = 1.0
-    high: float = 4.0
-    original: int = 8192
+    factor: Positive = 8.0
+    low: NotNegative = 1.0
+    high: Positive = 4.0
+    original: Size = 8192
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low >= self.high:
+            raise SpecError(f"low={self.low} must be below high={self.high}: between them frequencies are blended")
 
     def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
         """Returns the blended frequencies."""
@@ -220,11 +225,11 @@ class YaRN(Scaling):
         sharpness: what rotated vectors are multiplied by; None means the paper's 0.1 ln(factor) + 1.
     """
 
-    factor: float
-    original: int
-    fast: float = 32.0
-    slow: float = 1.0
-    sharpness: float | None = None
+    factor: Positive
+    original: Size
+    fast: Positive = 32.0
+    slow: Positive = 1.0
+    sharpness: Positive | None = None
 
     @property
     def amplitude(self) -> float:
@@ -253,7 +258,7 @@ class RoPE(Position):
         scaling: how the frequencies are changed for longer contexts.
     """
 
-    theta: float = 10_000.0
+    theta: AboveOne = 10_000.0
     fraction: float = 1.0
     scaling: Scaling = NoScaling()
 
@@ -301,7 +306,7 @@ class ALiBi(Position):
         steepest: slopes fall geometrically from ``2^-(steepest / heads)`` to ``2^-steepest``.
     """
 
-    steepest: float = 8.0
+    steepest: Positive = 8.0
 
     def of_heads(self, heads: int, head_width: int) -> HeadPlaces:
         """Returns the module for so many heads."""

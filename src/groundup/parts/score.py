@@ -14,9 +14,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from groundup.errors import SpecError
 from groundup.ops import attention
-from groundup.specs import Spec
+from groundup.specs import Positive, Spec
 
 
 class Score(Spec, abstract=True):
@@ -26,7 +25,7 @@ class Score(Spec, abstract=True):
         scale: what products of queries and keys are multiplied by; None means the head width to the power -1/2.
     """
 
-    scale: float | None = None
+    scale: Positive | None = None
 
     def build(self, heads: int, head_width: int) -> ScoreModule:
         """Returns the module for so many heads of this width."""
@@ -72,11 +71,7 @@ class Scaled(Score):
 class Capped(Score):
     """Scaled products, bent so that none is beyond ``cap``."""
 
-    cap: float
-
-    def __post_init__(self) -> None:
-        if not self.cap > 0:
-            raise SpecError(f"Capped(cap={self.cap}) bends every score to nothing; choose a cap above 0")
+    cap: Positive
 
     def build(self, heads: int, head_width: int) -> CappedModule:
         """Returns the module for so many heads of this width."""

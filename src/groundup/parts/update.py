@@ -93,6 +93,7 @@ class Delta(Update):
     most: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.most <= 2:
             raise SpecError(f"Delta(most={self.most}) is not stable; choose a number above 0 and up to 2")
 

@@ -10,6 +10,7 @@ Where the ledger has no line yet, the steps logged in metrics.jsonl tell how fas
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ def entries(plan: Mapping[str, Any], measured: Mapping[str, float]) -> list[Entr
         KeyError: a quantity that no plan predicts.
     """
     return [
-        Entry(quantity=name, unit=QUANTITIES[name][1], predicted=plan.get(QUANTITIES[name][0]), measured=figure)
+        Entry(quantity=name, unit=QUANTITIES[name][1], predicted=number(plan.get(QUANTITIES[name][0])), measured=figure)
         for name, figure in measured.items()
     ]
 
@@ -142,12 +143,12 @@ def audit(run: Path | str) -> Audit:
 
 def _entry(name: str, plan: Mapping[str, Any], line: Mapping[str, Any], going: Mapping[str, float]) -> Entry:
     key, unit = QUANTITIES.get(name, ("", str(line.get("unit", ""))))
-    predicted = _number(line.get("predicted"))
-    measured = _number(line.get("measured"))
+    predicted = number(line.get("predicted"))
+    measured = number(line.get("measured"))
     return Entry(
         quantity=name,
         unit=unit,
-        predicted=_number(plan.get(key)) if predicted is None else predicted,
+        predicted=number(plan.get(key)) if predicted is None else predicted,
         measured=going.get(name) if measured is None else measured,
     )
 
@@ -156,19 +157,19 @@ def read_plan(file: Path) -> dict[str, Any]:
     """Returns the plan of a run as plain data; nothing where the file is not there or damaged."""
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
 
 
 def _from_metrics(lines: list[dict[str, Any]]) -> dict[str, float]:
     """What the logged steps tell: the median rate, and the mean time of a step."""
-    rates = [rate for line in lines if (rate := _number(line.get("tokens_per_second"))) is not None]
+    rates = [rate for line in lines if (rate := number(line.get("tokens_per_second"))) is not None]
     found = {"tokens_per_second": median(rates)} if rates else {}
     counted = [
         (step, seconds)
         for line in lines
-        if (step := _number(line.get("step"))) and (seconds := _number(line.get("seconds")))
+        if (step := number(line.get("step"))) and (seconds := number(line.get("seconds")))
     ]
     if counted:
         step, seconds = counted[-1]
@@ -176,8 +177,10 @@ def _from_metrics(lines: list[dict[str, Any]]) -> dict[str, float]:
     return found
 
 
-def _number(value: Any) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+def number(value: Any) -> float | None:
+    """Returns a value that a file holds if it is a finite number, else None."""
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if known and abs(value) < sys.float_info.max else None
 
 
 _FORMATS: dict[str, Callable[[float], str]] = {

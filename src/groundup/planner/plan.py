@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from types import UnionType
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from groundup.planner.machine import Machine, calibrate
 from groundup.planner.memory import Memory, training_memory
 from groundup.planner.rehearsal import Part, rehearse
 from groundup.planner.time import step_seconds
+from groundup.specs import LARGEST
 
 PETAFLOP_S_DAY = 86_400e15  # operations: Brown et al. 2020 (arXiv:2005.14165), appendix D
 MICRO_BATCH_TOKENS = {"cpu": 2**13}  # enough for large products; more only take memory
@@ -158,7 +160,10 @@ def plan(
         SpecError: the spec is not one of a decoder.
         ConfigError: a figure is not positive, or the context is longer than the model's.
     """
-    _check_positive(tokens=tokens, batch_tokens=batch_tokens, rows=rows, context=context, watts=watts)
+    _check_positive(int | float, tokens=tokens, batch_tokens=batch_tokens, watts=watts, most=10**30)
+    _check_positive(int, rows=rows, context=context, most=LARGEST)
+    if not isinstance(optimizer, Optimizer):
+        raise ConfigError(f"optimizer={optimizer!r} is no optimizer; give one, such as AdamW(lr=3e-4)")
     machine, params = _machine(on), books.params(spec)
     length = _length(spec, context)
     dtype = autocast_dtype(precision or "auto", torch.device(machine.device))
@@ -269,7 +274,8 @@ def _micro_tokens(machine: Machine) -> int:
     return MICRO_BATCH_TOKENS.get(machine.device, MICRO_BATCH_TOKENS_ELSEWHERE)
 
 
-def _check_positive(**figures: float | None) -> None:
+def _check_positive(kinds: type | UnionType, *, most: int, **figures: float | None) -> None:
+    what = "a whole number" if kinds is int else "a number"
     for name, figure in figures.items():
-        if figure is not None and not 0 < figure < math.inf:
-            raise ConfigError(f"{name}={figure} must be above 0 and finite")
+        if figure is not None and not (isinstance(figure, kinds) and 0 < figure <= most):
+            raise ConfigError(f"{name}={figure!r} must be {what} above 0 and up to {most:,}")

@@ -7,9 +7,11 @@ from typing import Any
 
 from groundup.families import FAMILIES
 from groundup.model.decoder import Decoder
-from groundup.planner import books
+from groundup.planner import books, units
 from groundup.planner.machine import calibrate
 from groundup.recipes.doctor import figures
+from groundup.recipes.settings import Run
+from groundup.recipes.train import RECIPES
 
 
 def models() -> list[dict[str, Any]]:
@@ -29,11 +31,26 @@ def _model(family: str, name: str, spec: Decoder) -> dict[str, Any]:
     }
 
 
+def recipes() -> list[dict[str, Any]]:
+    """Returns what `groundup train` takes: the runs that have a name, and the forms of others."""
+    return [
+        *({"recipe": name, "what": _run(make())} for name, make in RECIPES.items()),
+        {"recipe": "MODEL", "what": "any model, from its first weights, with --time, --tokens or --steps"},
+        {"recipe": "RUN/config.yaml", "what": "the run that it describes, once more"},
+    ]
+
+
+def _run(run: Run) -> str:
+    params = units.count(books.params(run.model))
+    return f"{params} parameters on {run.data.source}, steps of {run.accumulate} x {run.rows} x {run.length} tokens"
+
+
 def corpora() -> list[dict[str, Any]]:
     """Returns the sources that need no file of the user's, and the forms of those that do."""
     return [
         {"source": "python", "what": "the source code of this Python's standard library"},
         {"source": "FILE or FOLDER", "what": ".txt .md .rst .py .jsonl .parquet, also as .gz or .zst"},
+        {"source": "CORPUS", "what": "a folder that groundup data build, or an earlier run, has made"},
         {"source": "ORGANISATION/NAME", "what": "a data set of the Hugging Face hub (pip install 'groundup[hub]')"},
     ]
 
@@ -45,6 +62,7 @@ def hardware() -> list[dict[str, Any]]:
 
 CATALOGUES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "models": models,
+    "recipes": recipes,
     "corpora": corpora,
     "hardware": hardware,
 }

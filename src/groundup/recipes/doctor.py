@@ -19,6 +19,7 @@ EXTRAS = {
     "pyarrow": ("parquet", ".parquet files"),
     "zstandard": ("zstd", ".zst files"),
     "jinja2": ("chat", "chat templates"),
+    "tensorboard": ("tensorboard", "events for TensorBoard"),
 }
 
 

@@ -31,7 +31,6 @@ def evaluate(
     field: str | None = None,
     context: int | None = None,
     stride: int | None = None,
-    offline: bool = False,
     watch: Watch = Watch(),  # noqa: B008 - it has no state
 ) -> dict[str, Any]:
     """Returns loss, perplexity and bits per byte of a MODEL on a text, and of ``compressors`` where it is short.
@@ -42,7 +41,6 @@ def evaluate(
         field: the name of the text in .jsonl and .parquet files.
         context: tokens of a window; None means those of the run's training, or the model's context.
         stride: tokens by which windows advance; None means half of the context.
-        offline: whether a hub id may only come from the cache.
         watch: who hears how it goes.
 
     Raises:
@@ -50,13 +48,13 @@ def evaluate(
         TextError: the model has no tokenizer, or its tokenizer no end token.
         DataError: the text cannot be read.
     """
-    loaded = load(model, offline=offline)
+    loaded = load(model)
     words = loaded.tokenizer
     if words is None or words.end is None:
         lacks = "no tokenizer" if words is None else "a tokenizer without an end token"
         raise TextError(f"{model} has {lacks}; put a tokenizer.json with its tokenizer_config.json beside its weights")
     place = Place(Path(model).expanduser())
-    run = read_run(place.config) if find(model, offline=offline).kind == "run" else None
+    run = read_run(place.config) if find(model).kind == "run" else None
     if run is not None and context is None:
         context = run.length
     if source is not None:
@@ -64,7 +62,9 @@ def evaluate(
     elif run is None:
         raise ConfigError(f"{model} is not a run with a text that it held out; name one with --data")
     else:
-        read = list(Corpus.open(place.corpus_of(run.data.source)).split("valid").documents())
+        corpus = Corpus.open(place.corpus_of(run.data.source), tokenizer=words)
+        corpus.verify("valid")
+        read = list(corpus.split("valid").documents())
     device = next(loaded.module.parameters()).device
     score = perplexity(
         loaded.module,

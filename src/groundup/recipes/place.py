@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from groundup.data.corpus import Corpus
 from groundup.errors import ModelError, StorageError, writing
-from groundup.files import atomic_write, json_lines, remove
+from groundup.files import atomic_write, json_lines, remove, remove_abandoned
 
 Json = Any  # what json.loads returns
 
@@ -32,22 +33,27 @@ class Place:
         Raises:
             StorageError: it holds something already, or cannot be made.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise StorageError(f"{folder} is there already; choose another place, or resume it if it is a run")
+        if os.fsencode(folder).decode(errors="replace") != str(folder):  # then safetensors would not open its weights
+            raise StorageError(f"{folder} is not written in UTF-8; choose another place")
         with writing(folder):
+            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                raise StorageError(f"{folder} is there already; choose another place, or resume it if it is a run")
             folder.mkdir(parents=True, exist_ok=True)
         return cls(folder)
 
     @classmethod
     def open(cls, folder: Path) -> Place:
-        """Returns the place of a run that is there.
+        """Returns the place of a run that is there, without what a killed process left half-written.
 
         Raises:
             ModelError: there is none.
+            StorageError: it cannot be written.
         """
         place = cls(folder)
-        if not place.config.is_file():
-            raise ModelError(f"{folder} is not a run (it has no config.yaml); runs lie in runs/NAME")
+        if not os.path.isfile(place.config):
+            raise ModelError(f"{folder} is not a run (no config.yaml can be read in it); runs lie in runs/NAME")
+        with writing(folder):
+            remove_abandoned(folder, names="*")
         return place
 
     def forget_if_empty(self) -> None:

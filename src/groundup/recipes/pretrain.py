@@ -21,20 +21,20 @@ from statistics import median
 import torch
 
 from groundup import devices
-from groundup.context import Batch
 from groundup.data.corpus import Corpus, TokenDocument
-from groundup.data.loader import Loader
 from groundup.data.shards import build
 from groundup.data.sources import documents
-from groundup.errors import ConfigError, GroundupError
+from groundup.errors import ConfigError, DataError, GroundupError
 from groundup.evals.perplexity import Score, perplexity
-from groundup.files import atomic_write, replacing
+from groundup.files import alone, atomic_write, replacing
 from groundup.infer.language_model import LanguageModel
 from groundup.model.decoder import DecoderModel
 from groundup.objectives.next_token import next_token
 from groundup.planner import measure, units
 from groundup.planner.audit import entries, read_plan, record
 from groundup.planner.plan import Plan, plan
+from groundup.recipes.learner import Learner
+from groundup.recipes.metrics import entry_of, metrics, tensorboard_writer
 from groundup.recipes.place import Place
 from groundup.recipes.report import write_report
 from groundup.recipes.settings import Run, read_run, write_run
@@ -44,7 +44,6 @@ from groundup.text.train import train as train_tokenizer
 from groundup.training import checkpoint
 from groundup.training.allocator import keep_freed_memory
 from groundup.training.budget import Tally
-from groundup.training.steps import Step, steps
 
 PROMPT_TOKENS, SAMPLE_TOKENS = 16, 70  # of the texts that the trained model writes
 QUICK_TOKENS = 60_000  # of the validation text, for the scores along the way
@@ -72,46 +71,89 @@ class Outcome:
     tally: Tally
     samples: list[str]
 
+    def to_dict(self) -> dict[str, object]:
+        """Returns the outcome as plain data, units in the names."""
+        return {
+            "run": str(self.place.folder),
+            "steps": self.tally.steps,
+            "tokens": self.tally.tokens,
+            "train_seconds": self.tally.seconds,
+            "validation": self.score.to_dict(),
+            "samples": self.samples,
+        }
 
-def pretrain(run: Run, folder: Path, *, watch: Watch = Watch()) -> Outcome:  # noqa: B008 - it has no state
+
+def pretrain(
+    run: Run,
+    folder: Path,
+    *,
+    watch: Watch = Watch(),  # noqa: B008 - it has no state
+    tensorboard: bool = False,
+) -> Outcome:
     """Trains a model in a new folder.
 
+    Args:
+        run: what and how.
+        folder: where the run will lie.
+        watch: who hears how it goes.
+        tensorboard: whether events for TensorBoard are written beside the metrics.
+
     Raises:
+        MissingExtra: tensorboard is asked for and not installed.
         StorageError: the folder is not empty or cannot be written.
         DataError: the source cannot be read or has too little text.
         TrainingError: loss or gradients are not finite.
     """
-    if not Corpus.is_there(run.data.source):
+    if Corpus.is_there(run.data.source):
+        _check_held_out(Corpus.open(run.data.source))
+    else:
         next(documents(run.data.source, field=run.data.field))  # before the folder is there: a name may be mistyped
     _check_fit(run)
     place = Place.new(folder)
     try:
-        atomic_write(place.config, write_run(run))
-        return _finish(run, place, watch)
+        with alone(place.folder):
+            atomic_write(place.config, write_run(run))
+            return _finish(run, place, watch, tensorboard=tensorboard)
     except GroundupError:
         place.forget_if_empty()  # so that the mended command may take the same folder
         raise
 
 
-def resume(folder: Path, *, watch: Watch = Watch()) -> Outcome:  # noqa: B008 - it has no state
-    """Goes on with a run where it was stopped, at whichever stage.
+def resume(
+    folder: Path,
+    *,
+    watch: Watch = Watch(),  # noqa: B008 - it has no state
+    tensorboard: bool = False,
+) -> Outcome:
+    """Goes on with a run where it was stopped, at whichever stage; the arguments are those of `pretrain`.
 
     Raises:
+        MissingExtra: tensorboard is asked for and not installed.
         ModelError: there is no run in the folder.
         CheckpointError: its newest checkpoint is damaged.
     """
     place = Place.open(folder)
     if place.result.is_file():
         watch.say(f"{folder} is finished; nothing is left to train.")
-    return _finish(read_run(place.config), place, watch)
+    with alone(place.folder):
+        return _finish(read_run(place.config), place, watch, tensorboard=tensorboard)
 
 
-def _finish(run: Run, place: Place, watch: Watch) -> Outcome:
+def _check_held_out(corpus: Corpus) -> None:
+    if not corpus.split("valid").tokens:
+        raise DataError(f"{corpus.folder} holds no text out, by which a run is scored; build it with --held-out 0.01")
+
+
+def _finish(run: Run, place: Place, watch: Watch, *, tensorboard: bool) -> Outcome:
+    if tensorboard:
+        tensorboard_writer()  # before any work is done: it may not be installed
     corpus = _corpus(run, place, watch)
     run = _fitted(run, corpus, place)
-    model, tally = _train(run, place, corpus, watch)
+    learner = _train(run, place, corpus, watch, tensorboard=tensorboard)
+    model, tally = learner.model, learner.tally
     watch.stage("Evaluating on the text that was held out")
     score = _score(run, model, corpus, quick=False, watch=watch)
+    watch.stage("Letting it write, and writing the report")
     samples = _samples(run, model, corpus)
     write_report(run, place, tally=tally, score=score, samples=samples)
     place.write_json(place.result, {"tally": tally.to_dict(), "validation": score.to_dict()})
@@ -146,9 +188,10 @@ def _corpus(run: Run, place: Place, watch: Watch) -> Corpus:
     """The run's corpus, made now unless it is there."""
     found = place.corpus_of(run.data.source)
     if found.exists():
-        corpus = Corpus.open(found)
+        mine = Tokenizer.load(place.tokenizer) if place.tokenizer.exists() else None
+        corpus = Corpus.open(found, tokenizer=mine)
         corpus.verify()
-        if not place.tokenizer.exists():
+        if mine is None:
             _save_tokenizer(corpus.tokenizer, place)
         return corpus
     tokenizer = _tokenizer(run, place, watch)
@@ -202,7 +245,7 @@ def _plan(run: Run, place: Place, watch: Watch) -> Plan:
     batch = run.rows * run.length * run.accumulate
     make = partial(_planned, run)
     made = make(tokens=run.budget.expected_tokens(batch, step_seconds=make(tokens=batch).step_seconds))
-    if not place.plan.exists():  # a run that goes on is held to what was predicted at its beginning
+    if not read_plan(place.plan):  # a run that goes on is held to what was predicted at its beginning
         place.write_json(place.plan, made.to_dict())
     watch.plan(made)
     return made
@@ -237,78 +280,62 @@ def _check_fit(run: Run) -> None:
     raise ConfigError(f"this run needs {need} at {run.rows} rows of {run.length} tokens, and here are {there}; {mend}")
 
 
-def _train(run: Run, place: Place, corpus: Corpus, watch: Watch) -> tuple[DecoderModel, Tally]:
+def _train(run: Run, place: Place, corpus: Corpus, watch: Watch, *, tensorboard: bool) -> Learner:
     keep_freed_memory()
     made = _plan(run, place, watch)
-    device = devices.pick_device()
-    model = run.model.build(seed=run.seed).to(device)
-    optimizer = run.optimizer.build(model, products=devices.autocast_dtype(run.precision, device))
-    tally = Tally()
+    learner = Learner(run, corpus)
     saved = checkpoint.load_latest(place.checkpoints)
     if saved is not None:
-        tally = Tally.from_dict(saved.restore(model, optimizer)["tally"])
-        watch.say(f"Resumed at step {tally.steps} from {saved.path}.")
-    place.forget_after(tally.steps)
+        learner.restore(saved)
+        watch.say(f"Resumed at step {learner.tally.steps} from {saved.path}.")
     watch.stage("Training")
-    loader = Loader(corpus, rows=run.rows, context=run.length, seed=run.seed)
     train = corpus.split("train")
     bits = train.tokens / train.text_bytes / math.log(2)
     last_save = time.monotonic()
     times: list[float] = []
-    measure.reset_peak(device)
-
-    def save() -> None:
-        loop = {"tally": tally.to_dict()}
-        checkpoint.save(place.checkpoints, tally.steps, model=model, spec=run.model, optimizer=optimizer, loop=loop)
-
-    with _interrupt_asked(watch) as asked:
-        for step in steps(
-            _compiled(model, device, watch) if run.compile else model,
-            loader.batch,
-            next_token,
-            optimizer,
-            run.schedule,
-            until=run.budget,
-            start=tally,
-            accumulate=run.accumulate,
-            clip=run.clip,
-            dtype=devices.autocast_dtype(run.precision, device),
-            seed=run.seed,
-        ):
-            before, tally = tally, step.tally
+    measure.reset_peak(learner.device)
+    if run.compile:
+        _compile(learner, watch)
+    before = learner.tally
+    logged = metrics(place, after=learner.tally.steps, tensorboard=tensorboard)
+    with logged as log, _interrupt_asked(watch) as asked:
+        for step in learner.steps():
             times.append(step.seconds)
-            watch.step(step, bits_per_byte=step.loss * bits)
-            evaluate = not step.last and _passes(run, before, tally)
+            watch.step(
+                step,
+                bits_per_byte=step.loss * bits,
+                utilisation=made.utilisation * made.step_seconds / step.seconds,  # both are of the same operations
+                peak_bytes=measure.peak_bytes(learner.device),
+            )
+            if step.last:
+                watch.stage("Saving")
+            evaluate = not step.last and _passes(run, before, step.tally)
+            before = step.tally
             if step.last or evaluate or asked.is_set() or time.monotonic() - last_save > run.save_seconds:
-                save()
+                learner.save(place.checkpoints)
                 last_save = time.monotonic()
-            quick = _score(run, model, corpus, quick=True, watch=watch) if evaluate and not asked.is_set() else None
+            quick = None
+            if evaluate and not asked.is_set():
+                quick = _score(run, learner.model, corpus, quick=True, watch=watch)
             if step.every(10) or quick:
-                place.log(_entry(step, quick))
+                log(entry_of(step, quick))
             if asked.is_set():
                 raise KeyboardInterrupt
     if run.compile:
-        vars(model).pop("hidden", None)  # texts of every length are read from here on
+        vars(learner.model).pop("hidden", None)  # texts of every length are read from here on
     if times or not place.ledger.exists():
-        _record(run, place, made, model=model, batch=loader.batch(0), tally=tally, times=times, device=device)
-    return model.eval(), tally
+        watch.stage("Counting the operations of a step")
+        _record(learner, place, made, times=times)
+    learner.model.eval()
+    return learner
 
 
-def _record(
-    run: Run,
-    place: Place,
-    made: Plan,
-    *,
-    model: DecoderModel,
-    batch: Batch,
-    tally: Tally,
-    times: list[float],
-    device: torch.device,
-) -> None:
+def _record(learner: Learner, place: Place, made: Plan, *, times: list[float]) -> None:
     """Writes what was measured beside what was planned."""
-    peak = measure.peak_bytes(device)
-    row = batch.first_row().to(device)  # every row costs the same, and counting holds more than a step does
-    with devices.autocast(device, devices.autocast_dtype(run.precision, device)):
+    run, model, tally = learner.run, learner.model, learner.tally
+    peak = measure.peak_bytes(learner.device)
+    row = learner.loader.batch(0).first_row().to(learner.device)  # as every other; counting holds more than a step
+    with devices.autocast(learner.device, learner.dtype):
         flops = measure.count_flops(lambda: next_token(model, row).total.backward())
     model.zero_grad(set_to_none=True)
     measured = {
@@ -330,19 +357,6 @@ def _passes(run: Run, before: Tally, after: Tally) -> bool:
     """Whether one of the run's evaluations falls between two tallies."""
     done, now = (math.floor(run.budget.spent(tally) * run.evaluations) for tally in (before, after))
     return done < now
-
-
-def _entry(step: Step, score: Score | None) -> dict[str, object]:
-    entry: dict[str, object] = {
-        "step": step.tally.steps,
-        "tokens": step.tally.tokens,
-        "seconds": round(step.tally.seconds, 3),
-        "loss": step.loss,
-        "gradient_norm": step.gradient_norm,
-        "rate": step.rate,
-        "tokens_per_second": step.tokens / step.seconds,
-    }
-    return entry if score is None else entry | {"validation": score.to_dict()}
 
 
 def _score(run: Run, model: DecoderModel, corpus: Corpus, *, quick: bool, watch: Watch) -> Score:
@@ -373,29 +387,38 @@ def _first(documents: Iterator[TokenDocument], *, tokens: int) -> Iterator[Token
 
 @contextmanager
 def _interrupt_asked(watch: Watch) -> Iterator[threading.Event]:
-    """Lets the step under way finish when Ctrl-C is pressed; a second Ctrl-C stops at once."""
+    """Lets the step under way finish at Ctrl-C or `kill`; a second one stops at once.
+
+    Only here is `kill` held back: a process that is deep in a tokenizer, say, would not hear of it before the end.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = signal.getsignal(signal.SIGINT)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A handler that was set outside Python could not be put back.
+    before = {number: handler for number, handler in handlers.items() if handler is not None}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def ask(number: int, frame: object) -> None:
         asked.set()
-        signal.signal(signal.SIGINT, before)
-        watch.say("Finishing this step and saving; Ctrl-C again stops at once.")
+        restore()
+        watch.say("Finishing this step and saving; once more stops at once.")
 
-    signal.signal(signal.SIGINT, ask)
+    for number in before:
+        signal.signal(number, ask)
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
 
 
-def _compiled(model: DecoderModel, device: torch.device, watch: Watch) -> DecoderModel:
-    """The model, compiled; as it is, and a word to the watcher, where nothing can compile it."""
-    if device.type == "cpu" and devices.compiler() is None:
+def _compile(learner: Learner, watch: Watch) -> None:
+    """Compiles the model where something can compile it; elsewhere, the watcher hears that nothing can."""
+    if learner.device.type == "cpu" and devices.compiler() is None:
         watch.say("compile=true needs a C++ compiler, and there is none (apt install g++); training goes on without.")
     else:
-        model.hidden = torch.compile(model.hidden)
-    return model
+        learner.model.hidden = torch.compile(learner.model.hidden)

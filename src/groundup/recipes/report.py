@@ -13,7 +13,7 @@ from typing import Any
 from groundup.evals.perplexity import Score
 from groundup.files import atomic_write, json_lines
 from groundup.planner import units
-from groundup.planner.audit import audit
+from groundup.planner.audit import audit, number
 from groundup.recipes.place import Place
 from groundup.recipes.settings import Run, write_run
 from groundup.training.budget import Tally
@@ -37,11 +37,8 @@ def write_report(run: Run, place: Place, *, tally: Tally, score: Score, samples:
     Raises:
         StorageError: the disk is full or the place cannot be written.
     """
-    logged = [entry for entry in json_lines(place.metrics) if math.isfinite(entry.get("loss", math.nan))]
-    loss = [(entry["tokens"], entry["loss"]) for entry in logged]
-    valid = [(entry["tokens"], entry["validation"]["loss"]) for entry in logged if "validation" in entry]
-    valid.append((tally.tokens, score.loss))
-    rates = [(entry["tokens"], entry["tokens_per_second"]) for entry in logged]
+    logged = json_lines(place.metrics)
+    valid = [*_points(logged, "validation", "loss"), (tally.tokens, score.loss)]
     facts = [
         ("bits per byte, on text that was held out", f"{score.bits_per_byte:.4f}"),
         ("loss, nats per token", f"{score.loss:.4f}"),
@@ -54,9 +51,9 @@ def write_report(run: Run, place: Place, *, tally: Tally, score: Score, samples:
         f"<h1>{escape(place.folder.resolve().name)}</h1>",
         _table(facts),
         "<h2>Loss over tokens</h2><p>Line: training text. Dots: text that was held out.</p>",
-        _chart(loss, dots=valid),
+        _chart(_points(logged, "loss"), dots=valid),
         "<h2>Tokens per second</h2>",
-        _chart(rates),
+        _chart(_points(logged, "tokens_per_second")),
         "<h2>The plan beside what was measured</h2>",
         f"<pre>{escape(str(audit(place.folder)))}</pre>",
         "<h2>What the model writes</h2>",
@@ -67,6 +64,18 @@ def write_report(run: Run, place: Place, *, tally: Tally, score: Score, samples:
     title = escape(f"groundup: {place.folder.resolve().name}")
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     atomic_write(place.report, "\n".join([head, *parts, "</html>\n"]))
+
+
+def _points(logged: Iterable[dict[str, Any]], *names: str) -> Points:
+    """Returns the tokens read and a figure, for each logged step that has both."""
+    both = ((number(entry.get("tokens")), _figure(entry, names)) for entry in logged)
+    return [(tokens, figure) for tokens, figure in both if tokens is not None and figure is not None]
+
+
+def _figure(entry: Any, names: Sequence[str]) -> float | None:
+    for name in names:
+        entry = entry.get(name) if isinstance(entry, dict) else None
+    return number(entry)
 
 
 def _table(rows: Iterable[tuple[Any, ...]]) -> str:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
+from typing import Annotated
 
 import yaml
 
 from groundup import devices
 from groundup.errors import ConfigError, SpecError
+from groundup.files import read_limited
+from groundup.hub.spec_file import MOST_BYTES_YAML
 from groundup.model.decoder import Decoder
 from groundup.optim.optimizers import AdamW, Optimizer
 from groundup.optim.schedules import Cosine, Schedule
-from groundup.specs import Spec, override_all
+from groundup.specs import Limit, Positive, Seed, Size, Spec, override_all
 from groundup.text.train import KINDS
 from groundup.training.budget import Budget
 
 PRECISIONS = ("auto", *devices.NAMES)
+Times = Annotated[int, Limit("a whole number from 1 to 10,000", lambda n: 1 <= n <= 10_000)]
 
 
 class Data(Spec):
@@ -36,19 +40,18 @@ class Data(Spec):
     source: str = "python"
     tokenizer: str | None = None
     tokens: str = "bpe"
-    vocab: int | None = None
+    vocab: Size | None = None
     held_out: float = 0.05
     field: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.tokens not in KINDS:
             raise ConfigError(f"data.tokens={self.tokens!r} is no kind of tokenizer; choose from {', '.join(KINDS)}")
         if not 0 < self.held_out < 1:
             raise ConfigError(
                 f"data.held_out={self.held_out} must be above 0 and below 1: a run is scored on that share"
             )
-        if self.vocab is not None and self.vocab < 1:
-            raise ConfigError(f"data.vocab={self.vocab} must be at least 1")
 
 
 class Run(Spec):
@@ -77,30 +80,21 @@ class Run(Spec):
     optimizer: Optimizer = AdamW()
     schedule: Schedule = Cosine()
     budget: Budget
-    rows: int = 16
-    context: int | None = None
-    accumulate: int = 1
-    clip: float = 1.0
+    rows: Size = 16
+    context: Size | None = None
+    accumulate: Times = 1
+    clip: Positive = 1.0
     precision: str = "auto"
-    seed: int = 0
+    seed: Seed = 0
     compile: bool = False
-    save_seconds: float = 300.0
-    evaluations: int = 10
+    save_seconds: Positive = 300.0
+    evaluations: Times = 10
     prompts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("rows", "accumulate", "evaluations"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("clip", "save_seconds"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}={getattr(self, name)} must be above 0")
-        if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed={self.seed} must be from 0 to 2**63 - 1")
+        super().__post_init__()
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision={self.precision!r} does not exist; choose from {', '.join(PRECISIONS)}")
-        if self.context is not None and self.context < 1:
-            raise ConfigError(f"context={self.context} must be at least 1")
         if self.length > self.model.context:
             raise ConfigError(
                 f"context={self.length} is longer than the model's context of {self.model.context}; "
@@ -139,8 +133,8 @@ def read_value(text: str) -> object:
     """Returns a value from the command line as YAML reads it: numbers, words, lists, mappings."""
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as fault:
-        raise ConfigError(f"{text!r} is not a value that YAML can read; put it in quotes") from fault
+    except (yaml.YAMLError, ValueError, RecursionError) as fault:
+        raise ConfigError(f"{text[:80]!r} is not a value that YAML can read; put it in quotes") from fault
 
 
 def read_run(path: Path) -> Run:
@@ -168,13 +162,15 @@ def is_run(path: Path) -> bool:
 
 def _read_yaml(path: Path) -> object:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(read_limited(path, most_bytes=MOST_BYTES_YAML).decode())
     except FileNotFoundError as fault:
         raise ConfigError(f"{path} is not there; give the config.yaml of a run, or a MODEL") from fault
     except (OSError, UnicodeDecodeError) as fault:
         raise ConfigError(f"{path} cannot be read as text: {fault}") from fault
     except RecursionError as fault:
         raise ConfigError(f"{path} is nested too deeply to be a configuration; mend it there") from fault
+    except ValueError as fault:  # a date that does not exist
+        raise ConfigError(f"{path} has a value that YAML cannot read: {fault}; put it in quotes") from fault
     except yaml.YAMLError as fault:
         where = getattr(fault, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""

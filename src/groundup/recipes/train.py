@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from groundup.errors import ConfigError
+from groundup.errors import ConfigError, SpecError
 from groundup.evals.perplexity import Score
+from groundup.files import as_path
 from groundup.hub.resolve import spec as resolve
 from groundup.infer.language_model import LanguageModel
 from groundup.model.decoder import Decoder
+from groundup.recipes import quickstart
 from groundup.recipes.place import Place
 from groundup.recipes.pretrain import Outcome, pretrain
 from groundup.recipes.settings import Data, Run, is_run, read_run, with_overrides
 from groundup.recipes.watch import Watch
 from groundup.training.budget import Budget, Seconds, Steps, Tokens
+
+RECIPES: dict[str, Callable[[], Run]] = {"quickstart": quickstart.design}  # runs that need no more than their name
+ENVIRONMENT = "GROUNDUP_SET"  # the variable that holds settings for every run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +62,8 @@ def train(
     Raises:
         GroundupError: something given does not fit; the message says what to change.
     """
-    run = Run(model=resolve(model), data=Data(source=str(data)), budget=budget, **settings)
-    return trained(pretrain(run, Path(folder) if folder else run_folder(model), watch=watch))
+    run = Run.from_dict({"model": resolve(model), "data": Data(source=str(data)), "budget": budget} | settings)
+    return trained(pretrain(run, run_folder(model) if folder is None else as_path(folder), watch=watch))
 
 
 def trained(outcome: Outcome) -> Trained:
@@ -81,22 +87,24 @@ def resolve_run(
     model: str,
     *,
     settings: Iterable[str] = (),
+    environment: str = "",
     source: str | None = None,
     time: float | None = None,
     tokens: float | None = None,
     steps: int | None = None,
-    offline: bool = False,
 ) -> Run:
-    """Returns the run that a command line describes: a file's settings, then the options, then ``settings``.
+    """Returns the run that a command line describes.
+
+    A file's settings give way to those of the environment, these to the options, and these to ``settings``.
 
     Args:
-        model: any MODEL, or the config.yaml of a run.
+        model: any MODEL, the config.yaml of a run, or the name of a recipe.
         settings: overrides of the form ``optimizer.lr=3e-4``.
+        environment: such overrides too, as GROUNDUP_SET has them: parted and quoted as in a shell.
         source: what it reads.
         time: how long it trains, in seconds.
         tokens: how many tokens it trains on.
         steps: how many updates it makes.
-        offline: whether a hub id may only come from the cache.
 
     Raises:
         ConfigError: a setting that does not exist, or more than one budget, or none.
@@ -107,13 +115,26 @@ def resolve_run(
     if len(budgets) > 1:
         raise ConfigError("a run has one budget; give one of --time, --tokens and --steps")
     file = Path(model)
-    if file.suffix in (".yaml", ".yml") and is_run(file):
+    if model in RECIPES:
+        run = RECIPES[model]()
+    elif file.suffix in (".yaml", ".yml") and is_run(file):
         run = read_run(file)
-        run = run.replace(budget=budgets[0]) if budgets else run
     elif not budgets:
         raise ConfigError("a run needs a budget; give --time 30m, --tokens 2B or --steps 1000")
     else:
-        run = Run(model=resolve(model, offline=offline), budget=budgets[0])
+        run = Run(model=resolve(model), budget=budgets[0])
+    run = _with_environment(run, environment)
+    if budgets:
+        run = run.replace(budget=budgets[0])
     if source is not None:
         run = run.replace(data=run.data.replace(source=source))
     return with_overrides(run, settings)
+
+
+def _with_environment(run: Run, text: str) -> Run:
+    try:
+        return with_overrides(run, shlex.split(text))
+    except (ConfigError, SpecError) as fault:
+        raise type(fault)(f"{ENVIRONMENT}: {fault}") from fault
+    except ValueError as fault:
+        raise ConfigError(f"{ENVIRONMENT}={text!r} is not quoted as a shell would have it: {fault}") from fault

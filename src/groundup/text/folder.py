@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from groundup.errors import TextError, nearest
+from groundup.files import read_limited
 
 Json = Any  # what json.loads returns
 
@@ -19,6 +21,8 @@ TOKENIZER, CONTRACT, TEMPLATE, CONFIG = (
     "tokenizer_config.json",
 )
 FILES = (TOKENIZER, CONTRACT, TEMPLATE, CONFIG)  # what `Tokenizer.save` writes
+
+MOST_BYTES, MOST_BYTES_BESIDE = 2**30, 2**25  # of a tokenizer.json, and of the files beside it
 
 # Tried in this order when no file names the token.
 USUAL_ENDS = ("<|end|>", "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
@@ -73,11 +77,12 @@ def read(path: Path) -> Found:
 
 
 def _locate(path: Path) -> Path:
-    if path.is_file():
+    if os.path.isfile(path):  # says no, where pathlib raises, of names that no file could have
         return path
-    if not path.exists():
-        near = nearest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
-        raise TextError(f"{path} does not exist; {near or 'give a tokenizer.json or a folder that holds one'}")
+    if not os.path.exists(path):
+        near = nearest(path.name, os.listdir(path.parent)) if os.path.isdir(path.parent) else ""
+        hint = near or "give a tokenizer.json or a folder that holds one"
+        raise TextError(f"{str(path)[:200]} does not exist; {hint}")
     if not (path / TOKENIZER).is_file():
         others = [name for name in ("tokenizer.model", "vocab.json", "vocab.txt") if (path / name).exists()]
         has = f"it has {others[0]}, which is another format; " if others else ""
@@ -86,21 +91,21 @@ def _locate(path: Path) -> Path:
     return path / TOKENIZER
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, *, most_bytes: int = MOST_BYTES) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        return read_limited(path, most_bytes=most_bytes).decode("utf-8")
     except UnicodeDecodeError as fault:
         raise TextError(f"{path} is not UTF-8 at byte {fault.start}; expected a text file") from fault
     except OSError as fault:
-        raise TextError(f"{path} cannot be read: {fault.strerror}; check its permissions") from fault
+        raise TextError(f"{path} cannot be read: {fault.strerror}; check the file and its permissions") from fault
 
 
 def _mapping(path: Path) -> Mapping[str, Json]:
     if not path.is_file():
         return {}
     try:
-        data = json.loads(_text(path))
-    except json.JSONDecodeError as fault:
+        data = json.loads(_text(path, most_bytes=MOST_BYTES_BESIDE))
+    except (json.JSONDecodeError, RecursionError) as fault:
         raise TextError(f"{path} is not JSON ({fault}); repair or remove it") from fault
     if not isinstance(data, dict):
         raise TextError(f"{path} holds a {type(data).__name__}; expected a JSON object")
@@ -111,7 +116,10 @@ def _template(config: Mapping[str, Json]) -> str | None:
     """The chat template of a tokenizer_config.json: a text, or a list of named ones with a default."""
     template = config.get("chat_template")
     if isinstance(template, list):
-        return next((item["template"] for item in template if item.get("name") == "default"), None)
+        named = [item for item in template if isinstance(item, dict)]
+        template = next((item.get("template") for item in named if item.get("name") == "default"), None)
+    if not isinstance(template, str | None):
+        raise TextError(f"the chat_template in {CONFIG} is a {type(template).__name__}; expected text, or remove it")
     return template
 
 

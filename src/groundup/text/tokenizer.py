@@ -14,12 +14,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from operator import index
 from pathlib import Path
-from typing import Any, SupportsInt
+from typing import Any, SupportsIndex
 
 import tokenizers
 
 from groundup.errors import TextError, writing
+from groundup.files import as_path
 from groundup.text import folder as sidecars
 from groundup.text.chat import render
 
@@ -64,7 +66,7 @@ class Tokenizer:
         Raises:
             TextError: no tokenizer there, one that cannot be read, or one that breaks its contract.
         """
-        found = sidecars.read(Path(path))
+        found = sidecars.read(as_path(path))
         try:
             tokenizer = cls(found.definition, chat_template=found.chat_template)
         except TextError as fault:
@@ -90,7 +92,7 @@ class Tokenizer:
         Raises:
             StorageError: the folder cannot be written.
         """
-        folder = Path(folder)
+        folder = as_path(folder)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / sidecars.TOKENIZER).write_text(self.definition, encoding="utf-8")
@@ -146,6 +148,8 @@ class Tokenizer:
         Raises:
             TextError: one of the texts is no text.
         """
+        if not isinstance(texts, list | tuple):
+            raise TextError(f"expected a list of texts to encode, not {type(texts).__name__}; give [text]")
         try:
             encodings = self._plain.encode_batch_fast(texts, add_special_tokens=False)
         except TypeError as fault:
@@ -153,7 +157,7 @@ class Tokenizer:
             raise _not_text(bad) from fault
         return [encoding.ids for encoding in encodings]
 
-    def decode(self, ids: Iterable[SupportsInt], *, hide_special: bool = False) -> str:
+    def decode(self, ids: Iterable[SupportsIndex], *, hide_special: bool = False) -> str:
         """Returns the text of the ids; bytes that are no UTF-8 become U+FFFD.
 
         Args:
@@ -163,9 +167,9 @@ class Tokenizer:
         Raises:
             TextError: an id outside the vocabulary.
         """
-        numbers = [int(id) for id in ids]
-        for id in numbers:
-            self._check(id)
+        if isinstance(ids, str) or not isinstance(ids, Iterable):
+            raise TextError(f"expected token ids to decode, not {ids!r}; give a list of whole numbers")
+        numbers = [self._check(id) for id in ids]
         return self._plain.decode(numbers, skip_special_tokens=hide_special)
 
     def name_of(self, id: int) -> str:
@@ -174,8 +178,7 @@ class Tokenizer:
         Raises:
             TextError: an id outside the vocabulary.
         """
-        self._check(id)
-        return self._plain.id_to_token(id) or ""
+        return self._plain.id_to_token(self._check(id)) or ""
 
     def is_special(self, id: int) -> bool:
         """Whether the id is that of a special token."""
@@ -203,7 +206,8 @@ class Tokenizer:
         names = {
             key: self.name_of(id) for key, id in (("bos_token", self.begin), ("eos_token", self.end)) if id is not None
         }
-        given = {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
+        listed = list(messages) if isinstance(messages, Iterable) else [messages]
+        given = {"messages": listed, "add_generation_prompt": add_generation_prompt}
         return render(self.chat_template, variables=names | given | variables)
 
     def contract(self) -> dict[str, Json]:
@@ -237,9 +241,14 @@ class Tokenizer:
         del contract["sha256"]["template"]
         return _hash(contract)
 
-    def _check(self, id: int) -> None:
-        if not 0 <= id < self.vocab:
-            raise TextError(f"token id {id} is outside the vocabulary; expected 0 to {self.vocab - 1}")
+    def _check(self, id: SupportsIndex) -> int:
+        try:
+            number = index(id)
+        except TypeError:
+            number = -1
+        if not 0 <= number < self.vocab:
+            raise TextError(f"token id {id!r} is outside the vocabulary; expected 0 to {self.vocab - 1}")
+        return number
 
     def _first_known(self, candidates: Iterable[str | int]) -> int | None:
         ids = (c if isinstance(c, int) else self._plain.token_to_id(c) for c in candidates)
@@ -249,7 +258,7 @@ class Tokenizer:
 def _backend(definition: str) -> tokenizers.Tokenizer:
     try:
         data = json.loads(definition)
-    except json.JSONDecodeError as fault:
+    except (TypeError, ValueError, RecursionError) as fault:
         raise TextError(f"the tokenizer is not JSON ({fault}); expected the content of a tokenizer.json") from fault
     if not (isinstance(data, dict) and isinstance(data.get("model"), dict)):
         raise TextError('the tokenizer has no "model"; expected the content of a tokenizer.json')

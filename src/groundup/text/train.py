@@ -18,6 +18,7 @@ from groundup.errors import TextError
 from groundup.text.tokenizer import Tokenizer
 
 KINDS = ("bpe", "char", "word")
+LARGEST = 2**24  # of a vocabulary: 60 times the largest in use
 END = "<|end|>"
 UNKNOWN = "<|unknown|>"
 
@@ -60,6 +61,8 @@ def train(texts: Iterable[str], *, kind: str = "bpe", vocab: int | None = None) 
     if vocab is not None and vocab < fixed + (kind == "word"):
         what = "the end token and the unknown word" if kind == "word" else "the end token and the 256 bytes"
         raise TextError(f"vocab={vocab} is too small: {what} take {fixed}; choose a larger one")
+    if vocab is not None and vocab > LARGEST:
+        raise TextError(f"vocab={vocab} is more than a tokenizer may have; choose at most {LARGEST}")
     if kind == "bpe" and vocab is None:
         raise TextError("a bpe tokenizer needs the size of its vocabulary; give vocab, such as 4096")
     backend = makers[kind](_checked(texts), vocab)

@@ -7,6 +7,8 @@ import dataclasses
 from groundup.errors import ConfigError
 from groundup.specs import Spec
 
+MOST = 10**18  # steps, tokens or seconds: 30 billion years
+
 
 class Tally(Spec):
     """What a run has spent so far.
@@ -40,6 +42,7 @@ class Steps(Budget):
     count: int = dataclasses.field(kw_only=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _positive(self.count, "steps")
 
     def spent(self, tally: Tally) -> float:
@@ -57,6 +60,7 @@ class Tokens(Budget):
     count: int = dataclasses.field(kw_only=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _positive(self.count, "tokens")
 
     def spent(self, tally: Tally) -> float:
@@ -74,6 +78,7 @@ class Seconds(Budget):
     count: float = dataclasses.field(kw_only=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _positive(self.count, "seconds")
 
     def spent(self, tally: Tally) -> float:
@@ -85,31 +90,35 @@ class Seconds(Budget):
         return batch_tokens * max(1, round(self.count / step_seconds))
 
 
-def _positive(count: float, unit: str) -> None:
-    if not count > 0:
-        raise ConfigError(f"a budget of {count} {unit} trains nothing; give a number above 0")
+def _positive(count: float, unit: str) -> float:
+    if not isinstance(count, int | float) or not 0 < count <= MOST:
+        given = repr(count)[:30]
+        raise ConfigError(
+            f"a budget of {given} {unit} trains nothing or never ends; give a number above 0 and up to {MOST:.0e}"
+        )
+    return count
 
 
 def updates(count: float) -> Budget:
     """Returns a budget of this many updates of the weights."""
-    return Steps(int(count))
+    return Steps(int(_positive(count, "updates")))
 
 
 def tokens(count: float) -> Budget:
     """Returns a budget of this many tokens: ``tokens(10e9)``."""
-    return Tokens(int(count))
+    return Tokens(int(_positive(count, "tokens")))
 
 
 def seconds(count: float) -> Budget:
     """Returns a budget of this many seconds inside steps."""
-    return Seconds(float(count))
+    return Seconds(_positive(count, "seconds"))
 
 
 def minutes(count: float) -> Budget:
     """Returns a budget of this many minutes inside steps."""
-    return Seconds(60.0 * count)
+    return Seconds(60.0 * _positive(count, "minutes"))
 
 
 def hours(count: float) -> Budget:
     """Returns a budget of this many hours inside steps."""
-    return Seconds(3600.0 * count)
+    return Seconds(3600.0 * _positive(count, "hours"))

@@ -60,6 +60,10 @@ class Checkpoint:
         except CheckpointError as fault:
             raise CheckpointError(f"{fault}; {_way_out(path)}") from None
 
+    def loop(self) -> dict[str, Json]:
+        """Returns the loop's values as they were saved."""
+        return _read_json(self.path / LOOP)
+
     def restore(self, model: nn.Module, optimizer: JointOptimizer | None = None) -> dict[str, Json]:
         """Copies the weights and the optimizer's state into place; returns the loop's values as they were saved.
 
@@ -83,7 +87,7 @@ class Checkpoint:
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(saved[name])
-        return _read_json(self.path / LOOP)
+        return self.loop()
 
 
 def save(
