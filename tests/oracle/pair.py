@@ -57,12 +57,12 @@ def read_on(theirs: Any, ids: Tensor, cache: Any = None) -> tuple[Tensor, Any]:
 
 
 def randomise(model: nn.Module, *, seed: int) -> None:
+    """Draws all matrices, and moves norms, biases and other vectors from where they start."""
     generator = torch.Generator().manual_seed(seed)
-    for name, weight in model.named_parameters():
-        is_norm = weight.ndim == 1 and name.endswith("weight")
-        spread = 0.1 if weight.ndim == 1 else weight.shape[-1] ** -0.5
+    for weight in model.parameters():
+        start, spread = (weight, 0.1) if weight.ndim == 1 else (0, weight.shape[-1] ** -0.5)
         with torch.no_grad():
-            weight.copy_(is_norm + spread * torch.randn(weight.shape, generator=generator))
+            weight.copy_(start + spread * torch.randn(weight.shape, generator=generator))
 
 
 def distance(a: Tensor, b: Tensor) -> float:

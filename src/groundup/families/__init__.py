@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from groundup.errors import SpecError, nearest
-from groundup.families import gpt2, gpt_neox, llama, mamba, mistral, olmo, olmo2, qwen2, qwen3, recurrent
+from groundup.families import gemma, gpt2, gpt_neox, llama, mamba, mistral, olmo, olmo2, qwen2, qwen3, recurrent
 from groundup.families.family import Config, Family
 from groundup.model.stack import Stack
 
@@ -17,6 +17,7 @@ FAMILIES: tuple[Family, ...] = (
     qwen3.FAMILY,
     olmo.FAMILY,
     olmo2.FAMILY,
+    gemma.FAMILY,
     recurrent.FAMILY,
     gpt_neox.FAMILY,
     mamba.FAMILY,
