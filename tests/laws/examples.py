@@ -53,6 +53,7 @@ VOCAB, CONTEXT = 97, 64
 # What a size becomes, by the name of its field; the number of key/value heads keeps its kind: all, some or one.
 SMALL: dict[str, Callable[[Any], float]] = {
     "width": lambda _: 32,
+    "table_width": lambda _: 16,
     "vocab": lambda _: VOCAB,
     "context": lambda _: CONTEXT,
     "length": lambda _: CONTEXT,
@@ -74,17 +75,21 @@ SMALL: dict[str, Callable[[Any], float]] = {
 
 def shrink(spec: Stack) -> Stack:
     """Returns the model made small enough to run: the sizes of `SMALL`, each distinct layer once, two at least."""
-    distinct = tuple(dict.fromkeys(_shrunk(layer) for layer in spec.layers))
-    return _shrunk(spec.replace(layers=distinct if len(distinct) > 1 else distinct * 2))
+    small = _shrunk(spec, width=spec.width)
+    distinct = tuple(dict.fromkeys(small.layers))
+    return small.replace(layers=distinct if len(distinct) > 1 else distinct * 2)
 
 
-def _shrunk(value: Any) -> Any:
+def _shrunk(value: Any, *, width: int) -> Any:
     if isinstance(value, tuple):
-        return tuple(_shrunk(item) for item in value)
+        return tuple(_shrunk(item, width=width) for item in value)
     if not isinstance(value, Spec):
         return value
     settings = {f.name: getattr(value, f.name) for f in fields(value)}
-    return value.replace(**{k: SMALL[k](value) if k in SMALL else _shrunk(v) for k, v in settings.items()})
+    small = {k: SMALL[k](value) if k in SMALL else _shrunk(v, width=width) for k, v in settings.items()}
+    if settings.get("hidden") == 4 * width:  # families that have no other width inside say nothing of it
+        small["hidden"] = 4 * 32
+    return value.replace(**small)
 
 
 def attention(*, heads: int = 4, kv_heads: int = 2, head_width: int = 8, **settings: Any) -> Attention:
