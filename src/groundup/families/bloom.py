@@ -1,0 +1,174 @@
+"""BLOOM: pre-norm layers, ALiBi, a norm of the embeddings, tanh GELU, biases throughout, tied embeddings.
+
+Source: Le Scao et al. 2022 (arXiv:2211.05100), sections 3.2.2 and 3.3 and table 3. The vocabulary of 250,680 is
+padded to 250,880.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from groundup.errors import SpecError
+from groundup.families.family import Family, Keys, attention_of, head_width
+from groundup.mixers.attention import Attention
+from groundup.mixers.mlp import MLP
+from groundup.model.decoder import Decoder
+from groundup.model.heads import Tied, Untied
+from groundup.model.layer import Layer
+from groundup.model.residual import Residual
+from groundup.parts.embed import Embed
+from groundup.parts.init import ScaledNormal
+from groundup.parts.norm import LayerNorm
+from groundup.parts.position import ALiBi
+from groundup.rules import Rule, rule, split_heads
+
+
+def bloom(
+    *,
+    width: int,
+    layers: int,
+    heads: int,
+    vocab: int = 250880,
+    context: int = 2048,
+    eps: float = 1e-5,
+    tied: bool = True,
+    deviation: float = 0.02,
+    dropout: float = 0.0,
+    attention_dropout: float = 0.0,
+) -> Decoder:
+    """Returns the spec of a BLOOM of these sizes.
+
+    Args:
+        width: the width of the residual stream.
+        layers: the number of layers.
+        heads: attention heads, each ``width / heads`` wide.
+        vocab: the number of token ids.
+        context: the longest sequence that was trained.
+        eps: of the norms.
+        tied: whether the head reads the token embedding.
+        deviation: of the first weights.
+        dropout: of what layers add to the stream.
+        attention_dropout: of attention weights.
+
+    Raises:
+        SpecError: ``heads`` does not divide ``width``.
+    """
+    norm = LayerNorm(eps=eps)
+    attention = Attention(
+        heads=heads,
+        kv_heads=heads,
+        head_width=head_width(width, heads),
+        position=ALiBi(),
+        bias=True,
+        out_bias=True,
+        dropout=attention_dropout,
+    )
+    mlp = MLP(hidden=4 * width, act="gelu_tanh", bias=True)
+    layer = Layer(mix=Residual(attention, pre=norm, dropout=dropout), ffn=Residual(mlp, pre=norm, dropout=dropout))
+    return Decoder(
+        width=width,
+        vocab=vocab,
+        context=context,
+        layers=(layer,) * layers,
+        embed=Embed(norm=norm),
+        norm=norm,
+        head=Tied() if tied else Untied(),
+        init=ScaledNormal(deviation=deviation),
+    )
+
+
+PRESETS = {
+    "bloom-560m": partial(bloom, width=1024, layers=24, heads=16),
+    "bloom-1b1": partial(bloom, width=1536, layers=24, heads=16),
+    "bloom-1b7": partial(bloom, width=2048, layers=24, heads=16),
+    "bloom-3b": partial(bloom, width=2560, layers=30, heads=32),
+    "bloom-7b1": partial(bloom, width=4096, layers=30, heads=32),
+    "bloom-176b": partial(bloom, width=14336, layers=70, heads=112),
+}
+
+
+def read(keys: Keys) -> Decoder:
+    """Returns the spec of a BLOOM configuration."""
+    keys.only("apply_residual_connection_post_layernorm", False)
+    keys.only("n_inner", None)
+    keys.only("skip_bias_add", True)
+    keys.only("skip_bias_add_qkv", False)
+    for name in ("pretraining_tp", "slow_but_exact", "attention_softmax_in_fp32"):
+        keys.take(name, default=None)  # the order and the precision of sums, no more
+    for name in ("bias_dropout_fusion", "masked_softmax_fusion", "offset_alibi", "unk_token_id"):
+        keys.take(name, default=None)  # how its trainer computed the same, and a token
+    return bloom(
+        width=keys.number("hidden_size", "n_embed", default=64),
+        layers=keys.layers("n_layer", "num_hidden_layers", default=2),
+        heads=keys.number("n_head", "num_attention_heads", default=8),
+        vocab=keys.number("vocab_size", default=250880),
+        context=keys.number("seq_length", default=2048),
+        eps=keys.number("layer_norm_epsilon", default=1e-5, whole=False),
+        tied=keys.flag("tie_word_embeddings", default=True),
+        deviation=keys.number("initializer_range", default=0.02, whole=False),
+        dropout=keys.number("hidden_dropout", default=0.0, whole=False),
+        attention_dropout=keys.number("attention_dropout", default=0.0, whole=False),
+    )
+
+
+def write(spec: Decoder) -> dict[str, Any]:
+    """Returns the configuration of a BLOOM spec.
+
+    Raises:
+        SpecError: the spec is of other parts.
+    """
+    match spec:
+        case Decoder(
+            layers=(Layer(mix=Residual(mixer=Attention(position=ALiBi()) as attention) as mix), *_),
+            norm=LayerNorm(eps=eps),
+            init=ScaledNormal(deviation=deviation),
+        ):
+            return {
+                "architectures": ["BloomForCausalLM"],
+                "vocab_size": spec.vocab,
+                "hidden_size": spec.width,
+                "n_layer": len(spec.layers),
+                "n_head": attention.heads,
+                "seq_length": spec.context,
+                "layer_norm_epsilon": eps,
+                "tie_word_embeddings": spec.head == Tied(),
+                "initializer_range": deviation,
+                "hidden_dropout": mix.dropout,
+                "attention_dropout": attention.dropout,
+            }
+    raise SpecError("no BLOOM of transformers is made of these parts; see groundup.families.bloom for those it has")
+
+
+def rules(spec: Decoder) -> list[Rule]:
+    """Returns the weight rules; q, k and v are stored as one, head by head."""
+    theirs, ours = "transformer.h.{l}", "layers.{l}"
+    both = ("weight", "bias")
+    maps = {
+        "input_layernorm": "mix.pre",
+        "self_attention.dense": "mix.mixer.out",
+        "post_attention_layernorm": "ffn.pre",
+        "mlp.dense_h_to_4h": "ffn.mixer.up",
+        "mlp.dense_4h_to_h": "ffn.mixer.down",
+    }
+    qkv = {end: " ".join(f"{ours}.mix.mixer.{x}.{end}" for x in "qkv") for end in both}
+    by_heads = split_heads(attention_of(spec).heads)
+    return [
+        rule("transformer.word_embeddings.weight", "embed.weight"),
+        *(rule(f"transformer.word_embeddings_layernorm.{end}", f"embed.norm.{end}") for end in both),
+        *(rule(f"{theirs}.self_attention.query_key_value.{end}", qkv[end], by_heads) for end in both),
+        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps.items() for end in both),
+        *(rule(f"transformer.ln_f.{end}", f"norm.{end}") for end in both),
+        rule("lm_head.weight", "head.weight"),
+    ]
+
+
+FAMILY = Family(
+    name="bloom",
+    model_types=("bloom",),
+    presets=PRESETS,
+    read=read,
+    write=write,
+    rules=rules,
+    prefix="transformer.",
+)
