@@ -75,9 +75,10 @@ def test_gradients_of_all_weights_are_equal(pair: Pair):
     ours = rules.write(ours, family.rules(spec), layers=len(spec.layers))
     theirs = {name: p.grad for name, p in pair.theirs.named_parameters()}
     assert ours.keys() == theirs.keys()
+    # What is nothing but rounding, as the gradient of the keys' bias without a rotation, is small beside the whole.
+    whole = torch.cat([told.flatten() for told in theirs.values()]).norm()
     for name, told in theirs.items():
-        assert told is not None
-        assert (ours[name] - told).norm() <= TOLERANCE * told.norm(), name
+        assert (ours[name] - told).norm() <= TOLERANCE * max(told.norm(), 1e-3 * whole), name
 
 
 @torch.no_grad()

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from groundup.errors import SpecError, nearest
-from groundup.families import bloom, gemma, gpt2, gpt_neox, llama, mamba, mistral, olmo, olmo2, qwen2, qwen3, recurrent
+from groundup.families import (
+    bloom,
+    gemma,
+    gpt2,
+    gpt_neox,
+    llama,
+    mamba,
+    mistral,
+    olmo,
+    olmo2,
+    opt,
+    qwen2,
+    qwen3,
+    recurrent,
+)
 from groundup.families.family import Config, Family
 from groundup.model.stack import Stack
 
@@ -22,6 +36,7 @@ FAMILIES: tuple[Family, ...] = (
     gpt_neox.FAMILY,
     mamba.FAMILY,
     bloom.FAMILY,
+    opt.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Stack]] = {name: make for f in FAMILIES for name, make in f.presets.items()}

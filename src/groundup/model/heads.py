@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from groundup.parts.act import activation
 from groundup.parts.linear import Linear, TiedHead
 from groundup.parts.norm import LayerNorm, Norm
-from groundup.specs import Positive, Spec
+from groundup.specs import Positive, Size, Spec
 
 
 class Transform(Spec, abstract=True):
@@ -59,6 +59,20 @@ class DenseTransform(nn.Module):
         return self.norm(self.act(self.dense(x)))
 
 
+class Project(Transform):
+    """A linear map without bias to the width of a table that is narrower than the stream.
+
+    Attributes:
+        table_width: the width of the table, as `groundup.parts.embed.NarrowEmbed` has it.
+    """
+
+    table_width: Size
+
+    def build(self, width: int) -> Linear:
+        """Returns the module for hidden states of ``width``."""
+        return Linear(width, self.table_width, bias=False, role="in")
+
+
 class Head(Spec, abstract=True):
     """What makes logits of the last hidden states: cap * tanh((W D^p transform(h) + b) / cap).
 
@@ -92,7 +106,7 @@ class Untied(Head):
 
     def build(self, width: int, embed: nn.Embedding) -> Linear:
         """Returns the linear map."""
-        return Linear(width, embed.num_embeddings, bias=self.bias, role="head")
+        return Linear(embed.embedding_dim, embed.num_embeddings, bias=self.bias, role="head")
 
 
 class Tied(Head):

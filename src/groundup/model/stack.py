@@ -82,7 +82,7 @@ class StackModule(nn.Module):
         logits = self.head(self.for_head(hidden))
         return cross_entropy.bent(logits.to(torch.promote_types(logits.dtype, torch.float32)), self.spec.head.cap)
 
-    def for_head(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows D"]:
+    def for_head(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows _"]:
         """Returns hidden states as the head's weights read them."""
         power = self.spec.head.width_power
         hidden = self.transform(hidden)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundup.context import Context
-from groundup.parts.linear import Embedding, dropout
+from groundup.parts.linear import Embedding, Linear, dropout
 from groundup.parts.norm import NoNorm, Norm
 from groundup.parts.position import NoPosition, Position
-from groundup.specs import Count, ShareBelowOne, Spec
+from groundup.specs import Count, ShareBelowOne, Size, Spec
 
 
 class Embed(Spec):
@@ -40,14 +40,14 @@ class Embed(Spec):
 
     def build(self, vocab: int, width: int) -> TokenTable:
         """Returns the module for ``vocab`` ids and a stream of ``width``."""
-        return TokenTable(self, vocab, width)
+        return TokenTable(self, vocab, width, table_width=width)
 
 
 class TokenTable(nn.Embedding):
     """The module of `Embed`: a table of vectors (V, D), its own or another's, and what is done to them."""
 
-    def __init__(self, spec: Embed, vocab: int, width: int) -> None:
-        super().__init__(vocab, width)
+    def __init__(self, spec: Embed, vocab: int, width: int, *, table_width: int) -> None:
+        super().__init__(vocab, table_width)
         self._lender: tuple[TokenTable, ...] = ()
         self.scale = width**spec.width_power
         self.position = spec.position.build(width)
@@ -72,9 +72,42 @@ class TokenTable(nn.Embedding):
         self, ids: Int[Tensor, "B T"], ctx: Context
     ) -> Float[Tensor, "B T D"]:
         """Returns the vectors of tokens at their places."""
-        x = F.embedding(ids, self.table)
+        x = self.vectors(ids)
         if self.scale != 1.0:
             x = x * self.scale
         if self.types is not None:
             x = x + self.types(torch.zeros_like(ids) if ctx.types is None else ctx.types)
         return self.dropout(self.norm(self.position(x, ctx)))
+
+    def vectors(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        """Returns the vectors of tokens, as wide as the stream."""
+        return F.embedding(ids, self.table)
+
+
+class NarrowEmbed(Embed):
+    """An embedding whose table is narrower than the stream, with a linear map without bias between the two.
+
+    Source: Zhang et al. 2022 (OPT, arXiv:2205.01068), the 350M model; the idea is that of Lan et al. 2020 (ALBERT,
+    arXiv:1909.11942), section 3.1.
+
+    Attributes:
+        table_width: the width of the table's vectors.
+    """
+
+    table_width: Size
+
+    def build(self, vocab: int, width: int) -> NarrowTable:
+        """Returns the module for ``vocab`` ids and a stream of ``width``."""
+        return NarrowTable(self, vocab, width)
+
+
+class NarrowTable(TokenTable):
+    """The module of `NarrowEmbed`."""
+
+    def __init__(self, spec: NarrowEmbed, vocab: int, width: int) -> None:
+        super().__init__(spec, vocab, width, table_width=spec.table_width)
+        self.widen = Linear(spec.table_width, width, bias=False, role="in")
+
+    def vectors(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        """Returns the vectors of tokens, made as wide as the stream."""
+        return self.widen(super().vectors(ids))

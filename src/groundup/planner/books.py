@@ -99,7 +99,8 @@ def forward_flops_per_token(spec: Stack, *, context: int) -> float:
     """Returns the operations of the forward per token, averaged over whole rows of ``context`` tokens."""
     plan = blueprint(spec)
     layers = sum(count * _flops(layer, context) for layer, count in plan.layers)
-    return layers + _flops(plan.model.transform, context) + _flops(plan.model.head, context)
+    ends = (plan.model.embed, plan.model.transform, plan.model.head)
+    return layers + sum(_flops(part, context) for part in ends)
 
 
 def train_flops_per_token(spec: Stack, *, context: int) -> float:

@@ -1,0 +1,208 @@
+"""OPT: pre-norm layers, learnt positions, ReLU, biases throughout, tied embeddings.
+
+Source: Zhang et al. 2022 (arXiv:2205.01068), section 2.1 and table 1. The table of positions has two unused rows
+before the first. The 350M model alone norms after the sum, has no last norm, and a table of tokens half as wide as
+its stream, with a map from it and one back.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from groundup.errors import SpecError
+from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, head_width
+from groundup.mixers.attention import Attention
+from groundup.mixers.mlp import MLP
+from groundup.model.decoder import Decoder
+from groundup.model.heads import NoTransform, Project, Tied, Untied
+from groundup.model.layer import Layer
+from groundup.model.residual import Residual
+from groundup.parts.embed import Embed, NarrowEmbed
+from groundup.parts.init import ScaledNormal
+from groundup.parts.norm import LayerNorm, NoNorm
+from groundup.parts.position import Learned, NoPosition
+from groundup.rules import Rule, rule
+
+
+def opt(
+    *,
+    width: int,
+    layers: int,
+    heads: int,
+    hidden: int | None = None,
+    vocab: int = 50272,
+    context: int = 2048,
+    table_width: int | None = None,
+    act: str = "relu",
+    pre_norm: bool = True,
+    last_norm: bool = True,
+    bias: bool = True,
+    learnt_norms: bool = True,
+    tied: bool = True,
+    deviation: float = 0.02,
+    dropout: float = 0.0,
+    attention_dropout: float = 0.0,
+) -> Decoder:
+    """Returns the spec of an OPT of these sizes.
+
+    Args:
+        width: the width of the residual stream.
+        layers: the number of layers.
+        heads: attention heads, each ``width / heads`` wide.
+        hidden: the width inside the feed-forward part; None means four times ``width``.
+        vocab: the number of token ids.
+        context: the number of learnt positions.
+        table_width: the width of the tokens' vectors; None means ``width``.
+        act: the activation.
+        pre_norm: whether norms come before the parts of a layer rather than after the sum.
+        last_norm: whether there is a norm before the head.
+        bias: whether maps have biases.
+        learnt_norms: whether norms have weights and biases.
+        tied: whether the head reads the token embedding.
+        deviation: of the first weights.
+        dropout: of what layers add to the stream.
+        attention_dropout: of attention weights.
+
+    Raises:
+        SpecError: ``heads`` does not divide ``width``.
+    """
+    norm = LayerNorm(weight=learnt_norms, bias=learnt_norms)
+    before, after = (norm, NoNorm()) if pre_norm else (NoNorm(), norm)
+    attention = Attention(
+        heads=heads,
+        kv_heads=heads,
+        head_width=head_width(width, heads),
+        position=NoPosition(),
+        bias=bias,
+        out_bias=bias,
+        dropout=attention_dropout,
+    )
+    mlp = MLP(hidden=hidden or 4 * width, act=act, bias=bias)
+    layer = Layer(
+        mix=Residual(attention, pre=before, out=after, dropout=dropout),
+        ffn=Residual(mlp, pre=before, out=after, dropout=dropout),
+    )
+    position, embed, transform = Learned(context, offset=2), Embed, NoTransform()
+    if table_width:
+        embed, transform = partial(NarrowEmbed, table_width=table_width), Project(table_width=table_width)
+    return Decoder(
+        width=width,
+        vocab=vocab,
+        context=context,
+        layers=(layer,) * layers,
+        embed=embed(position=position),
+        norm=norm if last_norm else NoNorm(),
+        head=(Tied if tied else Untied)(transform=transform),
+        init=ScaledNormal(deviation=deviation),
+    )
+
+
+PRESETS = {
+    "opt-125m": partial(opt, width=768, layers=12, heads=12),
+    "opt-350m": partial(opt, width=1024, layers=24, heads=16, table_width=512, pre_norm=False, last_norm=False),
+    "opt-1.3b": partial(opt, width=2048, layers=24, heads=32),
+    "opt-2.7b": partial(opt, width=2560, layers=32, heads=32),
+    "opt-6.7b": partial(opt, width=4096, layers=32, heads=32),
+    "opt-13b": partial(opt, width=5120, layers=40, heads=40),
+    "opt-30b": partial(opt, width=7168, layers=48, heads=56),
+    "opt-66b": partial(opt, width=9216, layers=64, heads=72),
+    "opt-175b": partial(opt, width=12288, layers=96, heads=96),
+}
+
+
+def read(keys: Keys) -> Decoder:
+    """Returns the spec of an OPT configuration."""
+    keys.only("layerdrop", 0.0)
+    keys.only("activation_dropout", 0.0)
+    width = keys.number("hidden_size", default=768)
+    table_width = keys.number("word_embed_proj_dim", default=width)
+    pre_norm = keys.flag("do_layer_norm_before", default=True)
+    return opt(
+        width=width,
+        layers=keys.layers("num_hidden_layers", default=12),
+        heads=keys.number("num_attention_heads", default=12),
+        hidden=keys.number("ffn_dim", default=3072),
+        vocab=keys.number("vocab_size", default=50272),
+        context=keys.number("max_position_embeddings", default=2048),
+        table_width=None if table_width == width else table_width,
+        act=keys.choice("activation_function", known=ACTS, default="relu"),
+        pre_norm=pre_norm,
+        last_norm=not keys.flag("_remove_final_layer_norm", default=False) and pre_norm,
+        bias=keys.flag("enable_bias", default=True),
+        learnt_norms=keys.flag("layer_norm_elementwise_affine", default=True),
+        tied=keys.flag("tie_word_embeddings", default=True),
+        deviation=keys.number("init_std", default=0.02, whole=False),
+        dropout=keys.number("dropout", default=0.1, whole=False),
+        attention_dropout=keys.number("attention_dropout", default=0.0, whole=False),
+    )
+
+
+def write(spec: Decoder) -> dict[str, Any]:
+    """Returns the configuration of an OPT spec.
+
+    Raises:
+        SpecError: the spec is of other parts.
+    """
+    match spec:
+        case Decoder(
+            layers=(Layer(mix=Residual(mixer=Attention() as attention) as mix, ffn=Residual(mixer=MLP() as mlp)), *_),
+            embed=Embed(position=Learned()),
+            init=ScaledNormal(deviation=deviation),
+        ) if mlp.act in THEIR_ACTS:
+            pre_norm = mix.pre != NoNorm()
+            table_width = spec.embed.table_width if isinstance(spec.embed, NarrowEmbed) else spec.width
+            return {
+                "architectures": ["OPTForCausalLM"],
+                "vocab_size": spec.vocab,
+                "hidden_size": spec.width,
+                "num_hidden_layers": len(spec.layers),
+                "num_attention_heads": attention.heads,
+                "ffn_dim": mlp.hidden,
+                "max_position_embeddings": spec.context,
+                "word_embed_proj_dim": table_width,
+                "activation_function": THEIR_ACTS[mlp.act],
+                "do_layer_norm_before": pre_norm,
+                "_remove_final_layer_norm": pre_norm and spec.norm == NoNorm(),
+                "enable_bias": attention.bias,
+                "layer_norm_elementwise_affine": LayerNorm() in (mix.pre, mix.out),
+                "tie_word_embeddings": isinstance(spec.head, Tied),
+                "init_std": deviation,
+                "dropout": mix.dropout,
+                "attention_dropout": attention.dropout,
+            }
+    raise SpecError("no OPT of transformers is made of these parts; see groundup.families.opt for those it has")
+
+
+def rules(spec: Decoder) -> list[Rule]:
+    """Returns the weight rules: names only, for theirs and ours are laid out alike."""
+    theirs, ours = "model.decoder.layers.{l}", "layers.{l}"
+    mix = spec.layers[0].mix
+    both, norm = ("weight", "bias"), "out" if mix and mix.pre == NoNorm() else "pre"
+    maps = {
+        **{f"self_attn.{x}_proj": f"mix.mixer.{x}" for x in ("q", "k", "v", "out")},
+        "self_attn_layer_norm": f"mix.{norm}",
+        "fc1": "ffn.mixer.up",
+        "fc2": "ffn.mixer.down",
+        "final_layer_norm": f"ffn.{norm}",
+    }
+    return [
+        rule("model.decoder.embed_tokens.weight", "embed.weight"),
+        rule("model.decoder.project_in.weight", "embed.widen.weight"),
+        rule("model.decoder.embed_positions.weight", "embed.position.weight"),
+        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps.items() for end in both),
+        *(rule(f"model.decoder.final_layer_norm.{end}", f"norm.{end}") for end in both),
+        rule("model.decoder.project_out.weight", "transform.weight"),
+        rule("lm_head.weight", "head.weight"),
+    ]
+
+
+FAMILY = Family(
+    name="opt",
+    model_types=("opt",),
+    presets=PRESETS,
+    read=read,
+    write=write,
+    rules=rules,
+    prefix="model.",
+)
