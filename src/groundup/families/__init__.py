@@ -10,6 +10,7 @@ from groundup.families import (
     gemma,
     gpt2,
     gpt_neox,
+    gptj,
     llama,
     mamba,
     mistral,
@@ -37,6 +38,7 @@ FAMILIES: tuple[Family, ...] = (
     mamba.FAMILY,
     bloom.FAMILY,
     opt.FAMILY,
+    gptj.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Stack]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
