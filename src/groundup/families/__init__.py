@@ -7,6 +7,7 @@ from collections.abc import Callable
 from groundup.errors import SpecError, nearest
 from groundup.families import (
     bloom,
+    falcon,
     gemma,
     gpt2,
     gpt_neox,
@@ -39,6 +40,7 @@ FAMILIES: tuple[Family, ...] = (
     bloom.FAMILY,
     opt.FAMILY,
     gptj.FAMILY,
+    falcon.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Stack]] = {name: make for f in FAMILIES for name, make in f.presets.items()}

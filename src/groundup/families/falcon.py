@@ -1,0 +1,223 @@
+"""Falcon: parallel layers, rotation, GELU, no biases, tied embeddings; one head of keys, or some.
+
+Source: Almazrouei et al. 2023 (arXiv:2311.16867), section 4. The 7B model shares one norm among the parts of a layer
+and one head of keys among all queries; 40B and 180B norm each part and have eight heads of keys. Left out are the
+falcon-rw models, whose published ALiBi is rounded to bfloat16 and scaled with the scores.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from groundup.errors import SpecError
+from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, attention_of, head_width
+from groundup.families.llama import read_rope, write_rope
+from groundup.mixers.attention import Attention
+from groundup.mixers.mlp import MLP
+from groundup.model.decoder import Decoder
+from groundup.model.heads import Tied, Untied
+from groundup.model.layer import Layer, LayerSpec, Parallel
+from groundup.model.residual import Residual
+from groundup.parts.init import ScaledNormal
+from groundup.parts.norm import LayerNorm, NoNorm
+from groundup.parts.position import RoPE
+from groundup.rules import Rule, rule, split_heads
+
+
+def falcon(
+    *,
+    width: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    norms: int = 2,
+    parallel: bool = True,
+    hidden: int | None = None,
+    vocab: int = 65024,
+    context: int = 2048,
+    position: RoPE = RoPE(),  # noqa: B008 - a spec is a value
+    act: str = "gelu",
+    eps: float = 1e-5,
+    bias: bool = False,
+    tied: bool = True,
+    deviation: float = 0.02,
+) -> Decoder:
+    """Returns the spec of a Falcon of these sizes.
+
+    Args:
+        width: the width of the residual stream.
+        layers: the number of layers.
+        heads: heads of queries, each ``width / heads`` wide.
+        kv_heads: heads of keys and values.
+        norms: in a parallel layer, 2 for one of each part or 1 for one that they share.
+        parallel: whether both parts of a layer read the same stream.
+        hidden: the width inside the feed-forward part; None means four times ``width``.
+        vocab: the number of token ids.
+        context: the longest sequence.
+        position: the rotation of queries and keys.
+        act: the activation.
+        eps: of the norms.
+        bias: whether maps have biases.
+        tied: whether the head reads the token embedding.
+        deviation: of the first weights.
+
+    Raises:
+        SpecError: ``heads`` does not divide ``width``.
+    """
+    norm = LayerNorm(eps=eps)
+    attention = Attention(
+        heads=heads,
+        kv_heads=kv_heads,
+        head_width=head_width(width, heads),
+        position=position,
+        bias=bias,
+        out_bias=bias,
+    )
+    shared = parallel and norms == 1
+    own = NoNorm() if shared else norm
+    parts = {
+        "mix": Residual(attention, pre=own),
+        "ffn": Residual(MLP(hidden=hidden or 4 * width, act=act, bias=bias), pre=own),
+    }
+    layer = Parallel(**parts, pre=norm if shared else NoNorm()) if parallel else Layer(**parts)
+    return Decoder(
+        width=width,
+        vocab=vocab,
+        context=context,
+        layers=(layer,) * layers,
+        norm=norm,
+        head=Tied() if tied else Untied(),
+        init=ScaledNormal(deviation=deviation),
+    )
+
+
+PRESETS = {
+    "falcon-7b": partial(falcon, width=4544, layers=32, heads=71, kv_heads=1, norms=1),
+    "falcon-40b": partial(falcon, width=8192, layers=60, heads=128, kv_heads=8),
+    "falcon-180b": partial(falcon, width=14848, layers=80, heads=232, kv_heads=8),
+}
+
+
+def read(keys: Keys) -> Decoder:
+    """Returns the spec of a Falcon configuration."""
+    keys.only("alibi", False)
+    keys.only("hidden_dropout", 0.0)  # drops the sum of both parts at once
+    keys.only("attention_dropout", 0.0)  # drops no attention weights, but some of the stream
+    keys.only("apply_residual_connection_post_layernorm", False)
+    heads = keys.number("num_attention_heads", "n_head", default=71)
+    grouped = keys.flag("new_decoder_architecture", default=False)
+    kv_heads = keys.number("num_kv_heads", "n_head_kv", default=heads)
+    one = keys.flag("multi_query", default=True)
+    parallel = keys.flag("parallel_attn", default=True)
+    norms = keys.number("num_ln_in_parallel_attn", default=2 if grouped else 1)
+    if norms != 1 and not (grouped and parallel and norms == 2):
+        raise SpecError(f"the configuration's num_ln_in_parallel_attn is {norms}, which its other keys have no use for")
+    context = keys.number("max_position_embeddings", default=2048)
+    width = keys.number("hidden_size", "n_embed", default=4544)
+    return falcon(
+        width=width,
+        layers=keys.layers("num_hidden_layers", "n_layer", default=32),
+        heads=heads,
+        kv_heads=kv_heads if grouped else 1 if one else heads,
+        norms=norms,
+        parallel=parallel,
+        hidden=keys.number("ffn_hidden_size", default=None),
+        vocab=keys.number("vocab_size", default=65024),
+        context=context,
+        position=read_rope(keys, context=context),
+        act=keys.choice("activation", known=ACTS, default="gelu"),
+        eps=keys.number("layer_norm_epsilon", default=1e-5, whole=False),
+        bias=keys.flag("bias", default=False),
+        tied=keys.flag("tie_word_embeddings", default=True),
+        deviation=keys.number("initializer_range", default=0.02, whole=False),
+    )
+
+
+def write(spec: Decoder) -> dict[str, Any]:
+    """Returns the configuration of a Falcon spec.
+
+    Raises:
+        SpecError: the spec is of other parts.
+    """
+    match spec:
+        case Decoder(
+            layers=(
+                LayerSpec(
+                    mix=Residual(mixer=Attention(position=RoPE() as position) as attention),
+                    ffn=Residual(mixer=MLP() as mlp),
+                ) as layer,
+                *_,
+            ),
+            norm=LayerNorm(eps=eps),
+            init=ScaledNormal(deviation=deviation),
+        ) if mlp.act in THEIR_ACTS:
+            parallel, shared = isinstance(layer, Parallel), _shared(layer)
+            grouped = (parallel and not shared) or attention.kv_heads not in (1, attention.heads)
+            return {
+                "architectures": ["FalconForCausalLM"],
+                "vocab_size": spec.vocab,
+                "hidden_size": spec.width,
+                "ffn_hidden_size": mlp.hidden,
+                "num_hidden_layers": len(spec.layers),
+                "num_attention_heads": attention.heads,
+                "num_kv_heads": attention.kv_heads,
+                "new_decoder_architecture": grouped,
+                "multi_query": attention.kv_heads == 1,
+                "parallel_attn": parallel,
+                "num_ln_in_parallel_attn": 2 if parallel and not shared else 1,
+                "alibi": False,
+                "activation": THEIR_ACTS[mlp.act],
+                "max_position_embeddings": spec.context,
+                "layer_norm_epsilon": eps,
+                "rope_parameters": write_rope(position),
+                "bias": attention.bias,
+                "tie_word_embeddings": spec.head == Tied(),
+                "initializer_range": deviation,
+            }
+    raise SpecError("no Falcon of transformers is made of these parts; see groundup.families.falcon for those it has")
+
+
+def _shared(layer: LayerSpec) -> bool:
+    match layer:
+        case Parallel(pre=LayerNorm()):
+            return True
+    return False
+
+
+def rules(spec: Decoder) -> list[Rule]:
+    """Returns the weight rules; q, k and v are stored as one, head of keys by head of keys."""
+    theirs, ours = "transformer.h.{l}", "layers.{l}"
+    both, attention, layer = ("weight", "bias"), attention_of(spec), spec.layers[0]
+    qkv = {end: " ".join(f"{ours}.mix.mixer.{x}.{end}" for x in "qkv") for end in both}
+    by_heads = split_heads(attention.kv_heads, queries=attention.heads // attention.kv_heads)
+    if _shared(layer):
+        norms = {"input_layernorm": "pre"}
+    elif isinstance(layer, Parallel):
+        norms = {"ln_attn": "mix.pre", "ln_mlp": "ffn.pre"}
+    else:
+        norms = {"input_layernorm": "mix.pre", "post_attention_layernorm": "ffn.pre"}
+    maps = {
+        **norms,
+        "self_attention.dense": "mix.mixer.out",
+        "mlp.dense_h_to_4h": "ffn.mixer.up",
+        "mlp.dense_4h_to_h": "ffn.mixer.down",
+    }
+    return [
+        rule("transformer.word_embeddings.weight", "embed.weight"),
+        *(rule(f"{theirs}.self_attention.query_key_value.{end}", qkv[end], by_heads) for end in both),
+        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps.items() for end in both),
+        *(rule(f"transformer.ln_f.{end}", f"norm.{end}") for end in both),
+        rule("lm_head.weight", "head.weight"),
+    ]
+
+
+FAMILY = Family(
+    name="falcon",
+    model_types=("falcon",),
+    presets=PRESETS,
+    read=read,
+    write=write,
+    rules=rules,
+    prefix="transformer.",
+)
