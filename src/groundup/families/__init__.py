@@ -15,6 +15,7 @@ from groundup.families import (
     llama,
     mamba,
     mistral,
+    mpt,
     olmo,
     olmo2,
     opt,
@@ -41,6 +42,7 @@ FAMILIES: tuple[Family, ...] = (
     opt.FAMILY,
     gptj.FAMILY,
     falcon.FAMILY,
+    mpt.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Stack]] = {name: make for f in FAMILIES for name, make in f.presets.items()}

@@ -1,0 +1,191 @@
+"""MPT: pre-norm layers, ALiBi, GELU, no biases, not even in norms, tied embeddings.
+
+Source: MosaicML NLP Team 2023 (Introducing MPT-7B; MPT-30B), with the keys of their llm-foundry. Its training
+recipes of other sizes, with learnt positions and biases, are GPT-2s: see groundup.families.gpt2. Left out is what
+only MPT-7B-StoryWriter (clip_qkv) and earlier experiments (qk_ln) use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from groundup.errors import SpecError
+from groundup.families.family import Family, Keys, head_width
+from groundup.mixers.attention import Attention
+from groundup.mixers.mlp import MLP
+from groundup.model.decoder import Decoder
+from groundup.model.heads import Tied, Untied
+from groundup.model.layer import Layer
+from groundup.model.residual import Residual
+from groundup.parts.init import ScaledNormal
+from groundup.parts.norm import LayerNorm
+from groundup.parts.position import ALiBi
+from groundup.parts.score import Scaled
+from groundup.rules import Rule, rule, split
+
+
+def mpt(
+    *,
+    width: int,
+    layers: int,
+    heads: int,
+    vocab: int = 50432,
+    context: int = 2048,
+    steepest: float = 8.0,
+    scale: float | None = None,
+    eps: float = 1e-5,
+    tied: bool = True,
+    deviation: float = 0.02,
+) -> Decoder:
+    """Returns the spec of an MPT of these sizes.
+
+    Args:
+        width: the width of the residual stream.
+        layers: the number of layers.
+        heads: attention heads, each ``width / heads`` wide.
+        vocab: the number of token ids.
+        context: the longest sequence that was trained.
+        steepest: of ALiBi's slopes.
+        scale: of the scores; None means the head width to the power -1/2.
+        eps: of the norms.
+        tied: whether the head reads the token embedding.
+        deviation: of the first weights.
+
+    Raises:
+        SpecError: ``heads`` does not divide ``width``.
+    """
+    norm = LayerNorm(eps=eps, bias=False)
+    attention = Attention(
+        heads=heads,
+        kv_heads=heads,
+        head_width=head_width(width, heads),
+        position=ALiBi(steepest=steepest),
+        score=Scaled(scale=scale),
+    )
+    layer = Layer(mix=Residual(attention, pre=norm), ffn=Residual(MLP(hidden=4 * width), pre=norm))
+    return Decoder(
+        width=width,
+        vocab=vocab,
+        context=context,
+        layers=(layer,) * layers,
+        norm=norm,
+        head=Tied() if tied else Untied(),
+        init=ScaledNormal(deviation=deviation),
+    )
+
+
+PRESETS = {
+    "mpt-7b": partial(mpt, width=4096, layers=32, heads=32),
+    "mpt-30b": partial(mpt, width=7168, layers=48, heads=64, context=8192),
+}
+
+
+def read(keys: Keys) -> Decoder:
+    """Returns the spec of an MPT configuration."""
+    keys.only("no_bias", True)
+    keys.only("expansion_ratio", 4)
+    keys.only("norm_type", "low_precision_layernorm", "layernorm")
+    keys.only("logit_scale", None)
+    keys.only("embedding_fraction", 1.0)
+    keys.only("resid_pdrop", 0.0)
+    keys.only("emb_pdrop", 0.0)
+    keys.only("learned_pos_emb", True, False)  # with ALiBi, there are none either way
+    for name in ("init_config", "init_device", "tokenizer_name", "verbose"):
+        keys.take(name, default=None)  # how weights start, and what its trainer needs besides
+    steepest, scale = _read_attention(keys)
+    return mpt(
+        width=keys.number("d_model", "hidden_size", default=2048),
+        layers=keys.layers("n_layers", "num_hidden_layers", default=24),
+        heads=keys.number("n_heads", "num_attention_heads", default=16),
+        vocab=keys.number("vocab_size", default=50368),
+        context=keys.number("max_seq_len", default=2048),
+        steepest=steepest,
+        scale=scale,
+        eps=keys.number("layer_norm_epsilon", default=1e-5, whole=False),
+        tied=keys.flag("tie_word_embeddings", default=True),
+        deviation=keys.number("initializer_range", default=0.02, whole=False),
+    )
+
+
+def _read_attention(keys: Keys) -> tuple[float, float | None]:
+    """Returns the steepest slope and the scale of the scores that attn_config says."""
+    given = keys.take("attn_config", default={})
+    if not isinstance(given, Mapping):
+        raise SpecError(f"the configuration's attn_config is {given!r}; expected a mapping with alibi")
+    attention = Keys(given, family=f"{keys.family} (its attn_config)")
+    attention.only("alibi", True)
+    attention.only("attn_type", "multihead_attention")
+    attention.only("attn_pdrop", 0.0)
+    attention.only("clip_qkv", None)
+    attention.only("qk_ln", False)
+    attention.only("prefix_lm", False)
+    attention.only("attn_uses_sequence_id", False)
+    attention.take("attn_impl", default="torch")  # which kernel, no more
+    steepest = attention.positive("alibi_bias_max", default=8.0)
+    scale = attention.positive("softmax_scale", default=None)
+    attention.done()
+    return steepest, scale
+
+
+def write(spec: Decoder) -> dict[str, Any]:
+    """Returns the configuration of an MPT spec.
+
+    Raises:
+        SpecError: the spec is of other parts; or its slopes are others than transformers knows, which does not read
+            alibi_bias_max.
+    """
+    match spec:
+        case Decoder(
+            layers=(
+                Layer(mix=Residual(mixer=Attention(position=ALiBi(steepest=8.0), score=score) as attention)),
+                *_,
+            ),
+            norm=LayerNorm(eps=eps),
+            init=ScaledNormal(deviation=deviation),
+        ):
+            return {
+                "architectures": ["MptForCausalLM"],
+                "vocab_size": spec.vocab,
+                "d_model": spec.width,
+                "n_layers": len(spec.layers),
+                "n_heads": attention.heads,
+                "max_seq_len": spec.context,
+                "layer_norm_epsilon": eps,
+                "attn_config": {"alibi": True, "softmax_scale": score.scale},
+                "tie_word_embeddings": spec.head == Tied(),
+                "initializer_range": deviation,
+            }
+    raise SpecError("no MPT of transformers is made of these parts; see groundup.families.mpt for those it has")
+
+
+def rules(spec: Decoder) -> list[Rule]:
+    """Returns the weight rules; q, k and v are stored as one."""
+    theirs, ours = "transformer.blocks.{l}", "layers.{l}"
+    maps = {
+        "norm_1": "mix.pre",
+        "attn.out_proj": "mix.mixer.out",
+        "norm_2": "ffn.pre",
+        "ffn.up_proj": "ffn.mixer.up",
+        "ffn.down_proj": "ffn.mixer.down",
+    }
+    qkv = " ".join(f"{ours}.mix.mixer.{x}.weight" for x in "qkv")
+    return [
+        rule("transformer.wte.weight", "embed.weight"),
+        rule(f"{theirs}.attn.Wqkv.weight", qkv, split(3)),
+        *(rule(f"{theirs}.{a}.weight", f"{ours}.{b}.weight") for a, b in maps.items()),
+        rule("transformer.norm_f.weight", "norm.weight"),
+        rule("lm_head.weight", "head.weight"),
+    ]
+
+
+FAMILY = Family(
+    name="mpt",
+    model_types=("mpt",),
+    presets=PRESETS,
+    read=read,
+    write=write,
+    rules=rules,
+    prefix="transformer.",
+)
