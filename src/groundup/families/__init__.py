@@ -19,6 +19,7 @@ from groundup.families import (
     olmo,
     olmo2,
     opt,
+    phi,
     qwen2,
     qwen3,
     recurrent,
@@ -43,6 +44,7 @@ FAMILIES: tuple[Family, ...] = (
     gptj.FAMILY,
     falcon.FAMILY,
     mpt.FAMILY,
+    phi.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Stack]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
