@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from groundup.errors import SpecError
-from groundup.families import FAMILIES, PRESETS, family_of, family_of_config, gpt2, llama
+from groundup.families import FAMILIES, PRESETS, family_of, family_of_config, gpt2, llama, palm
 from groundup.families.family import Config
 from groundup.model.decoder import Decoder
 from groundup.model.heads import Tied
@@ -41,7 +41,11 @@ def first_layer(spec: Decoder) -> Any:
 
 
 # The rows of the table that are no presets.
+UNLEARNT = LayerNorm(weight=False, bias=False)
 OTHERS = {
+    "mpt-7b-recipe": lambda: gpt2.mpt_recipe(width=4096, layers=32, heads=32),
+    "palm-8b-without-norms": lambda: palm.palm(width=4096, layers=32, heads=16, norm=UNLEARNT),
+    "palm-540b-without-norms": lambda: palm.palm(width=18432, layers=118, heads=48, norm=UNLEARNT),
     "nanogpt-without-biases": lambda: gpt2.gpt2(width=768, layers=12, heads=12, bias=False, act="gelu"),
     "gpt3-13b-as-printed": lambda: gpt2.gpt3(width=5140, layers=40, heads=20),  # attention as wide as the stream
     "swiglu-65b": lambda: read(CONFIGS["swiglu-65b"]),
@@ -78,6 +82,30 @@ def test_parameters_of_every_preset_have_the_closed_form(name: str):
 def test_sizes_that_differ_in_context_only_have_the_same_parameters():
     for size in ("8b", "70b"):
         assert parameters(PRESETS[f"llama-3-{size}"]()) == parameters(PRESETS[f"llama-3.1-{size}"]())
+
+
+# Totals to the digits that were published: Lieber et al. 2021, table 1; Zhang et al. 2022; BLOOM's model cards;
+# Biderman et al. 2023, table 1; Chowdhery et al. 2022, table 1.
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        ("j1-large", "7.5"),
+        ("j1-jumbo", "178"),
+        ("opt-350m", "0.33"),
+        ("opt-2.7b", "2.7"),
+        ("opt-6.7b", "6.7"),
+        ("opt-30b", "30"),
+        ("opt-66b", "66"),
+        ("bloom-1b7", "1.722"),
+        ("bloom-7b1", "7.069"),
+        ("pythia-1.4b", "1.41"),
+        ("palm-8b", "8.63"),
+        ("palm-62b", "62.50"),
+    ],
+)
+def test_parameters_round_to_what_was_published(name: str, billions: str):
+    digits = len(billions.partition(".")[2])
+    assert f"{parameters(PRESETS[name]()) / 1e9:.{digits}f}" == billions
 
 
 def test_small_llamas_tie_their_embeddings_and_large_ones_do_not():

@@ -19,6 +19,7 @@ from groundup.families import (
     olmo,
     olmo2,
     opt,
+    palm,
     phi,
     qwen2,
     qwen3,
@@ -45,6 +46,7 @@ FAMILIES: tuple[Family, ...] = (
     falcon.FAMILY,
     mpt.FAMILY,
     phi.FAMILY,
+    palm.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Stack]] = {name: make for f in FAMILIES for name, make in f.presets.items()}

@@ -1,9 +1,13 @@
-"""GPT-2 and GPT-3: pre-norm layers, learnt positions, tanh GELU, tied embeddings, biases throughout.
+"""GPT-2, GPT-3 and Jurassic-1: pre-norm layers, learnt positions, tanh GELU, tied embeddings, biases throughout.
 
 Sources: Radford et al. 2019 (Language Models are Unsupervised Multitask Learners), Brown et al. 2020
 (arXiv:2005.14165), table 2.1. GPT-3's locally banded sparse layers are dense here: the paper does not give the
 bands, and the parameters are the same. Two sizes of that table contradict themselves; 13B is built 5120 wide, as
 its table D.1 counts it, and XL with 16 heads of 128.
+
+GPT-2s by other names: Lieber et al. 2021 (Jurassic-1: Technical Details and Evaluation), table 1, whose vocabulary of
+"256K" is taken as 256,000; and the recipes of MosaicML's llm-foundry (scripts/train/yamls/pretrain), which it calls MPT
+although they have learnt positions and biases, unlike the published MPTs in groundup.families.mpt.
 """
 
 from __future__ import annotations
@@ -89,6 +93,8 @@ def gpt2(
 
 
 gpt3 = partial(gpt2, context=2048)
+j1 = partial(gpt2, context=2048, vocab=256_000)
+mpt_recipe = partial(gpt2, context=2048, vocab=50368, act="gelu")
 
 PRESETS = {
     "gpt2": partial(gpt2, width=768, layers=12, heads=12),
@@ -103,6 +109,14 @@ PRESETS = {
     "gpt3-6.7b": partial(gpt3, width=4096, layers=32, heads=32),
     "gpt3-13b": partial(gpt3, width=5120, layers=40, heads=40),
     "gpt3-175b": partial(gpt3, width=12288, layers=96, heads=96),
+    "j1-large": partial(j1, width=4096, layers=32, heads=32),
+    "j1-jumbo": partial(j1, width=13824, layers=76, heads=96),
+    "mpt-125m": partial(mpt_recipe, width=768, layers=12, heads=12),
+    "mpt-350m": partial(mpt_recipe, width=1024, layers=24, heads=16),
+    "mpt-760m": partial(mpt_recipe, width=1536, layers=24, heads=12),
+    "mpt-1b": partial(mpt_recipe, width=2048, layers=24, heads=16),
+    "mpt-13b": partial(mpt_recipe, width=5120, layers=40, heads=40),
+    "mpt-70b": partial(mpt_recipe, width=8192, layers=80, heads=64),
 }
 
 
