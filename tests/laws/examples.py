@@ -18,6 +18,7 @@ from groundup.families import PRESETS
 from groundup.mixers.attention import Attention
 from groundup.mixers.linear_attention import LinearAttention
 from groundup.mixers.mamba import Mamba
+from groundup.mixers.mamba2 import Mamba2
 from groundup.mixers.mlp import MLP, GatedMLP
 from groundup.mixers.recurrent import GRU, LSTM, RNN
 from groundup.model.decoder import Decoder
@@ -67,6 +68,7 @@ SMALL: dict[str, Callable[[Any], float]] = {
     "features": lambda _: 12,
     "rank": lambda _: 4,
     "states": lambda _: 5,
+    "groups": lambda spec: 1 if spec.groups == 1 else 2,
     "size": lambda _: 5,
     "original": lambda _: 16,
     "fraction": lambda spec: spec.fraction if 8 * spec.fraction % 2 == 0 else 0.5,
@@ -208,6 +210,8 @@ HAND_MADE: dict[str, Stack] = {
     "state spaces": decoder(
         Layer(mix=Residual(Mamba(states=5, rank=3, expand=1, conv=3, act="gelu", bias=True, conv_bias=False))),
         Layer(mix=Residual(Mamba(states=1, rank=1, conv=1, steps=(0.1, 1.0))), ffn=Residual(GatedMLP(hidden=48))),
+        Layer(mix=Residual(Mamba2(heads=6, head_width=5, states=7, groups=3, conv=2, act="relu", bias=True))),
+        Layer(mix=Residual(Mamba2(heads=3, head_width=4, states=2, conv_bias=False, eps=0.01, steps=(0.1, 1.0)))),
     ),
     "no layers": decoder(),
     "encoder": encoder(

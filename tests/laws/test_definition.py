@@ -20,9 +20,20 @@ from groundup.ops import (
     recurrent,
     rms_norm,
     selective_scan,
+    ssd,
 )
 
-COVERED = {attention, causal_conv, cross_entropy, delta_rule, linear_attention, recurrent, rms_norm, selective_scan}
+COVERED = {
+    attention,
+    causal_conv,
+    cross_entropy,
+    delta_rule,
+    linear_attention,
+    recurrent,
+    rms_norm,
+    selective_scan,
+    ssd,
+}
 TWINS = {blocked_attention}  # reached through the operations above, whose definition is theirs
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 precisions = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)

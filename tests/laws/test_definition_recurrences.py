@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
 
-from groundup.ops import causal_conv, selective_scan
+from groundup.ops import causal_conv, selective_scan, ssd
 from laws.test_definition import TOLERANCE, assert_equal, noise, precisions, values_and_gradients
 
 every_length = pytest.mark.parametrize("tokens", [1, 2, 63, 100])
@@ -47,13 +49,33 @@ def test_selective_scan_equals_its_definition(tokens, packed, past, dtype, monke
     before = noise(2, 3, 5, seed=5, dtype=dtype) if past else None
     begin = starts(2, tokens) if packed else None
 
-    def ends(op):
+    def ends(op, *_):
         y, after = op(x, step, -a, b, c, before=before, starts=begin)
         return torch.cat([y.flatten(), after.flatten()])
 
     inputs = [x, step, a, b, c, *([before] if past else [])]
     fast, slow = (
-        values_and_gradients(lambda *_, op=op: ends(op), inputs)
-        for op in (selective_scan.scan, selective_scan.reference)
+        values_and_gradients(partial(ends, op), inputs) for op in (selective_scan.scan, selective_scan.reference)
     )
+    assert_equal(fast, slow, tolerance=TOLERANCE[dtype])
+
+
+@precisions
+@every_length
+@documents
+@pytest.mark.parametrize("past", [False, True])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_ssd_equals_its_definition(tokens, packed, past, groups, dtype):
+    sizes = [(2, tokens, 4, 3), (2, tokens, 4), (4,), (2, tokens, groups, 5), (2, tokens, groups, 5)]
+    x, step, a, b, c = (noise(*size, seed=i, dtype=dtype) for i, size in enumerate(sizes))
+    step, a = (t.detach().abs().requires_grad_() for t in (step, a))
+    before = noise(2, 4, 3, 5, seed=5, dtype=dtype) if past else None
+    begin = starts(2, tokens) if packed else None
+
+    def ends(op, *_):
+        y, after = op(x, step, -a, b, c, before=before, starts=begin)
+        return torch.cat([y.flatten(), after.flatten()])
+
+    inputs = [x, step, a, b, c, *([before] if past else [])]
+    fast, slow = (values_and_gradients(partial(ends, op), inputs) for op in (ssd.chunked, ssd.reference))
     assert_equal(fast, slow, tolerance=TOLERANCE[dtype])

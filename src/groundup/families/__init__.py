@@ -14,6 +14,7 @@ from groundup.families import (
     gptj,
     llama,
     mamba,
+    mamba2,
     mistral,
     mpt,
     olmo,
@@ -47,6 +48,7 @@ FAMILIES: tuple[Family, ...] = (
     mpt.FAMILY,
     phi.FAMILY,
     palm.FAMILY,
+    mamba2.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Stack]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
