@@ -162,13 +162,14 @@ def read(keys: Keys, *, position: RoPE | None = None) -> Decoder:
     )
 
 
-def read_rope(keys: Keys, *, context: int, fraction: float = 1.0) -> RoPE:
+def read_rope(keys: Keys, *, context: int, fraction: float = 1.0, theta: float = 10_000.0) -> RoPE:
     """Returns the rotation of a configuration, whether it says so in rope_theta and rope_scaling or rope_parameters.
 
     Args:
         keys: the configuration.
         context: its longest sequence.
         fraction: how much of each head turns where it does not say.
+        theta: the base of the wavelengths where it does not say.
     """
     given = keys.take("rope_parameters", "rope_scaling", default={})
     if not isinstance(given, Mapping):
@@ -179,7 +180,7 @@ def read_rope(keys: Keys, *, context: int, fraction: float = 1.0) -> RoPE:
     if disputed:
         raise SpecError(f"the configuration and its rope_parameters disagree on {disputed[0]}; keep one of them")
     rope = Keys({**given, **said}, family=f"{keys.family} (its rope_parameters)")
-    theta = rope.positive(*THETA, default=10_000.0)
+    theta = rope.positive(*THETA, default=theta)
     position = RoPE(
         theta=theta, fraction=rope.positive(*FRACTION, default=fraction), scaling=_scaling(rope, context=context)
     )
@@ -281,7 +282,7 @@ def write_sizes(spec: Decoder) -> dict[str, Any]:
                 "max_position_embeddings": spec.context,
                 "rms_norm_eps": eps,
                 "rope_parameters": write_rope(position),
-                "tie_word_embeddings": spec.head == Tied(),
+                "tie_word_embeddings": spec.head == Tied(cap=spec.head.cap),
                 "initializer_range": deviation,
                 "attention_dropout": attention.dropout,
             }

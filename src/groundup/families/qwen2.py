@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
 from groundup.families import llama
 from groundup.families.family import Keys
-from groundup.families.windows import LOCAL, on_layers, read_local, write_kinds, write_window
+from groundup.families.windows import LOCAL, on_layers, read_windows, write_kinds, write_window
 from groundup.model.decoder import Decoder
 from groundup.parts.mask import Window
 from groundup.parts.position import RoPE
@@ -75,12 +74,7 @@ def read_windowed(keys: Keys) -> Decoder:
     window = keys.number("sliding_window", default=None)
     window = window if keys.flag("use_sliding_window", default=False) else None
     first = keys.number("max_window_layers", default=28, whole=False)
-    local = read_local(keys, layers=len(spec.layers), usual=lambda i: window is not None and i >= first)
-    if local and window is None:
-        raise SpecError(
-            f"the configuration has {LOCAL} layers and no window; set use_sliding_window and sliding_window"
-        )
-    return windowed(spec, window, local)
+    return read_windows(keys, spec, window=window, usual=lambda i: window is not None and i >= first)
 
 
 def write(spec: Decoder) -> dict[str, Any]:

@@ -22,21 +22,31 @@ def on_layers(spec: Decoder, layers: Iterable[int], **changes: Any) -> Decoder:
     return override_all(spec, {f"layers.{i}.mix.mixer.{k}": v for i in layers for k, v in changes.items()})
 
 
-def read_local(keys: Keys, *, layers: int, usual: Callable[[int], bool]) -> list[int]:
-    """Returns which layers see a window.
+def read_windows(
+    keys: Keys, spec: Decoder, *, window: int | None, usual: Callable[[int], bool], **changes: Any
+) -> Decoder:
+    """Returns the spec with the windows of a configuration.
 
     Args:
         keys: the configuration.
-        layers: the number of layers.
-        usual: whether a layer sees a window where the configuration has no ``layer_types``.
+        spec: the model, all its layers alike.
+        window: how many tokens a token sees in the local layers.
+        usual: whether a layer is local where the configuration has no ``layer_types``.
+        changes: what else differs in the attention of the local layers.
 
     Raises:
-        SpecError: ``layer_types`` has another length or other words.
+        SpecError: ``layer_types`` has another length or other words, or a layer is local and there is no window.
     """
-    kinds = keys.take("layer_types", default=[LOCAL if usual(i) else FAR for i in range(layers)])
-    if not isinstance(kinds, list) or len(kinds) != layers or any(kind not in (LOCAL, FAR) for kind in kinds):
-        raise SpecError(f"the configuration's layer_types are {kinds!r}; expected {layers} of {LOCAL} and {FAR}")
-    return [i for i, kind in enumerate(kinds) if kind == LOCAL]
+    count = len(spec.layers)
+    kinds = keys.take("layer_types", default=[LOCAL if usual(i) else FAR for i in range(count)])
+    if not isinstance(kinds, list) or len(kinds) != count or any(kind not in (LOCAL, FAR) for kind in kinds):
+        raise SpecError(f"the configuration's layer_types are {kinds!r}; expected {count} of {LOCAL} and {FAR}")
+    local = [i for i, kind in enumerate(kinds) if kind == LOCAL]
+    if not local:
+        return spec
+    if window is None:
+        raise SpecError(f"the configuration has {LOCAL} layers and no window for them; give a sliding_window")
+    return on_layers(spec, local, mask=Window(window), **changes)
 
 
 def write_window(spec: Decoder) -> dict[str, Any]:
