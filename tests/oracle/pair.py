@@ -12,7 +12,9 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from groundup.families.family import Family
 from groundup.hub import folder
+from groundup.hub.spec_file import family_of_file
 from groundup.model.decoder import DecoderModel
 
 Config = dict[str, Any]  # a config.json
@@ -27,6 +29,11 @@ class Pair:
     theirs: Any  # a PreTrainedModel, whose methods no type checker finds
     ours: DecoderModel
     folder: Path
+
+    @property
+    def family(self) -> Family:
+        """The family that read the folder."""
+        return family_of_file(self.folder / "config.json")
 
     @property
     def vocab(self) -> int:

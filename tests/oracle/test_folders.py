@@ -32,7 +32,8 @@ def test_folder_in_out_and_in_again_is_bitwise_the_same(case: str, tmp_path: Pat
     assert again.spec == pair.ours.spec
     assert same(again.state_dict(), pair.ours.state_dict())
     back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
-    assert same(back.state_dict(), pair.theirs.state_dict())
+    if family_of(pair.ours.spec) is pair.family:  # else the first family that says the same, which may join less
+        assert same(back.state_dict(), pair.theirs.state_dict())
     ids = pair.ids(2, 40)
     # Their configuration from ours means the same, if not in the same words: gelu_fast is gelu_new, but for one digit.
     assert distance(back(ids).logits, pair.theirs(ids).logits) < TOLERANCE

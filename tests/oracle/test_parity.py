@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional as F
 
 from groundup import rules
-from groundup.families import family_of
 from oracle.cases import CASES
 from oracle.cases.gpt2 import GPT2
 from oracle.cases.llama import LLAMA
@@ -68,9 +67,7 @@ def test_gradients_of_all_weights_are_equal(pair: Pair):
     for model, logits in ((pair.ours, pair.ours(ids)), (pair.theirs, pair.theirs(ids).logits)):
         model.zero_grad()
         F.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()
-    spec = pair.ours.spec
-    family = family_of(spec)
-    assert family is not None
+    spec, family = pair.ours.spec, pair.family
     ours = {name: p.grad for name, p in pair.ours.named_parameters() if p.grad is not None}
     ours = rules.write(ours, family.rules(spec), layers=len(spec.layers))
     theirs = {name: p.grad for name, p in pair.theirs.named_parameters()}

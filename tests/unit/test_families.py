@@ -276,7 +276,6 @@ def test_old_and_new_spellings_of_rope_mean_the_same(said: Config, scaling: Scal
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("layers.*.mix.mixer.position.fraction", 0.5),
         ("layers.*.mix.mixer.position.scaling", NTKScaling(factor=2.0)),
         ("layers.*.mix.mixer.out_bias", True),
         ("layers.1.ffn.mixer.hidden", 48),
@@ -295,6 +294,35 @@ def test_heads_that_do_not_divide_the_width_are_no_llama_of_transformers_but_a_m
     assert parameters(spec) > 0
     family = family_of(spec)
     assert family is not None and family.name == "mistral"
+
+
+def test_a_fraction_that_turns_is_no_llama_of_transformers_but_a_phi_3():
+    family = family_of(override(read(SMALL), "layers.*.mix.mixer.position.fraction", 0.5))
+    assert family is not None and family.name == "phi3"
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "named"),
+    [
+        ("mistral", {"attention_bias": True}, "attention_bias"),
+        ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "give a sliding_window"),
+        ("qwen2", {"layer_types": ["full_attention"]}, "layer_types"),
+        ("qwen3", {"layer_types": [1, {}]}, "layer_types"),
+        ("olmo", {"clip_qkv": 8.0}, "clip_qkv"),
+        ("gemma", {"hidden_act": "gelu", "hidden_activation": "relu"}, "hidden_activation"),
+        ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        ("gemma2", {"sliding_window": None}, "give a sliding_window"),
+        ("gemma2", {"hidden_act": "silu"}, "hidden_act"),
+        ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
+        ("gemma3_text", {"rope_parameters": {"rope_theta": 1e4}}, "rope_parameters"),
+        ("phi3", {"rope_scaling": {"type": "longrope", "factor": 2.0}}, "longrope"),
+        ("phi3", {"rope_scaling": {"type": "yarn", "factor": 2.0}}, "longrope"),
+    ],
+    ids=str,
+)
+def test_what_a_family_does_not_have_is_refused_by_name(kind: str, change: Config, named: str):
+    with pytest.raises(SpecError, match=named):
+        read(SMALL | {"model_type": kind, "num_key_value_heads": 2, **change})
 
 
 def test_gpt2_without_biases_is_not_claimed():

@@ -1,0 +1,93 @@
+"""Phi-3 and Phi-4: LLaMA in files that hold queries, keys and values as one matrix, and the gate with its values.
+
+Sources: Abdin et al. 2024 (Phi-3, arXiv:2404.14219), section 2, and 2024 (Phi-4, arXiv:2412.08905), section 3; windows
+are those of the published configurations. Rotations for long texts (longrope) change with the length and are refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+from groundup.errors import SpecError
+from groundup.families import llama, mistral
+from groundup.families.family import Keys
+from groundup.families.windows import write_window
+from groundup.model.decoder import Decoder
+from groundup.model.residual import Residual
+from groundup.parts.position import NoScaling, RoPE
+from groundup.rules import Rule, instead, rule, split, split_at
+from groundup.specs import override_all
+
+phi3 = partial(mistral.mistral, vocab=32064, context=4096, window=2047)
+
+PRESETS = {
+    "phi-3-mini-4k": partial(phi3, width=3072, layers=32, heads=32, hidden=8192),
+    "phi-3-medium-4k": partial(phi3, width=5120, layers=40, heads=40, kv_heads=10, hidden=17920),
+    "phi-4": partial(
+        llama.llama,
+        width=5120,
+        layers=40,
+        heads=40,
+        kv_heads=10,
+        hidden=17920,
+        vocab=100352,
+        context=16384,
+        position=RoPE(theta=2.5e5),
+    ),
+}
+
+
+def read(keys: Keys) -> Decoder:
+    """Returns the spec of a Phi-3 configuration."""
+    keys.assume(max_position_embeddings=4096, rms_norm_eps=1e-5)
+    keys.only("attention_bias", False)
+    keys.only("mlp_bias", False)
+    keys.only("embd_pdrop", 0.0)
+    keys.take("original_max_position_embeddings", default=None)  # where longrope would begin
+    dropout = keys.number("resid_pdrop", default=0.0, whole=False)
+    window = keys.number("sliding_window", default=None)
+    spec = override_all(llama.read(keys), dict.fromkeys(("layers.*.mix.dropout", "layers.*.ffn.dropout"), dropout))
+    match llama.parts(spec)[0].position:
+        case RoPE(scaling=NoScaling()):
+            return mistral.windowed(spec, window)
+    raise SpecError("Phi-3 scales its rotations by longrope alone, which is not known here; remove rope_scaling")
+
+
+def write(spec: Decoder) -> dict[str, Any]:
+    """Returns the configuration of a Phi-3 spec.
+
+    Raises:
+        SpecError: the spec is of other parts.
+    """
+    match spec.layers[0].mix, llama.parts(spec)[0].position:
+        case Residual(dropout=dropout), RoPE(fraction=fraction, scaling=NoScaling()) as position:
+            return {
+                "architectures": ["Phi3ForCausalLM"],
+                **llama.write_sizes(spec),
+                **write_window(spec),
+                "rope_parameters": {**llama.write_rope(position), "partial_rotary_factor": fraction},
+                "resid_pdrop": dropout,
+                "pad_token_id": None,  # transformers' own, 32000, is beyond smaller vocabularies
+            }
+    raise SpecError("no Phi-3 of transformers is made of these parts; see groundup.families.phi3 for those it has")
+
+
+def rules(spec: Decoder) -> list[Rule]:
+    """Returns the weight rules: LLaMA's, with joined matrices."""
+    attention, _ = llama.parts(spec)
+    queries, keys = (heads * attention.head_width for heads in (attention.heads, attention.kv_heads))
+    theirs, ours = "model.layers.{l}", "layers.{l}"
+    qkv = " ".join(f"{ours}.mix.mixer.{x}.weight" for x in "qkv")
+    gate_up = " ".join(f"{ours}.ffn.mixer.{x}.weight" for x in ("gate", "up"))
+    return instead(
+        llama.rules(spec),
+        rule(f"{theirs}.self_attn.qkv_proj.weight", qkv, split_at(queries, keys, keys)),
+        rule(f"{theirs}.mlp.gate_up_proj.weight", gate_up, split(2)),
+    )
+
+
+FAMILY = dataclasses.replace(
+    llama.FAMILY, name="phi3", model_types=("phi3",), presets=PRESETS, read=read, write=write, rules=rules
+)
