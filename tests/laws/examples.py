@@ -16,15 +16,22 @@ import groundup.model
 import groundup.parts
 from groundup.families import PRESETS
 from groundup.mixers.attention import Attention
+from groundup.mixers.cross import CrossAttention
+from groundup.mixers.gated_conv import GatedConv
 from groundup.mixers.linear_attention import LinearAttention
 from groundup.mixers.mamba import Mamba
 from groundup.mixers.mamba2 import Mamba2
 from groundup.mixers.mlp import MLP, GatedMLP
 from groundup.mixers.recurrent import GRU, LSTM, RNN
+from groundup.mixers.rwkv import RWKV4, ChannelMix
+from groundup.mixers.rwkv5 import RWKV5
+from groundup.mixers.rwkv7 import RWKV7, ShiftedMLP
 from groundup.model.decoder import Decoder
 from groundup.model.encoder import Encoder
-from groundup.model.heads import Dense, Tied, Untied
+from groundup.model.encoder_decoder import EncoderDecoder
+from groundup.model.heads import Dense, NoHead, Tied, Untied
 from groundup.model.layer import Layer, LayerSpec, Parallel, Stacked, pattern
+from groundup.model.model import Model
 from groundup.model.residual import Residual
 from groundup.model.stack import Stack
 from groundup.parts.decay import FixedDecay, HeadDecay, LowRankDecay
@@ -40,7 +47,9 @@ from groundup.parts.position import (
     Llama3Scaling,
     NoPosition,
     NTKScaling,
+    RelativeBias,
     RoPE,
+    SharedBias,
     Sinusoidal,
     YaRN,
 )
@@ -64,10 +73,15 @@ SMALL: dict[str, Callable[[Any], float]] = {
     "head_width": lambda _: 8,
     "key_heads": lambda spec: 4 if spec.key_heads == spec.heads else 2,
     "key_width": lambda _: 8,
-    "value_width": lambda spec: 8 if spec.value_width == spec.key_width else 12,
+    "value_width": lambda _: 8,
     "features": lambda _: 12,
     "rank": lambda _: 4,
     "states": lambda _: 5,
+    "channels": lambda _: 32,
+    "decay_rank": lambda _: 3,
+    "rate_rank": lambda _: 2,
+    "gate_rank": lambda _: 5,
+    "value_rank": lambda spec: spec.value_rank and 4,
     "groups": lambda spec: 1 if spec.groups == 1 else 2,
     "size": lambda _: 5,
     "original": lambda _: 16,
@@ -75,8 +89,10 @@ SMALL: dict[str, Callable[[Any], float]] = {
 }
 
 
-def shrink(spec: Stack) -> Stack:
+def shrink(spec: Model) -> Any:
     """Returns the model made small enough to run: the sizes of `SMALL`, each distinct layer once, two at least."""
+    if not isinstance(spec, Stack):
+        return spec.replace(**{name: shrink(stack) for name, stack in spec.stacks.items()})
     small = _shrunk(spec, width=spec.width)
     distinct = tuple(dict.fromkeys(small.layers))
     return small.replace(layers=distinct if len(distinct) > 1 else distinct * 2)
@@ -127,7 +143,7 @@ LOCAL = Layer(
     ffn=Residual(GatedMLP(hidden=48, act="gelu_tanh"), post=ROOT),
 )
 
-HAND_MADE: dict[str, Stack] = {
+HAND_MADE: dict[str, Model] = {
     "post-norm": decoder(
         Layer(
             mix=Residual(
@@ -213,6 +229,22 @@ HAND_MADE: dict[str, Stack] = {
         Layer(mix=Residual(Mamba2(heads=6, head_width=5, states=7, groups=3, conv=2, act="relu", bias=True))),
         Layer(mix=Residual(Mamba2(heads=3, head_width=4, states=2, conv_bias=False, eps=0.01, steps=(0.1, 1.0)))),
     ),
+    "gated convolution": decoder(
+        Layer(mix=Residual(GatedConv(taps=4)), ffn=Residual(GatedConv(taps=1, bias=False))),
+        Stacked(mix=Residual(GatedConv(taps=3), pre=NoNorm(), post=ROOT)),
+    ),
+    "rwkv": decoder(
+        Layer(mix=Residual(RWKV4(channels=24)), ffn=Residual(ChannelMix(hidden=48))),
+        Layer(mix=Residual(RWKV4(channels=32)), ffn=Residual(GatedMLP(hidden=48))),
+    ),
+    "rwkv, matrices": decoder(
+        Layer(mix=Residual(RWKV5(heads=3, head_width=6)), ffn=Residual(ChannelMix(hidden=48))),
+        Layer(mix=Residual(RWKV7(heads=2, head_width=5, decay_rank=3, rate_rank=2, gate_rank=4))),
+        Layer(
+            mix=Residual(RWKV7(heads=2, head_width=5, decay_rank=3, rate_rank=2, gate_rank=4, value_rank=2)),
+            ffn=Residual(ShiftedMLP(hidden=48)),
+        ),
+    ),
     "no layers": decoder(),
     "encoder": encoder(
         Layer(
@@ -225,6 +257,34 @@ HAND_MADE: dict[str, Stack] = {
         norm=NoNorm(),
         head=Tied(transform=Dense(norm=CENTRED), bias=True),
     ),
+    "pair": EncoderDecoder(
+        encoder=encoder(
+            Layer(mix=Residual(attention(mask=Everything(), position=SharedBias())), ffn=Residual(MLP(hidden=48))),
+            embed=Embed(position=RelativeBias(heads=4, buckets=8, distance=9, both_ways=True)),
+            head=NoHead(),
+        ),
+        decoder=decoder(
+            Layer(
+                mix=Residual(attention(position=SharedBias())),
+                cross=Residual(CrossAttention(heads=4, kv_heads=2, head_width=8)),
+                ffn=Residual(MLP(hidden=48)),
+            ),
+            embed=Embed(position=RelativeBias(heads=4, buckets=6, distance=7)),
+            head=Tied(width_power=-0.5),
+        ),
+    ),
+    "pair of two vocabularies": EncoderDecoder(
+        encoder=encoder(Layer(mix=Residual(attention(mask=Everything()))), head=NoHead()).replace(vocab=VOCAB + 3),
+        decoder=decoder(
+            Parallel(
+                mix=Residual(attention(mask=Window(5))),
+                cross=Residual(CrossAttention(heads=2, kv_heads=2, head_width=6, score=Sink(), bias=True)),
+            ),
+            Layer(cross=Residual(CrossAttention(heads=1, kv_heads=1, head_width=8, out_bias=True), scale=0.5)),
+        ),
+        shared=False,
+        start=5,
+    ),
     "rotating encoder": encoder(
         Layer(mix=Residual(attention(mask=Everything(), norm=ROOT)), ffn=Residual(GatedMLP(hidden=48))),
         Layer(mix=Residual(attention(mask=Everything(), score=Capped(cap=0.5)))),
@@ -232,16 +292,18 @@ HAND_MADE: dict[str, Stack] = {
     ),
 }
 
-SHRUNK: dict[str, Stack] = {name: shrink(make()) for name, make in PRESETS.items()}
+SHRUNK: dict[str, Model] = {name: shrink(make()) for name, make in PRESETS.items()}
 
 _PRESET_OF = {spec: name for name, spec in reversed(SHRUNK.items())}  # presets that are alike when small run once
 
-EXAMPLES: dict[str, Stack] = HAND_MADE | {name: spec for spec, name in _PRESET_OF.items()}
+EXAMPLES: dict[str, Model] = HAND_MADE | {name: spec for spec, name in _PRESET_OF.items()}
 
 
 # Those that can be read in pieces, and show nothing before it is read.
 DECODERS: dict[str, Decoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Decoder)}
 ENCODERS: dict[str, Encoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Encoder)}
+PAIRS: dict[str, EncoderDecoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, EncoderDecoder)}
+STACKS: dict[str, Stack] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Stack)}
 
 
 def registered_kinds() -> Iterator[str]:
@@ -255,7 +317,7 @@ def registered_kinds() -> Iterator[str]:
 
 
 @cache
-def lively(spec: Stack, dtype: torch.dtype = torch.float64) -> Any:
+def lively(spec: Model, dtype: torch.dtype = torch.float64) -> Any:
     """Returns the model with every weight moved, norms and biases too, so that none has a value that hides a fault."""
     model = spec.build().to(dtype).eval()
     generator = torch.Generator().manual_seed(1)
@@ -263,6 +325,11 @@ def lively(spec: Stack, dtype: torch.dtype = torch.float64) -> Any:
         for weight in model.parameters():
             weight.add_(torch.randn(weight.shape, generator=generator, dtype=torch.float64).to(dtype), alpha=0.2)
     return model
+
+
+def read(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """Returns what a model makes of ids; an encoder-decoder of the ids after the same ids backwards."""
+    return model(ids, source=ids.flip(1)) if isinstance(model.spec, EncoderDecoder) else model(ids)
 
 
 def some_ids(rows: int, tokens: int, *, seed: int = 0) -> torch.Tensor:

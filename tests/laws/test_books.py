@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from groundup.mixers.base import Mixer
 from groundup.parts.linear import Linear, TiedHead
 from groundup.planner import books
-from laws.examples import DECODERS, EXAMPLES, lively, some_ids
+from laws.examples import DECODERS, EXAMPLES, STACKS, lively, some_ids
 
-every_example = pytest.mark.parametrize("name", EXAMPLES)
+every_example = pytest.mark.parametrize("name", STACKS)
 every_decoder = pytest.mark.parametrize("name", DECODERS)
 
 

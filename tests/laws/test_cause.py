@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laws.examples import DECODERS, EXAMPLES, assert_same, lively, some_ids
+from laws.examples import DECODERS, EXAMPLES, STACKS, assert_same, lively, some_ids
 
-every_example = pytest.mark.parametrize("name", EXAMPLES)
+every_example = pytest.mark.parametrize("name", STACKS)
 every_decoder = pytest.mark.parametrize("name", DECODERS)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from groundup.errors import GenerationError
 from groundup.families import FAMILIES
-from laws.examples import DECODERS, EXAMPLES, HAND_MADE, assert_same, lively, some_ids
+from laws.examples import DECODERS, EXAMPLES, HAND_MADE, STACKS, assert_same, lively, some_ids
 
 FIRST = {next((name for name in EXAMPLES if name in family.presets), "") for family in FAMILIES}
 
@@ -23,7 +23,7 @@ def _each(names: Iterable[str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("name", marked)
 
 
-every_example, every_decoder = _each(EXAMPLES), _each(DECODERS)
+every_example, every_decoder = _each(STACKS), _each(DECODERS)
 
 # What inductor's own modules say when they are imported.
 quiet_inductor = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")

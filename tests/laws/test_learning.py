@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from groundup.model.encoder import EncoderModel
-from laws.examples import EXAMPLES, lively, some_ids
+from laws.examples import EXAMPLES, STACKS, lively, some_ids
 
-every_example = pytest.mark.parametrize("name", EXAMPLES)
+every_example = pytest.mark.parametrize("name", STACKS)
 
 
 def loss_of(model, ids):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from groundup.errors import SpecError, nearest
 from groundup.families import (
+    bert,
     bloom,
     falcon,
     gemma,
@@ -14,6 +15,7 @@ from groundup.families import (
     gpt2,
     gpt_neox,
     gptj,
+    linear_attention,
     llama,
     mamba,
     mamba2,
@@ -21,6 +23,7 @@ from groundup.families import (
     mpt,
     olmo,
     olmo2,
+    olmo_hybrid,
     opt,
     palm,
     phi,
@@ -28,13 +31,17 @@ from groundup.families import (
     qwen2,
     qwen3,
     recurrent,
+    rwkv,
+    rwkv5,
+    rwkv7,
 )
 from groundup.families.family import Config, Family
-from groundup.model.stack import Stack
+from groundup.model.model import Model
 
 FAMILIES: tuple[Family, ...] = (
     gpt2.FAMILY,
     llama.FAMILY,
+    bert.FAMILY,
     mistral.FAMILY,
     qwen2.FAMILY,
     qwen3.FAMILY,
@@ -45,8 +52,14 @@ FAMILIES: tuple[Family, ...] = (
     gemma3.FAMILY,
     phi3.FAMILY,
     recurrent.FAMILY,
-    gpt_neox.FAMILY,
+    rwkv.FAMILY,
+    rwkv5.FAMILY,
+    rwkv7.FAMILY,
     mamba.FAMILY,
+    gpt_neox.FAMILY,
+    linear_attention.FAMILY,
+    olmo_hybrid.FAMILY,
+    mamba2.FAMILY,
     bloom.FAMILY,
     opt.FAMILY,
     gptj.FAMILY,
@@ -54,10 +67,9 @@ FAMILIES: tuple[Family, ...] = (
     mpt.FAMILY,
     phi.FAMILY,
     palm.FAMILY,
-    mamba2.FAMILY,
 )
 
-PRESETS: dict[str, Callable[[], Stack]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
+PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
 
 
 def family_of_config(config: Config) -> Family:
@@ -77,6 +89,6 @@ def family_of_config(config: Config) -> Family:
     return by_type[kind]
 
 
-def family_of(spec: Stack) -> Family | None:
+def family_of(spec: Model) -> Family | None:
     """Returns the family whose configuration says all that a spec says, or None."""
     return next((family for family in FAMILIES if family.describes(spec)), None)

@@ -12,8 +12,8 @@ from groundup.errors import SpecError, nearest
 from groundup.mixers.attention import Attention
 from groundup.model.decoder import Decoder
 from groundup.model.layer import LayerSpec
+from groundup.model.model import Model
 from groundup.model.residual import Residual
-from groundup.model.stack import Stack
 from groundup.rules import Rule
 
 Config = Mapping[str, Any]  # a Hugging Face config.json, as json.loads gives it
@@ -56,21 +56,27 @@ class Family:
         kind: what its specs are.
         prefix: what some files put before every name of a tensor.
         ignored: names of tensors that hold no weights, as a pattern.
-        renamed: names of tensors in files of older versions, to those of the rules.
+        renamed: parts of the names of tensors that other versions wrote, as patterns, to those of the rules.
     """
 
     name: str
-    presets: Mapping[str, Callable[[], Stack]]
+    presets: Mapping[str, Callable[[], Model]]
     model_types: tuple[str, ...] = ()
-    read: Callable[[Keys], Stack] = _has_no_class
+    read: Callable[[Keys], Model] = _has_no_class
     write: Callable[[Any], dict[str, Any]] = _has_no_class
     rules: Callable[[Any], list[Rule]] = _has_no_class
-    kind: type[Stack] = Decoder
+    kind: type[Model] = Decoder
     prefix: str = ""
     ignored: re.Pattern[str] = re.compile(r"(?!)")
     renamed: Mapping[str, str] = field(default_factory=dict)
 
-    def spec(self, config: Config) -> Stack:
+    def rename(self, name: str) -> str:
+        """Returns the rules' name of a tensor that another version may have named."""
+        for pattern, known in self.renamed.items():
+            name = re.sub(pattern, known, name)
+        return name
+
+    def spec(self, config: Config) -> Model:
         """Returns the spec that a configuration describes.
 
         Raises:
@@ -81,7 +87,7 @@ class Family:
         keys.done()
         return spec
 
-    def config(self, spec: Stack) -> dict[str, Any]:
+    def config(self, spec: Model) -> dict[str, Any]:
         """Returns the configuration of a spec that this family `describes`.
 
         Raises:
@@ -90,7 +96,7 @@ class Family:
         said = self.write(spec)
         return {"model_type": self.model_types[0], **said}
 
-    def describes(self, spec: Stack) -> bool:
+    def describes(self, spec: Model) -> bool:
         """Returns whether a configuration of this family says all that the spec says."""
         try:
             return isinstance(spec, self.kind) and self.spec(self.config(spec)) == spec
@@ -109,7 +115,7 @@ def head_width(width: int, heads: int) -> int:
     return width // heads
 
 
-def attention_of(spec: Stack) -> Attention:
+def attention_of(spec: Model) -> Attention:
     """Returns the attention of the first layer.
 
     Raises:

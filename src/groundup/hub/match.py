@@ -42,7 +42,7 @@ class Naming:
         """Returns a name as the rules spell it; None where it holds no weights."""
         if self.family is None:
             return name
-        name = self.family.renamed.get(name, name)
+        name = self.family.rename(name)
         if name in expected:
             return name
         full = self.family.prefix + name

@@ -23,6 +23,7 @@ from groundup.parts.norm import NoNorm, Norm
 from groundup.parts.position import Position, RoPE
 from groundup.parts.score import Scaled, Score
 from groundup.specs import ShareBelowOne, Size
+from groundup.state import State
 
 MOST_HEADS = 10_000  # that are tried for a number that fits
 
@@ -119,8 +120,13 @@ class AttentionMixer(Mixer):
 
     def new_state(
         self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> KVState | WindowState:
-        """Returns empty keys and values for ``rows`` rows: ``max_len`` slots, or those of the window if fewer."""
+    ) -> State:
+        """Returns empty keys and values for ``rows`` rows: ``max_len`` slots, or those of the window if fewer.
+
+        Attention that is not causal reads all at once and remembers nothing.
+        """
+        if not self.spec.causal:
+            return State()
         window = self.spec.mask.window
         kind, slots = (WindowState, window) if window and window <= max_len else (KVState, max_len)
         size = (rows, self.spec.kv_heads, slots, self.spec.head_width)

@@ -42,6 +42,10 @@ class Mixer(nn.Module):
         """Returns the state of ``rows`` rows that have read nothing, with room for ``max_len`` tokens."""
         return State()
 
+    def remember(self, ctx: Context, *, dtype: torch.dtype | None = None) -> State | None:
+        """Returns a state with what is needed of the context's memory; None from mixers that attend to none."""
+        return None
+
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the forward's operations for a row of ``tokens`` tokens, weight matrices excepted.
 

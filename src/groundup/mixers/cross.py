@@ -19,6 +19,7 @@ from groundup.errors import GenerationError, SpecError
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.parts.linear import Linear
 from groundup.parts.score import Scaled, Score
+from groundup.specs import ShareBelowOne, Size
 from groundup.state import State
 
 
@@ -35,17 +36,18 @@ class CrossAttention(MixerSpec):
         dropout: the chance of each attention weight to be dropped in training.
     """
 
-    heads: int
-    kv_heads: int
-    head_width: int
+    heads: Size
+    kv_heads: Size
+    head_width: Size
     score: Score = Scaled()
     bias: bool = False
     out_bias: bool = False
-    dropout: float = 0.0
+    dropout: ShareBelowOne = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.heads, self.kv_heads, self.head_width) < 1 or self.heads % self.kv_heads:
-            raise SpecError(f"{self!r} needs sizes of at least 1, and heads that are a multiple of kv_heads")
+        super().__post_init__()
+        if self.heads % self.kv_heads:
+            raise SpecError(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}; change one of them")
 
     def build(self, width: int) -> CrossAttentionMixer:
         """Returns the module for a stream and a memory of ``width``."""

@@ -73,9 +73,12 @@ class DecoderModel(StackModule):
         segments: Int[Tensor, "B T"] | None = None,
         positions: Int[Tensor, "B T"] | None = None,
         lengths: Int[Tensor, "B"] | None = None,
+        memory: Float[Tensor, "B M D"] | None = None,
+        memory_lengths: Int[Tensor, "B"] | None = None,
     ) -> Float[Tensor, "B T V"]:
         """Returns the logits of the token after each token, in float32; the arguments are those of `hidden`."""
-        return self.logits(self.hidden(ids, state, segments=segments, positions=positions, lengths=lengths))
+        given = {"segments": segments, "positions": positions, "memory": memory, "memory_lengths": memory_lengths}
+        return self.logits(self.hidden(ids, state, lengths=lengths, **given))
 
     def hidden(
         self,
@@ -85,6 +88,8 @@ class DecoderModel(StackModule):
         segments: Int[Tensor, "B T"] | None = None,
         positions: Int[Tensor, "B T"] | None = None,
         lengths: Int[Tensor, "B"] | None = None,
+        memory: Float[Tensor, "B M D"] | None = None,
+        memory_lengths: Int[Tensor, "B"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Returns the hidden states that the head reads.
 
@@ -95,12 +100,15 @@ class DecoderModel(StackModule):
             positions: the place of each token in its document; None means 0, 1, 2, ... Only without a state.
             lengths: how many tokens of each row are real, the rest being padding on the right. Only with a state:
                 without one, padding on the right changes nothing before it.
+            memory: what cross parts attend to. Only without a state, which holds what it needs of it.
+            memory_lengths: how many tokens of each row of the memory are real; None means all.
 
         Raises:
             GenerationError: the state has no room for these tokens, or segments or positions came with a state.
         """
         if state is None:
-            ctx = Context.whole(ids, segments=segments, positions=positions)
+            given = {"memory": memory, "memory_lengths": memory_lengths}
+            ctx = Context.whole(ids, segments=segments, positions=positions, **given)
         elif segments is None and positions is None:
             ctx = self._continue(ids, state, lengths)
         else:
@@ -135,7 +143,7 @@ class DecoderModel(StackModule):
             device: where the state lives; None means where the weights are.
             dtype: of keys and values; None means that of the weights.
         """
-        weight = self.embed.weight
+        weight = self.embed.table
         device, dtype = device or weight.device, dtype or weight.dtype
         layers = (layer for layer in self.layers if isinstance(layer, LayerModule))
         return DecoderState(

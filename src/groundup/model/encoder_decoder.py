@@ -5,6 +5,8 @@ Source: Sutskever et al. 2014 (arXiv:1409.3215); Vaswani et al. 2017 (arXiv:1706
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -46,6 +48,15 @@ class EncoderDecoder(Model):
     def stacks(self) -> dict[str, Encoder | Decoder]:
         """The encoder and the decoder."""
         return {"encoder": self.encoder, "decoder": self.decoder}
+
+    @property
+    def longest(self) -> int:
+        """The longest target that it is meant for, in tokens."""
+        return self.decoder.context
+
+    def with_distinct_layers(self) -> Self:
+        """Returns the model with each distinct layer of its stacks once."""
+        return self.replace(encoder=self.encoder.with_distinct_layers(), decoder=self.decoder.with_distinct_layers())
 
     def module(self) -> EncoderDecoderModel:
         """Returns the model with weights that are not drawn yet."""

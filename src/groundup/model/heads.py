@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from groundup.parts.act import activation
-from groundup.parts.linear import Linear, TiedHead
+from groundup.parts.linear import Lender, Linear, TiedHead
 from groundup.parts.norm import LayerNorm, Norm
 from groundup.specs import Positive, Size, Spec
 
@@ -88,7 +88,7 @@ class Head(Spec, abstract=True):
     width_power: float = 0.0
     cap: Positive | None = None
 
-    def build(self, width: int, embed: nn.Embedding) -> nn.Module:
+    def build(self, width: int, embed: Lender) -> nn.Module:
         """Returns the module for a stream of ``width`` and the vocabulary of ``embed``."""
         raise NotImplementedError(type(self).__name__)
 
@@ -96,7 +96,7 @@ class Head(Spec, abstract=True):
 class NoHead(Head):
     """Leaves the hidden states as they are, for a model whose states are what is wanted."""
 
-    def build(self, width: int, embed: nn.Embedding) -> nn.Module:
+    def build(self, width: int, embed: Lender) -> nn.Module:
         """Returns the identity."""
         return nn.Identity()
 
@@ -104,7 +104,7 @@ class NoHead(Head):
 class Untied(Head):
     """A linear map of its own."""
 
-    def build(self, width: int, embed: nn.Embedding) -> Linear:
+    def build(self, width: int, embed: Lender) -> Linear:
         """Returns the linear map."""
         return Linear(embed.embedding_dim, embed.num_embeddings, bias=self.bias, role="head")
 
@@ -112,6 +112,6 @@ class Untied(Head):
 class Tied(Head):
     """The token embedding read backwards (Press and Wolf 2017, arXiv:1608.05859)."""
 
-    def build(self, width: int, embed: nn.Embedding) -> TiedHead:
+    def build(self, width: int, embed: Lender) -> TiedHead:
         """Returns a head that uses the weights of ``embed``."""
         return TiedHead(embed, bias=self.bias)

@@ -118,6 +118,13 @@ class LayerModule(nn.ModuleDict):
         made = {name: self.part(name).mixer for name in self.names}
         return {name: mixer.new_state(rows, max_len, device=device, dtype=dtype) for name, mixer in made.items()}
 
+    def remember(self, state: LayerState, ctx: Context, *, dtype: torch.dtype | None = None) -> None:
+        """Puts what the parts' mixers need of the context's memory into a new state."""
+        for name in self.names:
+            held = self.part(name).mixer.remember(ctx, dtype=dtype)
+            if held is not None:
+                state[name] = held
+
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of all mixers besides their weight matrices."""
         return sum(self.part(name).mixer.mix_flops(tokens, seen) for name in self.names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import nn
 
@@ -25,6 +25,15 @@ class Model(Spec, abstract=True):
     def depth(self) -> int:
         """The layers of its deepest stack."""
         return max(len(stack.layers) for stack in self.stacks.values())
+
+    @property
+    def longest(self) -> int:
+        """The longest sequence that it is meant for, in tokens."""
+        raise NotImplementedError(type(self).__name__)
+
+    def with_distinct_layers(self) -> Self:
+        """Returns the model with each distinct layer of its stacks once, which is all that its figures depend on."""
+        raise NotImplementedError(type(self).__name__)
 
     def module(self) -> nn.Module:
         """Returns the model with weights that are not drawn yet."""

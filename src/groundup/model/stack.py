@@ -6,7 +6,7 @@ h_0 = embed(ids);  h_i = layer_i(h_{i-1});  output = head(norm(h_n))
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Self
 
 import torch
 from jaxtyping import Float, Int
@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from groundup.context import Context
 from groundup.model.heads import Head, Untied
 from groundup.model.layer import LayerSpec, LayerState
+from groundup.model.model import Model
 from groundup.ops import cross_entropy
 from groundup.parts.embed import Embed
 from groundup.parts.init import Init, ScaledNormal
 from groundup.parts.norm import Norm, RMSNorm
-from groundup.specs import Size, Spec
+from groundup.specs import Size
 
 
-class Stack(Spec, abstract=True):
+class Stack(Model, abstract=True):
     """Layers over tokens.
 
     Attributes:
@@ -45,15 +46,23 @@ class Stack(Spec, abstract=True):
     head: Head = Untied()
     init: Init = ScaledNormal()
 
+    @property
+    def stacks(self) -> dict[str, Stack]:
+        """Itself: it is a model that is one stack."""
+        return {"": self}
+
+    @property
+    def longest(self) -> int:
+        """The longest sequence that it is meant for, in tokens: its context."""
+        return self.context
+
+    def with_distinct_layers(self) -> Self:
+        """Returns the model with each of its distinct layers once."""
+        return self.replace(layers=tuple(dict.fromkeys(self.layers)))
+
     def module(self) -> StackModule:
         """Returns the model with weights that are not drawn yet."""
         raise NotImplementedError(type(self).__name__)
-
-    def build(self, *, seed: int = 0) -> Any:
-        """Returns the model with its first weights drawn; on the meta device, only their shapes."""
-        model = self.module()
-        self.init.fill(model, residuals=sum(len(layer.parts) for layer in self.layers), seed=seed)
-        return model
 
 
 class StackModule(nn.Module):

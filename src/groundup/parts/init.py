@@ -37,7 +37,8 @@ class Init(Spec, abstract=True):
             return generators.setdefault(device, torch.Generator(device).manual_seed(seed))
 
         for module in model.modules():
-            if isinstance(module, Linear | nn.Embedding) and not module.weight.is_meta:
+            borrowed = isinstance(module, nn.Embedding) and module.weight is None
+            if isinstance(module, Linear | nn.Embedding) and not borrowed and not module.weight.is_meta:
                 std = self.std(module, residuals=residuals)
                 nn.init.normal_(module.weight, std=std, generator=generator(module.weight.device))
         for module in model.modules():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -40,10 +40,22 @@ class Linear(nn.Linear):
         return 2 * self.in_features * self.out_features
 
 
+@runtime_checkable
+class Lender(Protocol):
+    """A module whose table of vectors others read too."""
+
+    num_embeddings: int
+    embedding_dim: int
+
+    @property
+    def table(self) -> Tensor:
+        """The vectors, (V, D)."""
+
+
 class TiedHead(nn.Module):
     """Logits from the token embedding's own weights (Press and Wolf 2017, arXiv:1608.05859); owns at most a bias."""
 
-    def __init__(self, embed: nn.Embedding, *, bias: bool) -> None:
+    def __init__(self, embed: Lender, *, bias: bool) -> None:
         super().__init__()
         self._embed = (embed,)  # in a tuple, so that the embedding stays the only owner of its weights
         self.bias = nn.Parameter(torch.zeros(embed.num_embeddings)) if bias else None
@@ -51,7 +63,7 @@ class TiedHead(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The embedding's weights, (V, D)."""
-        return self._embed[0].weight
+        return self._embed[0].table
 
     @property
     def flops_per_token(self) -> int:

@@ -13,6 +13,7 @@ needed, and is not counted). Source: Chowdhery et al. 2022 (PaLM, arXiv:2204.023
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from torch import nn
 from groundup.errors import SpecError
 from groundup.mixers.base import Mixer
 from groundup.model.layer import LayerModule
+from groundup.model.model import Model
 from groundup.model.stack import Stack, StackModule
 from groundup.parts.linear import Linear, TiedHead
 
@@ -35,80 +37,99 @@ class Blueprint:
     """A model on the meta device with each of its distinct layers once.
 
     Attributes:
-        model: the model with the distinct layers, in the order in which they first come.
-        counts: how many times each of them is in the whole model.
+        model: the model with the distinct layers of each stack, in the order in which they first come.
+        counts: how many times each of them is in the whole model, by its path: ``layers.0``, ``encoder.layers.0``.
     """
 
-    model: StackModule
-    counts: tuple[int, ...]
+    model: nn.Module
+    counts: Mapping[str, int]
 
     @property
     def layers(self) -> Iterator[tuple[LayerModule, int]]:
         """The distinct layers, each with its count."""
-        for layer, count in zip(self.model.layers, self.counts, strict=True):
+        for path, count in self.counts.items():
+            layer = self.model.get_submodule(path)
             assert isinstance(layer, LayerModule)
             yield layer, count
 
+    @property
+    def stacks(self) -> list[StackModule]:
+        """The model's stacks."""
+        return [module for module in self.model.modules() if isinstance(module, StackModule)]
+
 
 @lru_cache(maxsize=16)
-def blueprint(spec: Stack) -> Blueprint:
+def blueprint(spec: Model) -> Blueprint:
     """Returns the model of a spec without its memory.
 
     Raises:
         SpecError: the spec is not one of a model.
     """
-    if not isinstance(spec, Stack):
+    if not isinstance(spec, Model):
         raise SpecError(f"{type(spec).__name__} cannot be planned; expected a model, as groundup.spec(MODEL) gives")
-    counts = Counter(spec.layers)
+    counts = {
+        join(name, f"layers.{i}"): count
+        for name, stack in spec.stacks.items()
+        for i, count in enumerate(Counter(stack.layers).values())
+    }
     with torch.device("meta"):
-        model = spec.replace(layers=tuple(counts)).build()
-    return Blueprint(model, tuple(counts.values()))
+        return Blueprint(spec.with_distinct_layers().build(), counts)
 
 
-def params_by_part(spec: Stack) -> dict[str, int]:
-    """Returns the parameters of ``embed``, ``layers.mix``, ``layers.ffn``, ``norm`` and ``head``.
+def join(stack: str, name: str) -> str:
+    """Returns the path of what is called ``name`` in a stack."""
+    return f"{stack}.{name}" if stack else name
+
+
+def params_by_part(spec: Model) -> dict[str, int]:
+    """Returns the parameters of ``embed``, ``layers.mix``, ``layers.ffn``, ``norm`` and ``head``, stack by stack.
 
     A tied head owns none and is not listed.
     """
     plan, parts = blueprint(spec), Counter()
     for name, parameter in plan.model.named_parameters():
-        path = name.split(".")
-        inside = path[0] == "layers"
-        part = f"layers.{path[2]}" if inside else ".".join(path[:-1])
-        parts[part] += parameter.numel() * (plan.counts[int(path[1])] if inside else 1)
+        layer = re.match(r"(.*?layers)\.\d+", name)
+        if layer:
+            part = f"{layer[1]}.{name[layer.end() + 1 :].split('.')[0]}"
+            parts[part] += parameter.numel() * plan.counts[layer[0]]
+        else:
+            parts[name.rpartition(".")[0]] += parameter.numel()
     return dict(parts)
 
 
-def params(spec: Stack) -> int:
+def params(spec: Model) -> int:
     """Returns the number of parameters, shared ones once."""
     return sum(params_by_part(spec).values())
 
 
-def active_params(spec: Stack) -> int:
+def active_params(spec: Model) -> int:
     """Returns the number of parameters that take part in a token: all, as long as no part routes tokens."""
     return params(spec)
 
 
-def embedding_params(spec: Stack) -> int:
+def embedding_params(spec: Model) -> int:
     """Returns the parameters of tables that are looked up: tokens and learnt positions, not an untied head."""
     tables = (module for module in blueprint(spec).model.modules() if isinstance(module, nn.Embedding))
-    return sum(table.weight.numel() for table in tables)
+    return sum(table.weight.numel() for table in tables if table.weight is not None)  # one that borrows has none
 
 
-def forward_flops_per_token(spec: Stack, *, context: int) -> float:
-    """Returns the operations of the forward per token, averaged over whole rows of ``context`` tokens."""
+def forward_flops_per_token(spec: Model, *, context: int) -> float:
+    """Returns the operations of the forward per token, averaged over whole rows of ``context`` tokens.
+
+    Of an encoder-decoder that is per token of the target, with a source as long.
+    """
     plan = blueprint(spec)
     layers = sum(count * _flops(layer, context) for layer, count in plan.layers)
-    ends = (plan.model.embed, plan.model.transform, plan.model.head)
+    ends = (part for stack in plan.stacks for part in (stack.embed, stack.transform, stack.head))
     return layers + sum(_flops(part, context) for part in ends)
 
 
-def train_flops_per_token(spec: Stack, *, context: int) -> float:
+def train_flops_per_token(spec: Model, *, context: int) -> float:
     """Returns the operations of forward and backward per token, averaged over whole rows of ``context`` tokens."""
     return (1 + BACKWARD_PER_FORWARD) * forward_flops_per_token(spec, context=context)
 
 
-def state_bytes(spec: Stack, *, rows: int, max_len: int, dtype: torch.dtype) -> int:
+def state_bytes(spec: Model, *, rows: int, max_len: int, dtype: torch.dtype) -> int:
     """Returns the bytes of the state of ``rows`` rows with room for ``max_len`` tokens each."""
     return sum(count * _state_bytes(layer, rows, max_len, dtype) for layer, count in blueprint(spec).layers)
 
@@ -138,7 +159,7 @@ class Node:
     children: tuple[Node, ...] = ()
 
 
-def tree(spec: Stack, *, context: int | None = None, dtype: torch.dtype = torch.bfloat16) -> Node:
+def tree(spec: Model, *, context: int | None = None, dtype: torch.dtype = torch.bfloat16) -> Node:
     """Returns the tree of a model's modules; equal neighbouring layers are one node with their count.
 
     Args:
@@ -146,19 +167,9 @@ def tree(spec: Stack, *, context: int | None = None, dtype: torch.dtype = torch.
         context: tokens of a row, for attention's operations and the state; None means the spec's own.
         dtype: of keys and values in the state.
     """
-    context = context or spec.context
+    context = context or spec.longest
     plan = blueprint(spec)
-    built = dict(zip(dict.fromkeys(spec.layers), plan.model.layers, strict=True))
-    layers, first = [], 0
-    for layer, run in itertools.groupby(spec.layers):
-        count = len(list(run))
-        name = str(first) if count == 1 else f"{first}-{first + count - 1}"
-        layers.append(_node(name, built[layer], context, dtype, count=count))
-        first += count
-    parts = {
-        name: _node(name, module, context, dtype) for name, module in plan.model.named_children() if name != "layers"
-    }
-    children = [parts.pop("embed"), *layers, *parts.values()]
+    inside = [node for name, stack in spec.stacks.items() for node in _stack(plan, name, stack, context, dtype)]
     return Node(
         name="",
         kind=type(plan.model).__name__,
@@ -166,8 +177,25 @@ def tree(spec: Stack, *, context: int | None = None, dtype: torch.dtype = torch.
         params=params(spec),
         flops_per_token=forward_flops_per_token(spec, context=context),
         state_bytes=state_bytes(spec, rows=1, max_len=context, dtype=dtype),
-        children=tuple(filter(_counts, children)),
+        children=tuple(filter(_counts, inside)),
     )
+
+
+def _stack(plan: Blueprint, path: str, stack: Stack, context: int, dtype: torch.dtype) -> Iterator[Node]:
+    """The nodes of a stack's parts, in the order in which they run."""
+    module = plan.model.get_submodule(path)
+    parts = {name: _node(join(path, name), part, context, dtype) for name, part in module.named_children()}
+    layers = module.get_submodule("layers")
+    built = dict(zip(dict.fromkeys(stack.layers), layers.children(), strict=True))
+    yield parts.pop("embed")
+    del parts["layers"]
+    first = 0
+    for layer, run in itertools.groupby(stack.layers):
+        count = len(list(run))
+        name = str(first) if count == 1 else f"{first}-{first + count - 1}"
+        yield _node(join(path, name), built[layer], context, dtype, count=count)
+        first += count
+    yield from parts.values()
 
 
 def _node(name: str, module: nn.Module, context: int, dtype: torch.dtype, *, count: int = 1) -> Node:

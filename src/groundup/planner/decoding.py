@@ -48,7 +48,7 @@ def decoding_memory(
     meter = Meter(device)
     with meter, torch.no_grad():
         with _making(dtype):
-            model = spec.replace(layers=tuple(dict.fromkeys(spec.layers))).module()
+            model = spec.with_distinct_layers().module()
         state = model.new_state(rows, max_len)
         state.reach = max_len - 1
         before = meter.mark()

@@ -21,7 +21,7 @@ import torch
 
 from groundup.devices import autocast_dtype
 from groundup.errors import ConfigError
-from groundup.model.stack import Stack
+from groundup.model.model import Model
 from groundup.optim.optimizers import AdamW, Optimizer
 from groundup.planner import books, table
 from groundup.planner.assumptions import BATCH_TOKENS, CHINCHILLA_TOKENS_PER_PARAM, SOURCES, assumptions
@@ -130,7 +130,7 @@ class Plan:
 
 
 def plan(
-    spec: Stack,
+    spec: Model,
     *,
     tokens: float | None = None,
     batch_tokens: float | None = None,
@@ -253,11 +253,11 @@ class _Rehearsal:
         return 2 ** int(math.log2(max(room, 1)))
 
 
-def _length(spec: Stack, context: int | None) -> int:
-    length = context or spec.context
-    if length > spec.context:
+def _length(spec: Model, context: int | None) -> int:
+    length = context or spec.longest
+    if length > spec.longest:
         raise ConfigError(
-            f"context={length} is longer than the model's context of {spec.context}; lower it, or raise the model's"
+            f"context={length} is longer than the model's context of {spec.longest}; lower it, or raise the model's"
         )
     return length
 

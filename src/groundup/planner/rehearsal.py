@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from groundup.context import Context
 from groundup.devices import autocast
-from groundup.model.stack import Stack, StackModule
+from groundup.model.layer import LayerSpec
+from groundup.model.model import Model
+from groundup.model.stack import StackModule
 from groundup.ops import cross_entropy
 from groundup.optim.joint import JointOptimizer
 from groundup.optim.optimizers import Optimizer
@@ -68,7 +70,7 @@ class Part:
 
 @lru_cache(maxsize=64)
 def rehearse(
-    spec: Stack, *, rows: int, context: int, dtype: torch.dtype, optimizer: Optimizer, device: str = "cpu"
+    spec: Model, *, rows: int, context: int, dtype: torch.dtype, optimizer: Optimizer, device: str = "cpu"
 ) -> tuple[Part, ...]:
     """Returns the parts of a training step in the order of the forward.
 
@@ -116,15 +118,26 @@ def _part(data: dict[str, Any]) -> Part:
     return Part(**{**data, **works})
 
 
-def _play(stage: _Stage, spec: Stack, optimizer: Optimizer, *, rows: int, context: int) -> Iterator[Part]:
-    counts = Counter(spec.layers)
-    model = spec.replace(layers=tuple(counts)).module()
+def _play(stage: _Stage, spec: Model, optimizer: Optimizer, *, rows: int, context: int) -> Iterator[Part]:
+    model = spec.with_distinct_layers().module()
     stage.adopt(model, optimizer.build(model, products=stage.dtype))
+    for name, stack in spec.stacks.items():
+        module = model.get_submodule(name)
+        assert isinstance(module, StackModule)
+        yield from _play_stack(stage, module, Counter(stack.layers), rows=rows, context=context)
+    yield _loss(stage, module, rows * context)
+
+
+def _play_stack(
+    stage: _Stage, model: StackModule, counts: Counter[LayerSpec], *, rows: int, context: int
+) -> Iterator[Part]:
+    """The embedding, the layers and the norm of a stack; a decoder's memory, if it has one, is as long as its text."""
+    stream = (rows, context, model.spec.width)
     ids = torch.zeros(rows, context, dtype=torch.int64)
     places = torch.zeros_like(ids)
-    ctx = Context.whole(ids, segments=places, positions=places)  # rows are packed with documents
-    stream = (rows, context, spec.width)
-    graded = [model.embed.weight] if isinstance(model.head, TiedHead) else []
+    # Rows are packed with documents.
+    ctx = Context.whole(ids, segments=places, positions=places, memory=torch.empty(stream))
+    graded = [model.embed.weight] if isinstance(model.head, TiedHead) and model.embed.weight is not None else []
     yield stage.play("embed", [model.embed], lambda _: model.embed(ids, ctx), reads=(), graded=graded)
     with torch.no_grad(), autocast(stage.meter.device, stage.dtype):
         for layer in model.layers:
@@ -132,7 +145,6 @@ def _play(stage: _Stage, spec: Stack, optimizer: Optimizer, *, rows: int, contex
     for layer, count in zip(model.layers, counts.values(), strict=True):
         yield stage.play("layer", [layer], lambda x, layer=layer: layer(x, ctx), reads=stream, count=count)
     yield stage.play("norm", [model.norm], lambda x: model.norm(x).flatten(0, 1), reads=stream)
-    yield _loss(stage, model, rows * context)
 
 
 def _loss(stage: _Stage, model: StackModule, tokens: int) -> Part:
