@@ -16,7 +16,7 @@ from groundup.hub import folder
 from oracle.cases import CASES
 from oracle.cases.gpt2 import GPT2
 from oracle.cases.llama import LLAMA
-from oracle.pair import TOLERANCE, Config, distance, make
+from oracle.pair import Config, distance, make
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -36,7 +36,7 @@ def test_folder_in_out_and_in_again_is_bitwise_the_same(case: str, tmp_path: Pat
         assert same(back.state_dict(), pair.theirs.state_dict())
     ids = pair.ids(2, 40)
     # Their configuration from ours means the same, if not in the same words: gelu_fast is gelu_new, but for one digit.
-    assert distance(back(ids).logits, pair.theirs(ids).logits) < TOLERANCE
+    assert distance(back(ids).logits, pair.theirs(ids).logits) < pair.tolerance
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)

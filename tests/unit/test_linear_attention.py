@@ -141,6 +141,12 @@ def test_rates_and_steps_start_in_their_ranges():
     assert 0.0099 < steps.min() < 0.011 < 0.09 < steps.max() < 0.101
 
 
+def test_fixed_decays_lie_evenly_between_the_first_and_the_last():
+    logs = FixedDecay(first=1.0, last=2.0).build(8, 3, 4)(torch.zeros(1, 1, 8))
+    assert logs is not None
+    assert (1 - logs.exp()).flatten().tolist() == pytest.approx([2**-1, 2**-1.5, 2**-2])
+
+
 @pytest.mark.parametrize("decay", [FixedDecay(), HeadDecay(), LowRankDecay()])
 def test_decays_are_at_most_0_and_in_float32(decay: Decay):
     made = decay.build(8, 3, 4)
@@ -166,6 +172,7 @@ def test_rates_and_biases_are_not_decayed():
         (lambda: mixer(value_width=0), "at least 1"),
         (lambda: Delta(most=3.0), "up to 2"),
         (lambda: FixedDecay(first=0.0), "above 0"),
+        (lambda: FixedDecay(last=0.0), "above 0"),
         (lambda: HeadDecay(rates=(2.0, 1.0)), "must rise"),
         (lambda: LowRankDecay(rank=0), "rank must be at least 1"),
         (lambda: RandomPositive(features=0), "at least 1"),

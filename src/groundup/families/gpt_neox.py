@@ -201,5 +201,5 @@ FAMILY = Family(
     rules=rules,
     prefix="gpt_neox.",
     ignored=re.compile(r"gpt_neox\.layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)"),
-    renamed={"embed_out.weight": "lm_head.weight"},
+    renamed={r"^embed_out\.": "lm_head."},
 )

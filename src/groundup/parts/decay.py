@@ -55,27 +55,32 @@ class FixedDecay(Decay):
     """Forgets at a rate of each head's own, which is not learnt (RetNet).
 
     Attributes:
-        first: the first head keeps ``1 - 2^-first`` of its state at each token, the next one loses half as much.
+        first: the first head keeps ``1 - 2^-first`` of its state at each token.
+        last: the last one keeps ``1 - 2^-last``, and those between them lie evenly; None means that each head loses
+            half as much as the one before it.
     """
 
     first: float = 5.0
+    last: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.first > 0:
-            raise SpecError(f"FixedDecay(first={self.first}) keeps nothing; choose a number above 0")
+        if not self.first > 0 or not (self.last is None or self.last > 0):
+            raise SpecError(f"{self!r} keeps nothing; choose numbers above 0")
 
     def build(self, width: int, heads: int, key_width: int) -> DecayModule:
         """Returns the module, which has no parameters."""
-        return FixedDecayModule(self.first, heads)
+        return FixedDecayModule(self, heads)
 
 
 class FixedDecayModule(DecayModule):
     """The module of `FixedDecay`."""
 
-    def __init__(self, first: float, heads: int) -> None:
+    def __init__(self, spec: FixedDecay, heads: int) -> None:
         super().__init__()
-        self.logs = [math.log1p(-(2.0 ** -(first + head))) for head in range(heads)]
+        last = spec.first + heads - 1 if spec.last is None else spec.last
+        powers = [spec.first + (last - spec.first) * head / max(heads - 1, 1) for head in range(heads)]
+        self.logs = [math.log1p(-(2.0**-power)) for power in powers]
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "#B H #T #K"]:
         """Returns the log decays of the heads."""
