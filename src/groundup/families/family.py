@@ -76,12 +76,6 @@ class Family:
             name = re.sub(pattern, known, name)
         return name
 
-    def rename(self, name: str) -> str:
-        """Returns the rules' name of a tensor that another version may have named."""
-        for pattern, known in self.renamed.items():
-            name = re.sub(pattern, known, name)
-        return name
-
     def spec(self, config: Config) -> Model:
         """Returns the spec that a configuration describes.
 
