@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from groundup.families.family import Family
 from groundup.hub import folder
 from groundup.hub.spec_file import family_of_file
-from groundup.model.decoder import DecoderModel
 
 Config = dict[str, Any]  # a config.json
 
@@ -30,7 +29,7 @@ LOOSER = {"olmo_hybrid": 1e-3}
 @dataclass
 class Pair:
     theirs: Any  # a PreTrainedModel, whose methods no type checker finds
-    ours: DecoderModel
+    ours: Any
     folder: Path
 
     @property
@@ -44,7 +43,8 @@ class Pair:
 
     @property
     def vocab(self) -> int:
-        return self.ours.spec.vocab
+        *_, writing = self.ours.spec.stacks.values()
+        return writing.vocab
 
     @property
     def rows(self) -> int:
@@ -57,11 +57,21 @@ class Pair:
 
 def make(config: Config, where: Path, *, seed: int = 0) -> Pair:
     """Returns a pair with random weights large enough that every part of the model is heard in the logits."""
-    theirs = transformers.AutoModelForCausalLM.from_config(theirs_of(config), dtype=torch.float32).eval()
+    theirs = class_of(config)(theirs_of(config)).to(torch.float32).eval()
+    if config.get("tie_word_embeddings") is False and config["model_type"] == "t5":
+        theirs.lm_head.weight = nn.Parameter(theirs.lm_head.weight.clone())  # theirs ties it whatever is said
     randomise(theirs, seed=seed)
     theirs.save_pretrained(where)
     (where / "config.json").write_text(json.dumps(config))  # as it was given, not as transformers rewrites it
     return Pair(theirs, folder.read(where), where)
+
+
+def class_of(config: Config) -> Any:
+    """Returns the class that a configuration names, or that of a language model of its type."""
+    named = config.get("architectures")
+    if named:
+        return getattr(transformers, named[0])
+    return transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(theirs_of(config))]
 
 
 def theirs_of(config: Config) -> transformers.PreTrainedConfig:

@@ -34,6 +34,7 @@ from groundup.families import (
     rwkv,
     rwkv5,
     rwkv7,
+    t5,
 )
 from groundup.families.family import Config, Family
 from groundup.model.model import Model
@@ -42,6 +43,7 @@ FAMILIES: tuple[Family, ...] = (
     gpt2.FAMILY,
     llama.FAMILY,
     bert.FAMILY,
+    t5.FAMILY,
     mistral.FAMILY,
     qwen2.FAMILY,
     qwen3.FAMILY,

@@ -13,16 +13,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from groundup import rules
 from groundup.errors import ModelError, SpecError, StorageError, WeightsError, writing
 from groundup.families import family_of
 from groundup.hub import manifest
-from groundup.hub.match import EMBED, Naming, compare, match, shapes
+from groundup.hub.match import Naming, compare, match, shapes
 from groundup.hub.spec_file import OURS, THEIRS, family_of_file, read_spec, write_json
 from groundup.hub.tensors import INDEX, KINDS, ONE_FILE, Lazy, Stored, load, save, stored_in, weight_files
-from groundup.model.decoder import Decoder, DecoderModel
+from groundup.model.model import Model
 from groundup.specs import Spec
 
 SHARD_BYTES = 5_000_000_000  # what transformers cuts large files into
@@ -33,7 +33,7 @@ def spec_file(folder: Path) -> Path | None:
     return next((folder / name for name in (OURS, THEIRS) if (folder / name).is_file()), None)
 
 
-def read(folder: Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> DecoderModel:
+def read(folder: Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> nn.Module:
     """Returns the model of a folder, in evaluation mode.
 
     Args:
@@ -56,7 +56,7 @@ def read(folder: Path, *, dtype: torch.dtype | None = None, device: torch.device
     naming = _naming(described, model, stored)
     found = match(stored, model, naming, where=str(folder))
     dtype = dtype or _usual_dtype(found.values())
-    ours = rules.read_each(Lazy(found), naming.rules, layers=len(model.spec.layers))
+    ours = rules.read_each(Lazy(found), naming.rules, layers=model.spec.depth)
     weights = {name: t.to(device, dtype, copy=True, memory_format=torch.contiguous_format) for name, t in ours}
     model.load_state_dict(weights, assign=True)
     return model.eval()
@@ -70,8 +70,8 @@ def read_weights(folder: Path, *, spec: Spec) -> Mapping[str, Tensor]:
     """
     stored = {name: tensor for file in weight_files(folder) for name, tensor in load(file).items()}
     match spec:
-        case Decoder() if (folder / THEIRS).exists() and (family := family_of(spec)) is not None:
-            return rules.read(stored, family.rules(spec), layers=len(spec.layers))
+        case Model() if (folder / THEIRS).exists() and (family := family_of(spec)) is not None:
+            return rules.read(stored, family.rules(spec), layers=spec.depth)
     return stored
 
 
@@ -91,7 +91,7 @@ def write(
         StorageError: the folder holds a model, or cannot be written.
     """
     match spec:
-        case Decoder() if family_of(spec) is not None:
+        case Model() if family_of(spec) is not None:
             write_hf(weights, spec=spec, folder=folder, tokens=tokens)
         case _:
             _prepare(folder)
@@ -102,7 +102,7 @@ def write(
 def write_hf(
     weights: Mapping[str, Tensor],
     *,
-    spec: Decoder,
+    spec: Model,
     folder: Path,
     dtype: torch.dtype | None = None,
     tokens: Mapping[str, int | None] | None = None,
@@ -132,21 +132,21 @@ def write_hf(
     expected = shapes(spec).state_dict()
     compare({name: tensor.shape for name, tensor in weights.items()}, expected, where="the state_dict")
     _prepare(folder)
-    made = rules.write_each(weights, family.rules(spec), layers=len(spec.layers))
+    made = rules.write_each(weights, family.rules(spec), layers=spec.depth)
     theirs = ((name, _portable(tensor, dtype)) for name, tensor in made)
-    sizes = rules.write(expected, family.rules(spec), layers=len(spec.layers))
+    sizes = rules.write(expected, family.rules(spec), layers=spec.depth)
     _save_shards(theirs, folder, files=_plan(sizes, weights, dtype, shard_bytes))
     unknown = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
-    kind = str(dtype or weights[EMBED].dtype).removeprefix("torch.")
+    kind = str(dtype or next(iter(weights.values())).dtype).removeprefix("torch.")
     write_json(family.config(spec) | unknown | dict(tokens or {}) | {"dtype": kind}, folder / THEIRS)
 
 
-def _naming(described: Path, model: DecoderModel, stored: Mapping[str, Stored]) -> Naming:
-    if described.name == OURS and EMBED in stored:
+def _naming(described: Path, model: nn.Module, stored: Mapping[str, Stored]) -> Naming:
+    if described.name == OURS and stored.keys() >= model.state_dict().keys():
         return Naming.own(model)
     family = family_of_file(described) if described.name == THEIRS else family_of(model.spec)
     if family is None:
-        raise WeightsError(f"{described.parent} holds no {EMBED}; its weights are not those that {OURS} describes")
+        raise WeightsError(f"{described.parent} does not hold the weights that {OURS} describes")
     return Naming(rules=family.rules(model.spec), family=family)
 
 

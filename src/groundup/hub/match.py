@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from groundup import rules
 from groundup.errors import WeightsError
 from groundup.families.family import Family
 from groundup.hub.tensors import Stored
-from groundup.model.decoder import Decoder, DecoderModel
+from groundup.model.model import Model
 from groundup.rules import Rule
 
 EMBED, HEAD = "embed.weight", "head.weight"
@@ -34,7 +34,7 @@ class Naming:
     family: Family | None = None
 
     @classmethod
-    def own(cls, model: DecoderModel) -> Naming:
+    def own(cls, model: nn.Module) -> Naming:
         """Returns the naming of files that hold our names."""
         return cls(rules=[rules.rule(name, name) for name in model.state_dict()])
 
@@ -51,17 +51,19 @@ class Naming:
         return full if full in expected else name
 
     def theirs(self, ours: str) -> str | None:
-        """Returns their name of a tensor that both sides hold alike."""
-        return next((rule.theirs[0] for rule in self.rules if rule.ours == (ours,)), None)
+        """Returns their name of the first tensor that both sides hold alike and whose name here ends so."""
+        return next(
+            (rule.theirs[0] for rule in self.rules if len(rule.ours) == 1 and rule.ours[0].endswith(ours)), None
+        )
 
 
-def shapes(spec: Decoder) -> DecoderModel:
+def shapes(spec: Model) -> nn.Module:
     """Returns the model on the meta device: all names and shapes, no weights."""
     with torch.device("meta"):
         return spec.build()
 
 
-def match(stored: Mapping[str, Stored], model: DecoderModel, naming: Naming, *, where: str) -> dict[str, Stored]:
+def match(stored: Mapping[str, Stored], model: nn.Module, naming: Naming, *, where: str) -> dict[str, Stored]:
     """Returns the stored tensors by the names of the rules.
 
     Args:
@@ -74,7 +76,7 @@ def match(stored: Mapping[str, Stored], model: DecoderModel, naming: Naming, *, 
         WeightsError: a tensor is missing, unknown, there twice or of another shape, or a tied head differs from the
             embedding.
     """
-    expected = rules.write(model.state_dict(), naming.rules, layers=len(model.spec.layers))
+    expected = rules.write(model.state_dict(), naming.rules, layers=model.spec.depth)
     found: dict[str, Stored] = {}
     for name, tensor in stored.items():
         known = naming.known(name, expected)

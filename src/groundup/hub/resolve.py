@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
 from groundup.errors import CheckpointError, ModelError, nearest
 from groundup.families import PRESETS
@@ -18,7 +19,7 @@ from groundup.hub import manifest
 from groundup.hub.download import ID, Repo, fetch
 from groundup.hub.spec_file import OURS, read_spec
 from groundup.hub.tensors import PICKLES, pickle_refused
-from groundup.model.decoder import Decoder, DecoderModel
+from groundup.model.model import Model
 
 Kind = Literal["spec", "preset", "file", "run", "checkpoint", "huggingface", "hub"]
 
@@ -40,13 +41,13 @@ class Found:
 
     name: str
     kind: Kind
-    spec: Decoder
+    spec: Model
     weights: Path | None = None
     tokenizer: Path | None = None
     repo: Repo | None = None
 
 
-def find(model: str | Path | Decoder, *, revision: str | None = None, offline: bool = False) -> Found:
+def find(model: str | Path | Model, *, revision: str | None = None, offline: bool = False) -> Found:
     """Returns what a MODEL is; of a hub id, only what describes it is fetched.
 
     Args:
@@ -62,7 +63,7 @@ def find(model: str | Path | Decoder, *, revision: str | None = None, offline: b
         WeightsError: it is a pickle.
         CheckpointError: a run's pointer leads nowhere, or a checksum does not hold.
     """
-    if isinstance(model, Decoder):
+    if isinstance(model, Model):
         return Found(name="a spec", kind="spec", spec=model)
     name = str(model)
     path = Path(os.path.expanduser(name))
@@ -81,12 +82,12 @@ def find(model: str | Path | Decoder, *, revision: str | None = None, offline: b
     raise _unknown(name, path)
 
 
-def spec(model: str | Path | Decoder, *, revision: str | None = None, offline: bool = False) -> Decoder:
+def spec(model: str | Path | Model, *, revision: str | None = None, offline: bool = False) -> Model:
     """Returns the spec of a MODEL; the arguments and errors are those of `find`."""
     return find(model, revision=revision, offline=offline).spec
 
 
-def weights(found: Found, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> DecoderModel:
+def weights(found: Found, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> nn.Module:
     """Returns the model with its weights, in evaluation mode.
 
     Args:

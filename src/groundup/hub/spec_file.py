@@ -15,13 +15,13 @@ from groundup import families
 from groundup.errors import GroundupError, ModelError, writing
 from groundup.families.family import Family
 from groundup.files import read_limited
-from groundup.model.decoder import Decoder
+from groundup.model.model import Model
 
 OURS, THEIRS = "spec.json", "config.json"
 MOST_BYTES, MOST_BYTES_YAML = 2**25, 2**21  # of a description; YAML takes a minute for that much
 
 
-def read_spec(path: Path) -> Decoder:
+def read_spec(path: Path) -> Model:
     """Returns the spec that a file describes: one of ours, or a Hugging Face configuration.
 
     Raises:
@@ -35,7 +35,7 @@ def read_spec(path: Path) -> Decoder:
     if "kind" not in data and path.suffix != ".json":
         raise ModelError(f"{path} has no kind; expected a spec, as `groundup show MODEL --json` prints it")
     try:
-        return Decoder.from_dict(data) if "kind" in data else families.family_of_config(data).spec(data)
+        return Model.from_dict(data) if "kind" in data else families.family_of_config(data).spec(data)
     except GroundupError as fault:
         raise type(fault)(f"{path}: {fault}") from fault
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from fnmatch import fnmatch
 from pathlib import Path
 
+from torch import nn
+
 from groundup import files
 from groundup.errors import StorageError
 from groundup.hub import folder as folders
 from groundup.hub.manifest import MANIFEST, write_manifest
 from groundup.hub.spec_file import OURS, THEIRS
 from groundup.hub.tensors import INDEX, ONE_FILE
-from groundup.model.decoder import DecoderModel
 from groundup.text import folder as texts
 from groundup.text.tokenizer import Tokenizer
 
@@ -23,7 +24,7 @@ PARTS = {OURS, THEIRS, ONE_FILE, INDEX, MANIFEST, *texts.FILES}
 PIECES = "model-*-of-*.safetensors"
 
 
-def save(model: DecoderModel, folder: Path, *, tokenizer: Tokenizer | None, force: bool = False) -> None:
+def save(model: nn.Module, folder: Path, *, tokenizer: Tokenizer | None, force: bool = False) -> None:
     """Writes a model, its tokenizer and their checksums beside the folder, then puts them in its place.
 
     Args:

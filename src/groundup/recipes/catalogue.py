@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from groundup.families import FAMILIES
-from groundup.model.decoder import Decoder
+from groundup.model.model import Model
 from groundup.planner import books, units
 from groundup.planner.machine import calibrate
 from groundup.recipes.doctor import figures
@@ -19,15 +19,16 @@ def models() -> list[dict[str, Any]]:
     return [_model(family.name, name, make()) for family in FAMILIES for name, make in family.presets.items()]
 
 
-def _model(family: str, name: str, spec: Decoder) -> dict[str, Any]:
+def _model(family: str, name: str, spec: Model) -> dict[str, Any]:
+    *_, last = spec.stacks.values()
     return {
         "model": name,
         "family": family,
         "parameters": books.params(spec),
-        "layers": len(spec.layers),
-        "width": spec.width,
-        "context": spec.context,
-        "vocabulary": spec.vocab,
+        "layers": spec.depth,
+        "width": last.width,
+        "context": spec.longest,
+        "vocabulary": last.vocab,
     }
 
 

@@ -8,7 +8,11 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from groundup.families import family_of
+from groundup.families import family_of, family_of_config
+from groundup.model.decoder import Decoder
+from groundup.model.encoder import Encoder
+from groundup.model.encoder_decoder import EncoderDecoder
+from groundup.model.model import Model
 from laws.examples import SHRUNK
 from oracle.pair import Config
 
@@ -25,4 +29,11 @@ def _written() -> dict[str, Config]:
     return {f"{name}/{case}": config for name, file in files.items() for case, config in file.CASES.items()}
 
 
-CASES = _presets() | _written()
+EVERY = _presets() | _written()
+
+
+def _of(kind: type[Model]) -> dict[str, Config]:
+    return {name: config for name, config in EVERY.items() if family_of_config(config).kind is kind}
+
+
+CASES, ENCODERS, ENCODER_DECODERS = _of(Decoder), _of(Encoder), _of(EncoderDecoder)

@@ -1,0 +1,73 @@
+"""What encoder-decoders write equals what transformers writes; folders lose no bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from groundup import rules
+from groundup.hub import folder
+from oracle.cases import ENCODER_DECODERS
+from oracle.pair import TOLERANCE, Pair, class_of, distance, make
+
+LENGTHS = [20, 3, 11]
+
+
+@pytest.fixture(params=ENCODER_DECODERS, scope="module")
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return make(ENCODER_DECODERS[request.param], tmp_path_factory.mktemp("theirs"))
+
+
+def tolerance(logits: torch.Tensor) -> float:
+    """A head without the scale of the width makes logits of any size, and float32 is exact in proportion."""
+    return TOLERANCE * max(1.0, logits.abs().max().item())
+
+
+@torch.no_grad()
+def test_logits_of_targets_after_padded_sources_are_equal(pair: Pair):
+    source, ids, lengths = pair.ids(3, 20), pair.ids(3, 30, seed=1), torch.tensor(LENGTHS)
+    real = (torch.arange(20) < lengths[:, None]).long()
+    told = pair.theirs(input_ids=source, attention_mask=real, decoder_input_ids=ids).logits
+    assert distance(pair.ours(ids, source=source, source_lengths=lengths), told) < tolerance(told)
+    state = pair.ours.new_state(source, 30, lengths=lengths)
+    pieces = [pair.ours(piece, state) for piece in ids.split([7, 1, 1, 21], 1)]
+    assert distance(torch.cat(pieces, 1), told) < tolerance(told)
+
+
+def test_gradients_of_all_weights_are_equal(pair: Pair):
+    source, ids, targets = pair.ids(2, 9), pair.ids(2, 12, seed=1), pair.ids(2, 12, seed=2)
+    logits = (pair.ours(ids, source=source), pair.theirs(input_ids=source, decoder_input_ids=ids).logits)
+    for model, made in zip((pair.ours, pair.theirs), logits, strict=True):
+        model.zero_grad()
+        F.cross_entropy(made.flatten(0, 1), targets.flatten()).backward()
+    spec = pair.ours.spec
+    ours = {name: p.grad for name, p in pair.ours.named_parameters()}
+    ours = rules.write(ours, pair.family.rules(spec), layers=spec.depth)
+    theirs = {name: p.grad for name, p in pair.theirs.named_parameters()}
+    assert ours.keys() == theirs.keys()
+    for name, told in theirs.items():
+        assert (ours[name] - told).norm() <= TOLERANCE * max(told.norm(), 1e-3), name
+
+
+@torch.no_grad()
+def test_greedy_texts_are_equal(pair: Pair):
+    source = pair.ids(2, 9, seed=3)
+    told = pair.theirs.generate(source, max_new_tokens=12, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    state = pair.ours.new_state(source, 13)
+    text = [torch.full((2, 1), pair.ours.spec.start)]
+    for _ in range(12):
+        text.append(pair.ours(text[-1], state)[:, -1:].argmax(-1))
+    assert torch.equal(torch.cat(text, 1), told)
+
+
+@torch.no_grad()
+def test_folder_in_out_and_in_again_is_bitwise_the_same(pair: Pair, tmp_path: Path):
+    folder.write_hf(pair.ours.state_dict(), spec=pair.ours.spec, folder=tmp_path / "ours")
+    again = folder.read(tmp_path / "ours")
+    assert again.spec == pair.ours.spec
+    assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in pair.ours.state_dict().items())
+    back = class_of({"architectures": [type(pair.theirs).__name__]}).from_pretrained(tmp_path / "ours")
+    assert all(torch.equal(weight, back.state_dict()[name]) for name, weight in pair.theirs.state_dict().items())

@@ -1,0 +1,40 @@
+"""What encoders make of texts, padded and paired, equals what transformers makes of them; folders lose no bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from groundup.hub import folder
+from oracle.cases import ENCODERS
+from oracle.pair import TOLERANCE, Pair, class_of, distance, make
+
+LENGTHS = [24, 3, 17]
+
+
+@pytest.fixture(params=ENCODERS, scope="module")
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return make(ENCODERS[request.param], tmp_path_factory.mktemp("theirs"))
+
+
+@torch.no_grad()
+def test_what_is_made_of_padded_pairs_of_texts_is_equal(pair: Pair):
+    ids, types = pair.ids(3, 24), pair.ids(3, 24, seed=1) % pair.ours.spec.embed.types
+    real = torch.arange(24) < torch.tensor(LENGTHS)[:, None]
+    told = pair.theirs(ids, attention_mask=real.long(), token_type_ids=types)
+    given = {"lengths": torch.tensor(LENGTHS), "types": types}
+    assert distance(pair.ours(ids, **given)[real], told[0][real]) < TOLERANCE
+    if len(told) > 1:
+        assert distance(pair.ours.pool(pair.ours.hidden(ids, **given)), told[1]) < TOLERANCE
+
+
+@torch.no_grad()
+def test_folder_in_out_and_in_again_is_bitwise_the_same(pair: Pair, tmp_path: Path):
+    folder.write_hf(pair.ours.state_dict(), spec=pair.ours.spec, folder=tmp_path / "ours")
+    again = folder.read(tmp_path / "ours")
+    assert again.spec == pair.ours.spec
+    assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in pair.ours.state_dict().items())
+    back = class_of({"architectures": [type(pair.theirs).__name__]}).from_pretrained(tmp_path / "ours")
+    assert all(torch.equal(weight, back.state_dict()[name]) for name, weight in pair.theirs.state_dict().items())
