@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from typing import Any
@@ -25,6 +26,9 @@ settings.register_profile("groundup", deadline=None, derandomize=True)
 settings.load_profile("groundup")
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# Tests press Ctrl-C, which what a shell starts in the background ignores.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What is measured and remembered under these conditions is not for the user's own cache.
 _cache = tempfile.TemporaryDirectory(prefix="groundup-tests-")
