@@ -82,8 +82,8 @@ def read_on(theirs: Any, ids: Tensor, cache: Any = None) -> tuple[Tensor, Any]:
     """Returns the logits of more tokens and the cache, whatever their class calls it."""
     parameters = inspect.signature(theirs.forward).parameters
     name = next(name for name in ("cache_params", "state", "past_key_values") if name in parameters)
-    told = theirs(ids, use_cache=True, **{name: cache})
-    return told.logits, told[name]
+    cache = transformers.DynamicCache(config=theirs.config) if cache is None else cache
+    return theirs(ids, use_cache=True, **{name: cache}).logits, cache
 
 
 def randomise(model: nn.Module, *, seed: int) -> None:

@@ -31,6 +31,7 @@ from groundup.families import (
     qwen2,
     qwen3,
     recurrent,
+    recurrent_gemma,
     rwkv,
     rwkv5,
     rwkv7,
@@ -69,6 +70,7 @@ FAMILIES: tuple[Family, ...] = (
     mpt.FAMILY,
     phi.FAMILY,
     palm.FAMILY,
+    recurrent_gemma.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}

@@ -1,0 +1,247 @@
+"""RecurrentGemma: Griffin's recurrent blocks and local attention in turn, with Gemma's norms and embeddings.
+
+Sources: De et al. 2024 (Griffin, arXiv:2402.19427), section 2; Botev et al. 2024 (RecurrentGemma, arXiv:2404.07839),
+table 1. The root of the width that scales embeddings is exact here; transformers rounds it to bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from groundup.errors import SpecError
+from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys
+from groundup.families.llama import read_rope
+from groundup.mixers.attention import Attention
+from groundup.mixers.griffin import RGLRU
+from groundup.mixers.mlp import GatedMLP
+from groundup.model.decoder import Decoder
+from groundup.model.heads import Tied, Untied
+from groundup.model.layer import Layer, LayerSpec
+from groundup.model.residual import Residual
+from groundup.parts.embed import Embed
+from groundup.parts.mask import Window
+from groundup.parts.norm import RMSNorm
+from groundup.parts.position import NoScaling, RoPE
+from groundup.rules import SAME, SQUEEZE, Op, Rule, rule
+
+CONTEXT = 8192  # tokens that the published models were trained on; a configuration does not say
+RECURRENT, ATTENTION = "recurrent", "attention"
+
+
+def recurrent_gemma(
+    *,
+    width: int,
+    layers: int,
+    heads: int,
+    hidden: int,
+    kv_heads: int = 1,
+    channels: int | None = None,
+    window: int = 2048,
+    kinds: Sequence[str] = (RECURRENT, RECURRENT, ATTENTION),
+    conv: int = 4,
+    vocab: int = 256000,
+    context: int = CONTEXT,
+    position: RoPE = RoPE(fraction=0.5),  # noqa: B008 - a spec is a value
+    act: str = "gelu_tanh",
+    bias: bool = False,
+    eps: float = 1e-6,
+    cap: float = 30.0,
+    tied: bool = True,
+    dropout: float = 0.0,
+) -> Decoder:
+    """Returns the spec of a RecurrentGemma of these sizes.
+
+    Args:
+        width: the width of the residual stream.
+        layers: the number of layers.
+        heads: heads of queries, each ``width / heads`` wide, and blocks of the recurrence's gates.
+        hidden: the width inside the feed-forward part.
+        kv_heads: heads of keys and values.
+        channels: the width of the recurrence; None means ``width``.
+        window: how many tokens attention sees.
+        kinds: what the layers are, over and over.
+        conv: taps of the convolution before the recurrence.
+        vocab: the number of token ids.
+        context: the longest sequence that is meant.
+        position: the rotation of queries and keys.
+        act: the activation of all gates.
+        bias: whether queries, keys and values have biases.
+        eps: of the norms.
+        cap: what logits are bent to stay below.
+        tied: whether the head reads the token embedding.
+        dropout: of attention weights.
+    """
+    if width % heads:
+        raise SpecError(f"width={width} is not a multiple of heads={heads}; change one of them")
+    norm = RMSNorm(eps=eps, offset=1.0)
+    attention = Attention(
+        heads=heads,
+        kv_heads=kv_heads,
+        head_width=width // heads,
+        mask=Window(window),
+        position=position,
+        bias=bias,
+        out_bias=True,
+        dropout=dropout,
+    )
+    mixers = {RECURRENT: RGLRU(channels=channels or width, heads=heads, conv=conv, act=act), ATTENTION: attention}
+    ffn = Residual(GatedMLP(hidden=hidden, act=act, bias=True), pre=norm)
+    made = {kind: Layer(mix=Residual(mixer, pre=norm), ffn=ffn) for kind, mixer in mixers.items()}
+    return Decoder(
+        width=width,
+        vocab=vocab,
+        context=context,
+        layers=tuple(made[kinds[i % len(kinds)]] for i in range(layers)),
+        embed=Embed(width_power=0.5),
+        norm=norm,
+        head=Tied(cap=cap) if tied else Untied(cap=cap),
+    )
+
+
+PRESETS = {
+    "recurrentgemma-2b": partial(recurrent_gemma, width=2560, layers=26, heads=10, hidden=7680),
+    "recurrentgemma-9b": partial(recurrent_gemma, width=4096, layers=38, heads=16, hidden=12288),
+}
+
+
+def read(keys: Keys) -> Decoder:
+    """Returns the spec of a RecurrentGemma configuration."""
+    width, heads = keys.number("hidden_size", default=2560), keys.number("num_attention_heads", default=10)
+    keys.only("head_dim", width // heads)
+    keys.only("embeddings_scale_by_sqrt_dim", True)
+    for name in ("w_init_variance_scale", "final_w_init_variance_scale"):
+        keys.take(name, default=None)  # first weights
+    hidden, layers = keys.number("intermediate_size", default=7680), keys.layers("num_hidden_layers", default=26)
+    if hidden % 2:
+        raise SpecError(f"the configuration's intermediate_size is {hidden}; expected twice the width inside the MLP")
+    kinds = keys.take("block_types", default=[RECURRENT, RECURRENT, ATTENTION])
+    if not isinstance(kinds, list) or not kinds or any(kind not in (RECURRENT, ATTENTION) for kind in kinds):
+        raise SpecError(
+            f"the configuration's block_types are {kinds!r}; expected a list of {RECURRENT} and {ATTENTION}"
+        )
+    context = keys.number("max_position_embeddings", default=CONTEXT)
+    return recurrent_gemma(
+        width=width,
+        layers=layers,
+        heads=heads,
+        hidden=hidden // 2,
+        kv_heads=keys.number("num_key_value_heads", default=heads),
+        channels=keys.number("lru_width", default=None),
+        window=keys.number("attention_window_size", "sliding_window", default=2048),
+        kinds=kinds,
+        conv=keys.number("conv1d_width", default=4),
+        vocab=keys.number("vocab_size", default=256000),
+        context=context,
+        position=read_rope(keys, context=context, fraction=0.5),
+        act=keys.choice("hidden_activation", known=ACTS, default="gelu_pytorch_tanh"),
+        bias=keys.flag("attention_bias", default=False),
+        eps=keys.number("rms_norm_eps", default=1e-6, whole=False),
+        cap=keys.positive("logits_soft_cap", default=30.0),
+        tied=keys.flag("tie_word_embeddings", default=True),
+        dropout=keys.number("attention_dropout", default=0.0, whole=False),
+    )
+
+
+def write(spec: Decoder) -> dict[str, Any]:
+    """Returns the configuration of a RecurrentGemma spec.
+
+    Raises:
+        SpecError: the spec is of other parts, or has no layer of each kind to say the sizes of.
+    """
+    mixers = [layer.mix.mixer for layer in spec.layers if layer.mix]
+    recurrence = next((mixer for mixer in mixers if isinstance(mixer, RGLRU)), None)
+    attention = next((mixer for mixer in mixers if isinstance(mixer, Attention)), None)
+    match (recurrence, attention, spec):
+        case (
+            RGLRU(),
+            Attention(mask=Window(size=window), position=RoPE(scaling=NoScaling()) as position),
+            Decoder(
+                layers=(Layer(ffn=Residual(mixer=GatedMLP() as mlp)), *_),
+                norm=RMSNorm(eps=eps),
+                head=Tied(cap=float() as cap) | Untied(cap=float() as cap),
+            ),
+        ) if mlp.act in THEIR_ACTS:
+            return {
+                "architectures": ["RecurrentGemmaForCausalLM"],
+                "vocab_size": spec.vocab,
+                "hidden_size": spec.width,
+                "intermediate_size": 2 * mlp.hidden,
+                "num_hidden_layers": len(spec.layers),
+                "num_attention_heads": attention.heads,
+                "num_key_value_heads": attention.kv_heads,
+                "lru_width": recurrence.channels,
+                "conv1d_width": recurrence.conv,
+                "attention_window_size": window,
+                "block_types": [RECURRENT if isinstance(mixer, RGLRU) else ATTENTION for mixer in mixers],
+                "hidden_activation": THEIR_ACTS[mlp.act],
+                "max_position_embeddings": spec.context,
+                "rms_norm_eps": eps,
+                "rope_parameters": {
+                    "rope_type": "default",
+                    "rope_theta": position.theta,
+                    "partial_rotary_factor": position.fraction,
+                },
+                "attention_bias": attention.bias,
+                "logits_soft_cap": cap,
+                "tie_word_embeddings": isinstance(spec.head, Tied),
+                "attention_dropout": attention.dropout,
+            }
+    raise SpecError(
+        "no RecurrentGemma of transformers is made of these parts; "
+        "see groundup.families.recurrent_gemma for those it has"
+    )
+
+
+def rules(spec: Decoder) -> list[Rule]:
+    """Returns the weight rules; layers of either kind have their own, for both have an ``out``."""
+    theirs, ours = "model.layers.{l}", "layers.{l}"
+    names = [f"{x}_proj.{end}" for x in ("gate", "up", "down") for end in ("weight", "bias")]
+    return [
+        rule("model.embed_tokens.weight", "embed.weight"),
+        rule(f"{theirs}.temporal_pre_norm.weight", f"{ours}.mix.pre.weight"),
+        *(
+            rule(f"model.layers.{i}.temporal_block.{a}", f"layers.{i}.mix.mixer.{b}", op)
+            for i, layer in enumerate(spec.layers)
+            for a, b, op in _block(layer)
+        ),
+        rule(f"{theirs}.channel_pre_norm.weight", f"{ours}.ffn.pre.weight"),
+        *(rule(f"{theirs}.mlp_block.{name}", f"{ours}.ffn.mixer.{name.replace('_proj', '')}") for name in names),
+        rule("model.final_norm.weight", "norm.weight"),
+        rule("lm_head.weight", "head.weight"),
+    ]
+
+
+def _block(layer: LayerSpec) -> list[tuple[str, str, Op]]:
+    """Returns the names of a layer's first part, theirs and ours."""
+    both = ("weight", "bias")
+    match layer.mix:
+        case Residual(mixer=RGLRU(heads=heads)):
+            maps, gates = {"x": "x", "y": "gate", "out": "out"}, {"input": "enter", "recurrent": "forget"}
+            return [
+                *((f"linear_{a}.{end}", f"{b}.{end}", SAME) for a, b in maps.items() for end in both),
+                ("conv_1d.weight", "conv.weight", SQUEEZE),
+                ("conv_1d.bias", "conv.bias", SAME),
+                ("rg_lru.recurrent_param", "decay", SAME),
+                *((f"rg_lru.{a}_gate_weight", f"{b}.weight", SAME) for a, b in gates.items()),
+                *((f"rg_lru.{a}_gate_bias", f"{b}.bias", _flat(heads)) for a, b in gates.items()),
+            ]
+    maps = {"q": "q", "k": "k", "v": "v", "o": "out"}
+    return [(f"{a}_proj.{end}", f"{b}.{end}", SAME) for a, b in maps.items() for end in both]
+
+
+def _flat(heads: int) -> Op:
+    """Returns the operation that joins the biases of all heads, (H, E / H), to one vector."""
+    return Op(lambda ts: [ts[0].flatten()], lambda ts: [ts[0].unflatten(0, (heads, -1))])
+
+
+FAMILY = Family(
+    name="recurrent_gemma",
+    model_types=("recurrent_gemma",),
+    presets=PRESETS,
+    read=read,
+    write=write,
+    rules=rules,
+    prefix="model.",
+)
