@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from groundup.hub.resolve import spec
     from groundup.infer.language_model import LanguageModel, load
     from groundup.mixers.attention import Attention
+    from groundup.mixers.gated_conv import GatedConv
     from groundup.mixers.mlp import MLP, GatedMLP
     from groundup.mixers.recurrent import GRU, LSTM, RNN
     from groundup.mixers.rwkv import RWKV4, ChannelMix
+    from groundup.mixers.rwkv5 import RWKV5
+    from groundup.mixers.rwkv7 import RWKV7, ShiftedMLP
     from groundup.model.decoder import Decoder
     from groundup.model.heads import Tied, Untied
     from groundup.model.layer import Layer, Parallel, Stacked, pattern
@@ -62,9 +65,12 @@ _HOME = {
     "groundup.hub.resolve": "spec",
     "groundup.infer.language_model": "LanguageModel load",
     "groundup.mixers.attention": "Attention",
+    "groundup.mixers.gated_conv": "GatedConv",
     "groundup.mixers.mlp": "GatedMLP MLP",
     "groundup.mixers.recurrent": "GRU LSTM RNN",
     "groundup.mixers.rwkv": "ChannelMix RWKV4",
+    "groundup.mixers.rwkv5": "RWKV5",
+    "groundup.mixers.rwkv7": "RWKV7 ShiftedMLP",
     "groundup.model.decoder": "Decoder",
     "groundup.model.heads": "Tied Untied",
     "groundup.model.layer": "Layer Parallel Stacked pattern",
@@ -92,6 +98,8 @@ __all__ = [
     "MLP",
     "RNN",
     "RWKV4",
+    "RWKV5",
+    "RWKV7",
     "WSD",
     "ALiBi",
     "AcrossHeads",
@@ -105,6 +113,7 @@ __all__ = [
     "Cosine",
     "Decoder",
     "Embed",
+    "GatedConv",
     "GatedMLP",
     "GroundupError",
     "LanguageModel",
@@ -123,6 +132,7 @@ __all__ = [
     "Residual",
     "RoPE",
     "Scaled",
+    "ShiftedMLP",
     "Sink",
     "Sinusoidal",
     "Stacked",

@@ -16,11 +16,14 @@ from groundup.ops import (
     causal_conv,
     cross_entropy,
     delta_rule,
+    diagonal_low_rank,
     linear_attention,
+    linear_scan,
     recurrent,
     rms_norm,
     selective_scan,
     ssd,
+    wkv,
 )
 
 COVERED = {
@@ -28,11 +31,14 @@ COVERED = {
     causal_conv,
     cross_entropy,
     delta_rule,
+    diagonal_low_rank,
     linear_attention,
+    linear_scan,
     recurrent,
     rms_norm,
     selective_scan,
     ssd,
+    wkv,
 }
 TWINS = {blocked_attention}  # reached through the operations above, whose definition is theirs
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from groundup.ops import linear_scan, wkv
+from groundup.ops import diagonal_low_rank, linear_scan, wkv
 from groundup.ops.wkv import NOTHING, Sums
 from laws.test_definition import TOLERANCE, assert_equal, noise
 
@@ -63,3 +64,22 @@ def test_linear_scan_equals_its_definition(tokens, size, dtype):
             held = op(0.5 * a, b, before)
             made.append((held, *torch.autograd.grad(held, inputs, drawn(*held.shape, seed=9).detach())))
         assert_equal(*made, tolerance=1e-5 if dtype == torch.float32 else 1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("tokens", [1, 63, 100])
+@pytest.mark.parametrize("packed", [False, True])
+def test_diagonal_low_rank_equals_its_definition(tokens, packed, dtype):
+    q, k, v, n, p, decay = (noise(2, 3, tokens, 5 if i == 2 else 4, seed=i, dtype=dtype) for i in range(6))
+    n = F.normalize(n, dim=-1).detach().requires_grad_()
+    p = (n * p.sigmoid()).detach().requires_grad_()
+    decay = (-decay.exp()).detach().requires_grad_()
+    for state in (None, noise(2, 3, 4, 5, seed=7, dtype=dtype)):
+        leaves = [q, k, v, n, p, decay, *([] if state is None else [state])]
+        found = []
+        for op in (diagonal_low_rank.chunked, diagonal_low_rank.reference):
+            starts = drawn_starts(tokens) if packed else None
+            made = op(q, k, v, n, p, decay=decay, state=state, starts=starts)
+            drawn = [noise(*t.shape, seed=9, dtype=t.dtype).detach() for t in made]
+            found.append([*made, *torch.autograd.grad(made, leaves, drawn)])
+        assert_equal(*found, tolerance=TOLERANCE[dtype])

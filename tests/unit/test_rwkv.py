@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +11,16 @@ import torch
 from groundup.context import Context
 from groundup.families import PRESETS
 from groundup.mixers.rwkv import RWKV4, ChannelMix
-from groundup.ops import wkv
+from groundup.mixers.rwkv5 import RWKV5
+from groundup.mixers.rwkv7 import RWKV7
+from groundup.ops import diagonal_low_rank, wkv
 from groundup.ops.wkv import NOTHING, Sums
 from groundup.planner import books
+
+
+def made(name: str) -> Any:
+    """A preset as a value whose fields no type checker knows."""
+    return PRESETS[name]()
 
 
 def test_weighted_means_of_three_values_by_hand():
@@ -65,6 +73,74 @@ def test_autocast_reads_bfloat16_near_float32():
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("rwkv-4-")])
 def test_rwkv4_has_the_closed_form_of_the_paper(name):
-    spec = PRESETS[name]()
+    spec = made(name)
     d, layers = spec.width, len(spec.layers)
     assert books.params(spec) == 2 * spec.vocab * d + 13 * d * d * layers + d * (11 * layers + 4)
+
+
+def test_rwkv5_reads_what_was_before_and_itself_with_a_bonus():
+    mixer = RWKV5(heads=1, head_width=2).build(2).double()
+    with torch.no_grad():
+        mixer.decay.copy_(torch.tensor([0.0, -1.0]))
+        mixer.bonus.copy_(torch.tensor([2.0, -3.0]))
+    r, k, v = torch.randn(3, 1, 1, 3, 2, dtype=torch.float64)
+    read = mixer._read(r, k, v, Context.whole(r[0, 0][None]), None)
+    keep, own = torch.exp(-torch.tensor([0.0, -1.0], dtype=torch.float64).exp()), mixer.bonus
+    (r1, r2, r3), (k1, k2, k3), (v1, v2, v3) = (t[0, 0] for t in (r, k, v))
+    second = r2 @ k1.outer(v1) + (r2 * own) @ k2.outer(v2)
+    third = r3 @ (keep[:, None] * k1.outer(v1) + k2.outer(v2)) + (r3 * own) @ k3.outer(v3)
+    torch.testing.assert_close(read[0, 0], torch.stack([(r1 * own) @ k1.outer(v1), second, third]))
+
+
+def test_rwkv7_replaces_the_value_of_a_key():
+    """A key that is looked up, taken away and written whole holds its last value alone (the delta rule)."""
+    key = torch.tensor([0.6, 0.8], dtype=torch.float64)
+    keys = key.expand(1, 1, 3, 2)
+    values = torch.tensor([[1.0, 2.0], [3.0, 4.0], [-5.0, 6.0]], dtype=torch.float64)[None, None]
+    decay = torch.zeros(1, 1, 3, 2, dtype=torch.float64)
+    read, state = diagonal_low_rank.chunked(keys, keys, values, keys, keys, decay=decay)
+    torch.testing.assert_close(read, values)
+    torch.testing.assert_close(state[0, 0], key.outer(values[0, 0, 2]))
+
+
+@torch.no_grad()
+def test_rwkv7_equals_its_equations_token_by_token():
+    spec = RWKV7(heads=2, head_width=4, decay_rank=3, rate_rank=2, gate_rank=5)
+    mixer = spec.build(8).double()
+    for weight in mixer.parameters():
+        weight.normal_(0, 0.4)
+    x = torch.randn(1, 7, 8, dtype=torch.float64)
+    state, past, told = torch.zeros(2, 4, 4, dtype=torch.float64), torch.zeros(8, dtype=torch.float64), []
+    for token in x[0]:
+        at = {name: token + mix * (past - token) for name, mix in mixer.mixes.items()}
+        past = token
+        decay = mixer.decay.up.weight @ torch.tanh(mixer.decay.down.weight @ at["w"]) + mixer.decay.up.bias
+        w = torch.exp(-torch.sigmoid(decay) / math.e**0.5).view(2, 4)
+        a = torch.sigmoid(mixer.rate(at["a"])).view(2, 4)
+        r, k, v = ((getattr(mixer, name).weight @ at[name]).view(2, 4) for name in "rkv")
+        n = k * mixer.key_forget.view(2, 4)
+        n = n / n.norm(dim=-1, keepdim=True)
+        k = k * (1 + (a - 1) * mixer.key_rate.view(2, 4))
+        for h in range(2):
+            state[h] = w[h][:, None] * state[h] - (a[h] * n[h]).outer(n[h] @ state[h]) + k[h].outer(v[h])
+        y = torch.stack([r[h] @ state[h] for h in range(2)])
+        y = (y - y.mean(1, keepdim=True)) / (y.var(1, correction=0, keepdim=True) + 64e-5).sqrt()
+        y = y.flatten() * mixer.norm.weight + mixer.norm.bias
+        y = y + ((r * k * mixer.bonus.view(2, 4)).sum(1, keepdim=True) * v).flatten()
+        gate = mixer.gate_out.weight @ torch.sigmoid(mixer.gate_in.weight @ at["g"])
+        told.append(mixer.out.weight @ (y * gate))
+    torch.testing.assert_close(mixer(x, Context.whole(x))[0], torch.stack(told))
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("rwkv-5-")])
+def test_rwkv5_has_the_closed_form(name):
+    spec = made(name)
+    d, layers = spec.width, len(spec.layers)
+    assert books.params(spec) == 13 * d * d * layers + 14 * d * layers + 4 * d + 2 * d * spec.vocab
+
+
+def test_rwkv7_has_the_published_closed_form_but_for_what_the_first_layer_does_not_use():
+    d, layers, vocab = 1024, 24, 65536
+    published = 2 * vocab * d + 4 * d + layers * (19 * d + 12 * d * d + 2 * d * (64 + 32 + 64 + 128))
+    assert published == 450_834_432
+    assert books.params(PRESETS["rwkv-7-0.4b"]()) == published - (d + 2 * d * 32)

@@ -119,6 +119,14 @@ class FlatNorm(nn.Module):
         return self.norm(x.flatten(-2)).view_as(x)
 
 
+class HeadNorm(nn.GroupNorm):
+    """Centres and scales what each head read, with a weight and a bias of every value."""
+
+    def forward(self, x: Float[Tensor, "B T H K"]) -> Float[Tensor, "B T H K"]:
+        """Returns the normed readings."""
+        return super().forward(x.flatten(2).flatten(0, 1)).view_as(x)
+
+
 class NoNorm(Norm):
     """Leaves vectors as they are."""
 

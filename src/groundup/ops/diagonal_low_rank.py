@@ -1,0 +1,115 @@
+"""A matrix state that decays, forgets in one direction and takes in a product: the rules of RWKV-5 and RWKV-7.
+
+    S_t = diag(a_t) S_{t-1} - p_t (n_t S_{t-1}) + k_t v_t^T        y_t = q_t S_t
+
+Within a chunk whose state before is S, with decayed vectors, what is forgotten u_t = n_t S_{t-1} is one triangular
+system:
+
+    (I + A_np) U = A_nk V + N' S        A_xy,ij = decayed x_i . y_j for j < i,   N' = N decayed from the chunk's start
+
+Source: Peng et al. 2025 (RWKV-7, arXiv:2503.14456), section 3, where it is the generalised delta rule. Letters: as in
+`groundup.ops.linear_attention`.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from groundup.ops.linear_attention import chunk_length, cut, first_state, in_chunks, score_flops
+
+
+def reference(
+    q: Float[Tensor, "B H T K"],
+    k: Float[Tensor, "B H T K"],
+    v: Float[Tensor, "B H T L"],
+    n: Float[Tensor, "B H T K"],
+    p: Float[Tensor, "B H T K"],
+    *,
+    decay: Float[Tensor, "#B #H #T #K"],
+    state: Float[Tensor, "B H K L"] | None = None,
+    starts: Bool[Tensor, "B T"] | None = None,
+) -> tuple[Float[Tensor, "B H T L"], Float[Tensor, "B H K L"]]:
+    """Returns what each query reads, and the state after the last token, in float32 or wider: the definition.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        n: what is looked up to be forgotten.
+        p: where it is taken away.
+        decay: log a, at most 0.
+        state: the state before the first token; None means zeros.
+        starts: at which tokens a document starts, which knows nothing of what was before; None means at none.
+    """
+    memory, read = first_state(k, v, state), []
+    step = decay.expand_as(k)
+    for t in range(q.shape[2]):
+        if starts is not None:
+            memory = memory.masked_fill(starts[:, t, None, None, None], 0)
+        gone = (n[:, :, t, :, None] * memory).sum(2)
+        memory = step[:, :, t, :, None].exp() * memory - p[:, :, t, :, None] * gone[:, :, None, :]
+        memory = memory + k[:, :, t, :, None] * v[:, :, t, None, :]
+        read.append((q[:, :, t, :, None] * memory).sum(2))
+    return torch.stack(read, 2).to(v.dtype), memory
+
+
+def chunked(
+    q: Float[Tensor, "B H T K"],
+    k: Float[Tensor, "B H T K"],
+    v: Float[Tensor, "B H T L"],
+    n: Float[Tensor, "B H T K"],
+    p: Float[Tensor, "B H T K"],
+    *,
+    decay: Float[Tensor, "#B #H #T #K"],
+    state: Float[Tensor, "B H K L"] | None = None,
+    starts: Bool[Tensor, "B T"] | None = None,
+) -> tuple[Float[Tensor, "B H T L"], Float[Tensor, "B H K L"]]:
+    """Returns what `reference` does, by products of matrices in chunks and one triangular system in each.
+
+    All is computed in float32 or wider.
+    """
+    memory, tokens, narrow = first_state(k, v, state), q.shape[2], v.dtype
+    q, k, v, n, p, decay = (t.to(memory.dtype) for t in (q, k, v, n, p, decay))
+    with torch.autocast(q.device.type, enabled=False):
+        if starts is not None:
+            n = n.masked_fill(starts[:, None, :, None], 0)
+        # What a token forgets is read before its own decay: as a query, it belongs to the token before.
+        early = F.pad(n[:, :, 1:], (0, 0, 0, 1))
+        decay = decay.expand(-1, k.shape[1], -1, -1).repeat(1, 4, 1, 1)
+        queries, keys = torch.cat([q, q, early, early], 1), torch.cat([k, p, k, p], 1)
+        at = cut(queries, keys, v.repeat(1, 4, 1, 1), decay=decay, starts=starts)
+        read_k, read_p, gone_k, gone_p = at.scores.chunk(4, 1)
+        gone_k, gone_p = (F.pad(t[:, :, :, :-1], (0, 0, 1, 0)) for t in (gone_k, gone_p))
+        values, heads = at.v[:, : v.shape[1]], v.shape[1]
+        first = in_chunks(n, at.k.shape[3])[:, :, :, :1]
+        from_start = torch.cat([first, at.q_to_start[:, 2 * heads : 3 * heads, :, :-1]], 3)
+        right = torch.cat([gone_k @ values, from_start], -1)
+        solved = torch.linalg.solve_triangular(gone_p, right, upper=False, unitriangular=True)
+        fresh, known = solved.split([v.shape[-1], k.shape[-1]], -1)
+        k_end, p_end = at.k_to_end[:, : 2 * heads].mT.chunk(2, 1)
+        kept = at.kept[:, :heads]
+        before, gone = [], []
+        for c in range(fresh.shape[2]):
+            before.append(memory)
+            gone.append(fresh[:, :, c] + known[:, :, c] @ memory)
+            memory = kept[:, :, c] * memory + k_end[:, :, c] @ values[:, :, c] - p_end[:, :, c] @ gone[-1]
+        read = read_k @ values - read_p @ torch.stack(gone, 2)
+        read = read + at.q_to_start[:, :heads] @ torch.stack(before, 2)
+    return read.flatten(2, 3)[:, :, :tokens].to(narrow), memory
+
+
+def flops(tokens: int, key_width: int, value_width: int) -> int:
+    """Returns the operations of the matrix products of `chunked` for one head of one row; the systems have none.
+
+    Args:
+        tokens: T.
+        key_width: K.
+        value_width: L.
+    """
+    chunk = chunk_length(tokens, key_width, value_width)
+    chunks = -(-tokens // chunk)
+    scores = 4 * score_flops(chunk, key_width, decays=key_width)
+    return chunks * (scores + 2 * chunk * value_width * (3 * chunk + 4 * key_width))
