@@ -81,7 +81,10 @@ def theirs_of(config: Config) -> transformers.PreTrainedConfig:
 def read_on(theirs: Any, ids: Tensor, cache: Any = None) -> tuple[Tensor, Any]:
     """Returns the logits of more tokens and the cache, whatever their class calls it."""
     parameters = inspect.signature(theirs.forward).parameters
-    name = next(name for name in ("cache_params", "state", "past_key_values") if name in parameters)
+    if "state" in parameters:  # RWKV's is a list of tensors
+        told = theirs(ids, use_cache=True, state=cache)
+        return told.logits, told.state
+    name = "cache_params" if "cache_params" in parameters else "past_key_values"
     cache = transformers.DynamicCache(config=theirs.config) if cache is None else cache
     return theirs(ids, use_cache=True, **{name: cache}).logits, cache
 
