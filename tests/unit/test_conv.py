@@ -16,7 +16,7 @@ def conv(*, taps=(100.0, 10.0, 1.0), bias=None):
     made = ShortConv(1, len(taps), bias=bias is not None)
     with torch.no_grad():
         made.weight.copy_(torch.tensor([taps]))
-        if made.bias is not None:
+        if made.bias is not None and bias is not None:
             made.bias.fill_(bias)
     return made
 
@@ -46,7 +46,7 @@ def test_gradient_of_a_convolution_is_that_of_pytorchs():
     made, x = ShortConv(3, 4, bias=True).double(), torch.randn(2, 9, 3, dtype=torch.float64, requires_grad=True)
     made.draw(torch.Generator().manual_seed(0))
     told = torch.conv1d(x.mT, made.weight[:, None].double(), made.bias, padding=3, groups=3)[:, :, :9].mT
-    y, weights = made(x, Context.whole(x)), (x, made.weight, made.bias)
+    y, weights = made(x, Context.whole(x)), [x, *made.parameters()]
     torch.testing.assert_close(y, told)
     for one, two in zip(
         torch.autograd.grad(y.square().sum(), weights), torch.autograd.grad(told.square().sum(), weights), strict=True

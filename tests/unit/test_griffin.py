@@ -10,10 +10,10 @@ import torch
 from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.families.recurrent_gemma import recurrent_gemma
-from groundup.mixers.griffin import RGLRU, BlockMap
+from groundup.mixers.griffin import RGLRU, BlockMap, RGLRUMixer
 
 
-def lone() -> torch.nn.Module:
+def lone() -> RGLRUMixer:
     """Returns a block of one channel whose maps are 1, whose gates are half open and whose strongest decay is 1/256."""
     made = RGLRU(channels=1, heads=1, conv=1, act="relu").build(1).double()
     with torch.no_grad():

@@ -209,7 +209,8 @@ def _empty_gradients(
     starts: Tensor | None,
     kept: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return (*(torch.empty_like(t) for t in (x, step, a, b, c)), torch.empty_like(grad_after))
+    like = torch.empty_like
+    return like(x), like(step), like(a), like(b), like(c), like(grad_after)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
