@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from groundup.errors import GroundupError
     from groundup.evals.perplexity import perplexity
     from groundup.hub.resolve import spec
-    from groundup.infer.language_model import LanguageModel, load
+    from groundup.infer.language_model import LanguageModel
+    from groundup.infer.load import load
+    from groundup.infer.text_encoder import TextEncoder
     from groundup.mixers.attention import Attention
     from groundup.mixers.gated_conv import GatedConv
     from groundup.mixers.mlp import MLP, GatedMLP
@@ -63,7 +65,9 @@ _HOME = {
     "groundup.errors": "GroundupError",
     "groundup.evals.perplexity": "perplexity",
     "groundup.hub.resolve": "spec",
-    "groundup.infer.language_model": "LanguageModel load",
+    "groundup.infer.language_model": "LanguageModel",
+    "groundup.infer.load": "load",
+    "groundup.infer.text_encoder": "TextEncoder",
     "groundup.mixers.attention": "Attention",
     "groundup.mixers.gated_conv": "GatedConv",
     "groundup.mixers.mlp": "GatedMLP MLP",
@@ -136,6 +140,7 @@ __all__ = [
     "Sink",
     "Sinusoidal",
     "Stacked",
+    "TextEncoder",
     "Tied",
     "Tokenizer",
     "Untied",

@@ -230,8 +230,6 @@ HAND_MADE: dict[str, Model] = {
         Layer(mix=Residual(Mamba2(heads=6, head_width=5, states=7, groups=3, conv=2, act="relu", bias=True))),
         Layer(mix=Residual(Mamba2(heads=3, head_width=4, states=2, conv_bias=False, eps=0.01, steps=(0.1, 1.0)))),
         Layer(mix=Residual(RGLRU(channels=15, heads=3, conv=2, act="relu", decays=(0.1, 0.5)))),
-        Layer(mix=Residual(Mamba2(heads=6, head_width=5, states=7, groups=3, conv=2, act="relu", bias=True))),
-        Layer(mix=Residual(Mamba2(heads=3, head_width=4, states=2, conv_bias=False, eps=0.01, steps=(0.1, 1.0)))),
     ),
     "gated convolution": decoder(
         Layer(mix=Residual(GatedConv(taps=4)), ffn=Residual(GatedConv(taps=1, bias=False))),
@@ -248,10 +246,6 @@ HAND_MADE: dict[str, Model] = {
             mix=Residual(RWKV7(heads=2, head_width=8, decay_rank=3, rate_rank=2, gate_rank=4, value_rank=2)),
             ffn=Residual(ShiftedMLP(hidden=48)),
         ),
-    ),
-    "state spaces": decoder(
-        Layer(mix=Residual(Mamba(states=5, rank=3, expand=1, conv=3, act="gelu", bias=True, conv_bias=False))),
-        Layer(mix=Residual(Mamba(states=1, rank=1, conv=1, steps=(0.1, 1.0))), ffn=Residual(GatedMLP(hidden=48))),
     ),
     "no layers": decoder(),
     "encoder": encoder(

@@ -11,7 +11,8 @@ import transformers
 
 from groundup.families.gpt2 import gpt2
 from groundup.families.llama import llama
-from groundup.infer.language_model import LanguageModel, load
+from groundup.infer.language_model import LanguageModel
+from groundup.infer.load import load
 from groundup.model.decoder import Decoder, DecoderModel
 from groundup.optim.joint import JointOptimizer, state_tensors
 from groundup.optim.optimizers import Muon

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from groundup.errors import SpecError
@@ -37,7 +39,8 @@ MPT = {"model_type": "mpt", "d_model": 32, "n_heads": 4}
 )
 def test_what_a_family_does_not_have_is_refused_by_name(base: Config, name: str, value: object):
     config = dict(base)
-    assert family_of_config(config).spec(config).width == 32
+    read: Any = family_of_config(config).spec(config)
+    assert read.width == 32
     said = next(iter(value)) if isinstance(value, dict) else name.removeprefix("num_attention_")
     with pytest.raises(SpecError, match=rf"^[^\n]*{said}[^\n]*$"):
         family_of_config(config).spec(config | {name: value})

@@ -19,6 +19,7 @@ from groundup.families.llama import FAMILY, llama
 from groundup.hub import folder, manifest
 from groundup.hub.tensors import save
 from groundup.model.decoder import Decoder, DecoderModel
+from groundup.model.model import ModelModule
 from groundup.parts.position import RoPE
 from groundup.specs import override
 
@@ -37,7 +38,7 @@ def build(name: str) -> DecoderModel:
     return spec.build(seed=1)
 
 
-def same(a: DecoderModel, b: DecoderModel) -> bool:
+def same(a: ModelModule, b: ModelModule) -> bool:
     one, other = a.state_dict(), b.state_dict()
     return a.spec == b.spec and one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 

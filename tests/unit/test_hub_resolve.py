@@ -215,7 +215,7 @@ def test_errors_of_a_file_name_the_file(tmp_path: Path):
         ("latin.json", b'{"kind": "\xe9"}', ModelError, "UTF-8"),
         ("other.yaml", b"a: 1", ModelError, "has no kind"),
         ("kind.yaml", b"kind: Layer", ConfigError, "Layer"),
-        ("type.json", b'{"model_type": "bert"}', SpecError, "no family reads model_type 'bert'"),
+        ("type.json", b'{"model_type": "swin"}', SpecError, "no family reads model_type 'swin'"),
     ],
     ids=str,
 )

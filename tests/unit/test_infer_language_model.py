@@ -10,7 +10,8 @@ from groundup.errors import ConfigError, GenerationError, ModelError, StorageErr
 from groundup.families.gpt2 import gpt2
 from groundup.families.llama import llama
 from groundup.hub.manifest import verify
-from groundup.infer.language_model import LanguageModel, load
+from groundup.infer.language_model import LanguageModel
+from groundup.infer.load import load
 from groundup.text.tokenizer import Tokenizer
 from groundup.text.train import END, train
 

@@ -11,7 +11,7 @@ from groundup.data.shards import build
 from groundup.errors import ConfigError, DataError, GroundupError, MissingExtra, ModelError, SpecError, StorageError
 from groundup.families.llama import llama
 from groundup.files import alone, json_lines
-from groundup.infer.language_model import load
+from groundup.infer.load import load
 from groundup.model.decoder import Decoder
 from groundup.optim.optimizers import AdamW, Muon
 from groundup.planner.audit import audit

@@ -30,7 +30,7 @@ def generate(model: str, prompt: str | None, as_json: bool, **options: Any) -> N
 
     Example:  groundup generate runs/quickstart "def fib(n):"
     """
-    from groundup.infer.language_model import load
+    from groundup.infer.load import load
 
     place = {name: options.pop(name) for name in ("dtype", "device")}
     if prompt is None and sys.stdin is not None and not sys.stdin.isatty():

@@ -14,6 +14,7 @@ from groundup.model.decoder import Decoder
 from groundup.model.layer import LayerSpec
 from groundup.model.model import Model
 from groundup.model.residual import Residual
+from groundup.model.stack import Stack
 from groundup.rules import Rule
 
 Config = Mapping[str, Any]  # a Hugging Face config.json, as json.loads gives it
@@ -121,8 +122,8 @@ def attention_of(spec: Model) -> Attention:
     Raises:
         SpecError: there is none.
     """
-    match spec.layers:
-        case (LayerSpec(mix=Residual(mixer=Attention() as attention)), *_):
+    match spec:
+        case Stack(layers=(LayerSpec(mix=Residual(mixer=Attention() as attention)), *_)):
             return attention
     raise SpecError("the first layer has no attention, so it is of no Transformer's family")
 

@@ -153,7 +153,12 @@ def write(spec: EncoderDecoder) -> dict[str, Any]:
         case EncoderDecoder(
             encoder=Encoder(embed=Embed(position=RelativeBias() as bias), norm=RMSNorm(eps=eps)) as encoder,
             decoder=Decoder(
-                layers=(Layer(mix=Residual(mixer=Attention() as attention), ffn=Residual(mixer=mlp)), *_)
+                layers=(
+                    Layer(
+                        mix=Residual(mixer=Attention() as attention), ffn=Residual(mixer=(GatedMLP() | MLP()) as mlp)
+                    ),
+                    *_,
+                )
             ) as decoder,
         ):
             return {

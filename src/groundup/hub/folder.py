@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from groundup import rules
 from groundup.errors import ModelError, SpecError, StorageError, WeightsError, writing
@@ -22,7 +22,7 @@ from groundup.hub import manifest
 from groundup.hub.match import Naming, compare, match, shapes
 from groundup.hub.spec_file import OURS, THEIRS, family_of_file, read_spec, write_json
 from groundup.hub.tensors import INDEX, KINDS, ONE_FILE, Lazy, Stored, load, save, stored_in, weight_files
-from groundup.model.model import Model
+from groundup.model.model import Model, ModelModule
 from groundup.specs import Spec
 
 SHARD_BYTES = 5_000_000_000  # what transformers cuts large files into
@@ -33,7 +33,7 @@ def spec_file(folder: Path) -> Path | None:
     return next((folder / name for name in (OURS, THEIRS) if (folder / name).is_file()), None)
 
 
-def read(folder: Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> nn.Module:
+def read(folder: Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> ModelModule:
     """Returns the model of a folder, in evaluation mode.
 
     Args:
@@ -141,7 +141,7 @@ def write_hf(
     write_json(family.config(spec) | unknown | dict(tokens or {}) | {"dtype": kind}, folder / THEIRS)
 
 
-def _naming(described: Path, model: nn.Module, stored: Mapping[str, Stored]) -> Naming:
+def _naming(described: Path, model: ModelModule, stored: Mapping[str, Stored]) -> Naming:
     if described.name == OURS and stored.keys() >= model.state_dict().keys():
         return Naming.own(model)
     family = family_of_file(described) if described.name == THEIRS else family_of(model.spec)

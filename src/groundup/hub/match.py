@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from groundup import rules
 from groundup.errors import WeightsError
 from groundup.families.family import Family
 from groundup.hub.tensors import Stored
-from groundup.model.model import Model
+from groundup.model.model import Model, ModelModule
 from groundup.rules import Rule
 
 EMBED, HEAD = "embed.weight", "head.weight"
@@ -34,7 +34,7 @@ class Naming:
     family: Family | None = None
 
     @classmethod
-    def own(cls, model: nn.Module) -> Naming:
+    def own(cls, model: ModelModule) -> Naming:
         """Returns the naming of files that hold our names."""
         return cls(rules=[rules.rule(name, name) for name in model.state_dict()])
 
@@ -57,13 +57,13 @@ class Naming:
         )
 
 
-def shapes(spec: Model) -> nn.Module:
+def shapes(spec: Model) -> ModelModule:
     """Returns the model on the meta device: all names and shapes, no weights."""
     with torch.device("meta"):
         return spec.build()
 
 
-def match(stored: Mapping[str, Stored], model: nn.Module, naming: Naming, *, where: str) -> dict[str, Stored]:
+def match(stored: Mapping[str, Stored], model: ModelModule, naming: Naming, *, where: str) -> dict[str, Stored]:
     """Returns the stored tensors by the names of the rules.
 
     Args:
@@ -83,6 +83,7 @@ def match(stored: Mapping[str, Stored], model: nn.Module, naming: Naming, *, whe
         if known in found:
             raise WeightsError(f"{where} holds {known} twice, as {name} and {found[known].name}; remove one of them")
         if known is not None:
+            tensor.check()
             found[known] = tensor
     head = naming.theirs(HEAD)
     if head in found and head not in expected:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
 
 from groundup.errors import CheckpointError, ModelError, nearest
 from groundup.families import PRESETS
@@ -19,7 +18,7 @@ from groundup.hub import manifest
 from groundup.hub.download import ID, Repo, fetch
 from groundup.hub.spec_file import OURS, read_spec
 from groundup.hub.tensors import PICKLES, pickle_refused
-from groundup.model.model import Model
+from groundup.model.model import Model, ModelModule
 
 Kind = Literal["spec", "preset", "file", "run", "checkpoint", "huggingface", "hub"]
 
@@ -87,7 +86,7 @@ def spec(model: str | Path | Model, *, revision: str | None = None, offline: boo
     return find(model, revision=revision, offline=offline).spec
 
 
-def weights(found: Found, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> nn.Module:
+def weights(found: Found, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> ModelModule:
     """Returns the model with its weights, in evaluation mode.
 
     Args:

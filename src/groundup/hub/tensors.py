@@ -37,13 +37,30 @@ class Stored:
         file: the safetensors file.
         name: its name there.
         shape: its shape.
-        dtype: its dtype.
+        kind: its dtype as the file calls it.
     """
 
     file: Path
     name: str
     shape: tuple[int, ...]
-    dtype: torch.dtype
+    kind: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Its dtype, once `check` has said nothing against it."""
+        return KINDS[self.kind]
+
+    def check(self) -> None:
+        """Refuses numbers that no weights are stored in here.
+
+        Raises:
+            WeightsError: they are of another kind.
+        """
+        if self.kind not in KINDS:
+            raise WeightsError(
+                f"{self.file} stores {self.name} as {self.kind}; this version reads {', '.join(KINDS)}, so use the "
+                "weights from before they were quantized"
+            )
 
     def read(self) -> Tensor:
         """Returns the tensor, mapped from the file: copy what shall outlive it."""
@@ -168,13 +185,7 @@ def _stored_in_file(path: Path) -> list[Stored]:
             heads = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
     except (SafetensorError, OSError) as fault:
         raise _damaged(path, fault) from fault
-    for name, (_, kind) in heads.items():
-        if kind not in KINDS:
-            raise WeightsError(
-                f"{path} stores {name} as {kind}; this version reads {', '.join(KINDS)}, so use the weights from "
-                "before they were quantized"
-            )
-    return [Stored(file=path, name=name, shape=shape, dtype=KINDS[kind]) for name, (shape, kind) in heads.items()]
+    return [Stored(file=path, name=name, shape=shape, kind=kind) for name, (shape, kind) in heads.items()]
 
 
 def _damaged(path: Path, fault: Exception) -> WeightsError:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from fnmatch import fnmatch
 from pathlib import Path
 
-from torch import nn
-
 from groundup import files
 from groundup.errors import StorageError
 from groundup.hub import folder as folders
 from groundup.hub.manifest import MANIFEST, write_manifest
 from groundup.hub.spec_file import OURS, THEIRS
 from groundup.hub.tensors import INDEX, ONE_FILE
+from groundup.model.model import ModelModule
 from groundup.text import folder as texts
 from groundup.text.tokenizer import Tokenizer
 
@@ -24,7 +23,7 @@ PARTS = {OURS, THEIRS, ONE_FILE, INDEX, MANIFEST, *texts.FILES}
 PIECES = "model-*-of-*.safetensors"
 
 
-def save(model: nn.Module, folder: Path, *, tokenizer: Tokenizer | None, force: bool = False) -> None:
+def save(model: ModelModule, folder: Path, *, tokenizer: Tokenizer | None, force: bool = False) -> None:
     """Writes a model, its tokenizer and their checksums beside the folder, then puts them in its place.
 
     Args:

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from groundup.errors import GenerationError
-from groundup.model.decoder import Decoder
+from groundup.model.stack import Stack
 
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -39,7 +39,7 @@ def as_ids(ids: Iterable[SupportsIndex]) -> list[int]:
         raise GenerationError(f"the prompt's ids are no whole numbers ({fault}); give a list of them") from fault
 
 
-def as_rows(ids: Tensor | Sequence[Sequence[int]], spec: Decoder, *, device: torch.device) -> Int[Tensor, "B T"]:
+def as_rows(ids: Tensor | Sequence[Sequence[int]], spec: Stack, *, device: torch.device) -> Int[Tensor, "B T"]:
     """Returns token ids as a tensor that the model can read.
 
     Raises:
@@ -63,7 +63,7 @@ def as_rows(ids: Tensor | Sequence[Sequence[int]], spec: Decoder, *, device: tor
     return rows.to(torch.int64)
 
 
-def check_prompt(ids: Sequence[int], spec: Decoder) -> None:
+def check_prompt(ids: Sequence[int], spec: Stack) -> None:
     """Checks that a model can go on from a prompt.
 
     Raises:

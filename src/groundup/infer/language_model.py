@@ -15,62 +15,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from groundup.devices import pick_device
-from groundup.errors import ConfigError, GenerationError, TextError, nearest
+from groundup.errors import GenerationError, TextError
 from groundup.files import as_path
-from groundup.hub import resolve
 from groundup.infer import folder as folders
 from groundup.infer.continuation import Continuation, stop_tokens
 from groundup.infer.generate import Generation, steps
 from groundup.infer.ids import as_ids, as_rows, several
 from groundup.infer.sample import Sampling
-from groundup.model.decoder import Decoder, DecoderModel
+from groundup.model.decoder import DecoderModel
+from groundup.model.stack import Stack
 from groundup.text.tokenizer import Tokenizer
 
 MAX_NEW_TOKENS = 256  # where nobody says how long a text may be
 ROWS = 32  # prompts that are read side by side; more wait, so that the memory is bounded
 
-DTYPES = {
-    "float32": torch.float32,
-    "fp32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "bf16": torch.bfloat16,
-    "float16": torch.float16,
-    "fp16": torch.float16,
-}
 
 Message = Mapping[str, Any]
-
-
-def load(
-    model: str | Path,
-    *,
-    dtype: torch.dtype | str | None = None,
-    device: torch.device | str | None = None,
-    revision: str | None = None,
-    offline: bool = False,
-) -> LanguageModel:
-    """Returns a MODEL with its weights and its tokenizer, in evaluation mode.
-
-    Args:
-        model: a folder (a run, a checkpoint, a Hugging Face folder) or a hub id.
-        dtype: of the weights, such as ``bf16``; None means the one in which most of them are stored.
-        device: such as ``cuda``; None means the accelerator where there is one, the processor elsewhere.
-        revision: the branch, tag or commit of a hub id; None means the main branch.
-        offline: whether a hub id may only come from the cache.
-
-    Raises:
-        ModelError: there is no such model, or it has no weights: a preset or a spec.
-        WeightsError: the weights are missing, damaged or of another model.
-        CheckpointError: a file is not what the checksums say.
-        TextError: the tokenizer is damaged.
-        ConfigError: no such dtype, or no such device on this machine.
-    """
-    place, kind = pick_device(device), _dtype(dtype)
-    found = resolve.find(model, revision=revision, offline=offline)
-    module = resolve.weights(found, dtype=kind, device=place)
-    tokenizer = None if found.tokenizer is None else Tokenizer.load(found.tokenizer)
-    return LanguageModel(module, tokenizer=tokenizer)
 
 
 class LanguageModel:
@@ -91,7 +51,7 @@ class LanguageModel:
         return f"<LanguageModel of {weights:,} parameters, context {self.spec.context:,}, {words}>"
 
     @property
-    def spec(self) -> Decoder:
+    def spec(self) -> Stack:
         """The frozen tree that describes the model."""
         return self.module.spec
 
@@ -280,13 +240,3 @@ class LanguageModel:
 
 def _seed(seed: Any) -> int | None:
     return None if seed is None else Sampling.from_dict({"seed": seed}).seed
-
-
-def _dtype(name: torch.dtype | str | None) -> torch.dtype | None:
-    if name is None or isinstance(name, torch.dtype):
-        return name
-    if name not in DTYPES:
-        raise ConfigError(
-            f"dtype {name!r} does not exist; {nearest(str(name), DTYPES)} choose from {', '.join(DTYPES)}"
-        )
-    return DTYPES[name]

@@ -65,6 +65,8 @@ class DecoderState(State):
 class DecoderModel(StackModule):
     """The module of `Decoder`."""
 
+    spec: Decoder  # pyrefly: ignore[bad-override-mutable-attribute]: nobody gives a module another spec
+
     def forward(
         self,
         ids: Int[Tensor, "B T"],

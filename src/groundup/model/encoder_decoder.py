@@ -9,14 +9,15 @@ from typing import Self
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from groundup.context import Context
 from groundup.errors import GenerationError, SpecError
 from groundup.model.decoder import Decoder, DecoderState
 from groundup.model.encoder import Encoder
 from groundup.model.heads import NoHead
-from groundup.model.model import Model
+from groundup.model.layer import LayerModule
+from groundup.model.model import Model, ModelModule
 
 
 class EncoderDecoder(Model):
@@ -63,7 +64,7 @@ class EncoderDecoder(Model):
         return EncoderDecoderModel(self)
 
 
-class EncoderDecoderModel(nn.Module):
+class EncoderDecoderModel(ModelModule):
     """The module of `EncoderDecoder`."""
 
     def __init__(self, spec: EncoderDecoder) -> None:
@@ -134,5 +135,6 @@ class EncoderDecoderModel(nn.Module):
         ctx = Context.whole(source, memory=self.encoder.hidden(source, lengths=lengths), memory_lengths=lengths)
         state = self.decoder.new_state(len(source), max_len, device=source.device, dtype=dtype)
         for layer, states in zip(self.decoder.layers, state.layers, strict=True):
+            assert isinstance(layer, LayerModule)
             layer.remember(states, ctx, dtype=dtype)
         return state

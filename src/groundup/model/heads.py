@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -88,7 +90,7 @@ class Head(Spec, abstract=True):
     width_power: float = 0.0
     cap: Positive | None = None
 
-    def build(self, width: int, embed: Lender) -> nn.Module:
+    def build(self, width: int, embed: Lender) -> Linear | TiedHead:
         """Returns the module for a stream of ``width`` and the vocabulary of ``embed``."""
         raise NotImplementedError(type(self).__name__)
 
@@ -96,8 +98,8 @@ class Head(Spec, abstract=True):
 class NoHead(Head):
     """Leaves the hidden states as they are, for a model whose states are what is wanted."""
 
-    def build(self, width: int, embed: Lender) -> nn.Module:
-        """Returns the identity."""
+    def build(self, width: int, embed: Lender) -> Any:
+        """Returns the identity, which has no weights to be trained by."""
         return nn.Identity()
 
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 class Model(Spec, abstract=True):
     """A model that can be built, planned, read from files and written to them."""
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...  # the settings of its kind
+
     @property
     def stacks(self) -> Mapping[str, Stack]:
         """Its stacks of layers, by the names of their modules; that of a model that is one stack is empty."""
@@ -35,7 +39,7 @@ class Model(Spec, abstract=True):
         """Returns the model with each distinct layer of its stacks once, which is all that its figures depend on."""
         raise NotImplementedError(type(self).__name__)
 
-    def module(self) -> nn.Module:
+    def module(self) -> ModelModule:
         """Returns the model with weights that are not drawn yet."""
         raise NotImplementedError(type(self).__name__)
 
@@ -46,3 +50,17 @@ class Model(Spec, abstract=True):
             residuals = sum(len(layer.parts) for layer in stack.layers)
             stack.init.fill(model.get_submodule(name), residuals=residuals, seed=seed)
         return model
+
+
+class ModelModule(nn.Module):
+    """The module of a `Model`.
+
+    Attributes:
+        spec: what it was built from.
+    """
+
+    spec: Model
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...  # its parts, which depend on the spec

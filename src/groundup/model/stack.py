@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from groundup.context import Context
 from groundup.model.heads import Head, Untied
 from groundup.model.layer import LayerSpec, LayerState
-from groundup.model.model import Model
+from groundup.model.model import Model, ModelModule
 from groundup.ops import cross_entropy
 from groundup.parts.embed import Embed
 from groundup.parts.init import Init, ScaledNormal
+from groundup.parts.linear import Linear, TiedHead
 from groundup.parts.norm import Norm, RMSNorm
 from groundup.specs import Size
 
@@ -65,8 +66,11 @@ class Stack(Model, abstract=True):
         raise NotImplementedError(type(self).__name__)
 
 
-class StackModule(nn.Module):
+class StackModule(ModelModule):
     """The module of `Stack`."""
+
+    spec: Stack  # pyrefly: ignore[bad-override-mutable-attribute]: nobody gives a module another spec
+    head: Linear | TiedHead
 
     def __init__(self, spec: Stack) -> None:
         super().__init__()

@@ -42,7 +42,7 @@ class Init(Spec, abstract=True):
                 std = self.std(module, residuals=residuals)
                 nn.init.normal_(module.weight, std=std, generator=generator(module.weight.device))
         for module in model.modules():
-            if isinstance(module, Drawn):  # pyrefly: ignore[unsafe-overlap]: no module has another method draw
+            if isinstance(module, Drawn):  # pyrefly: ignore[unsafe-overlap]: no module has another `draw`
                 device = next(iter(module.parameters())).device  # pyrefly: ignore[missing-attribute]: it is a module
                 if device.type != "meta":
                     module.draw(generator(device))

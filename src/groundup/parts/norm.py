@@ -122,7 +122,9 @@ class FlatNorm(nn.Module):
 class HeadNorm(nn.GroupNorm):
     """Centres and scales what each head read, with a weight and a bias of every value."""
 
-    def forward(self, x: Float[Tensor, "B T H K"]) -> Float[Tensor, "B T H K"]:
+    def forward(  # pyrefly: ignore[bad-override]: readings of heads, not images
+        self, x: Float[Tensor, "B T H K"]
+    ) -> Float[Tensor, "B T H K"]:
         """Returns the normed readings."""
         return super().forward(x.flatten(2).flatten(0, 1)).view_as(x)
 

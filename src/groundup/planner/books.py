@@ -25,7 +25,7 @@ from torch import nn
 from groundup.errors import SpecError
 from groundup.mixers.base import Mixer
 from groundup.model.layer import LayerModule
-from groundup.model.model import Model
+from groundup.model.model import Model, ModelModule
 from groundup.model.stack import Stack, StackModule
 from groundup.parts.linear import Linear, TiedHead
 
@@ -41,7 +41,7 @@ class Blueprint:
         counts: how many times each of them is in the whole model, by its path: ``layers.0``, ``encoder.layers.0``.
     """
 
-    model: nn.Module
+    model: ModelModule
     counts: Mapping[str, int]
 
     @property

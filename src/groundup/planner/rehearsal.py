@@ -207,7 +207,7 @@ class _Stage:
         self.meter = Meter(device)
         self.dtype = dtype
 
-    def adopt(self, model: StackModule, optimizer: JointOptimizer) -> None:
+    def adopt(self, model: nn.Module, optimizer: JointOptimizer) -> None:
         """Takes the model whose parts are played, and its optimizer."""
         self.optimizer = optimizer
         self.meter.copies_of(model.parameters())

@@ -11,11 +11,12 @@ import numpy as np
 from groundup.data.corpus import Corpus, TokenDocument
 from groundup.data.sources import documents
 from groundup.devices import autocast_dtype
-from groundup.errors import ConfigError, TextError
+from groundup.errors import ConfigError, ModelError, TextError
 from groundup.evals import compressors
 from groundup.evals.perplexity import perplexity
 from groundup.hub.resolve import find
-from groundup.infer.language_model import load
+from groundup.infer.load import load
+from groundup.model.decoder import Decoder
 from groundup.recipes.place import Place
 from groundup.recipes.settings import read_run
 from groundup.recipes.watch import Watch
@@ -44,11 +45,14 @@ def evaluate(
         watch: who hears how it goes.
 
     Raises:
+        ModelError: the model is no decoder.
         ConfigError: no text was named, and the model is not a run.
         TextError: the model has no tokenizer, or its tokenizer no end token.
         DataError: the text cannot be read.
     """
     loaded = load(model)
+    if not isinstance(loaded.spec, Decoder):
+        raise ModelError(f"{model} is no decoder, so it predicts no next token; give a language model")
     words = loaded.tokenizer
     if words is None or words.end is None:
         lacks = "no tokenizer" if words is None else "a tokenizer without an end token"

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from groundup.errors import ConfigError, SpecError
+from groundup.errors import ConfigError, ModelError, SpecError
 from groundup.evals.perplexity import Score
 from groundup.files import as_path
 from groundup.hub.resolve import spec as resolve
 from groundup.infer.language_model import LanguageModel
 from groundup.model.decoder import Decoder
+from groundup.model.model import Model
 from groundup.recipes import quickstart
 from groundup.recipes.place import Place
 from groundup.recipes.pretrain import Outcome, pretrain
@@ -41,7 +42,7 @@ class Trained:
 
 
 def train(
-    model: str | Path | Decoder,
+    model: str | Path | Model,
     *,
     data: str | Path,
     budget: Budget,
@@ -62,8 +63,15 @@ def train(
     Raises:
         GroundupError: something given does not fit; the message says what to change.
     """
-    run = Run.from_dict({"model": resolve(model), "data": Data(source=str(data)), "budget": budget} | settings)
+    run = Run.from_dict({"model": _decoder(model), "data": Data(source=str(data)), "budget": budget} | settings)
     return trained(pretrain(run, run_folder(model) if folder is None else as_path(folder), watch=watch))
+
+
+def _decoder(model: str | Path | Model) -> Decoder:
+    spec = resolve(model)
+    if not isinstance(spec, Decoder):
+        raise ModelError(f"{model} is no decoder, and a run learns to predict the next token; give a language model")
+    return spec
 
 
 def trained(outcome: Outcome) -> Trained:
@@ -72,9 +80,9 @@ def trained(outcome: Outcome) -> Trained:
     return Trained(folder=outcome.place.folder, model=model, score=outcome.score)
 
 
-def run_folder(model: str | Path | Decoder) -> Path:
+def run_folder(model: str | Path | Model) -> Path:
     """Returns the first free folder in ``runs/`` that is named after a MODEL."""
-    if isinstance(model, Decoder):
+    if isinstance(model, Model):
         name = "model"
     elif (path := Path(model)).suffix in (".yaml", ".yml", ".json"):
         name = path.absolute().parent.name if path.stem == "config" else path.stem
@@ -122,7 +130,7 @@ def resolve_run(
     elif not budgets:
         raise ConfigError("a run needs a budget; give --time 30m, --tokens 2B or --steps 1000")
     else:
-        run = Run(model=resolve(model), budget=budgets[0])
+        run = Run(model=_decoder(model), budget=budgets[0])
     run = _with_environment(run, environment)
     if budgets:
         run = run.replace(budget=budgets[0])

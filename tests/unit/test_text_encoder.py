@@ -1,0 +1,77 @@
+"""An encoder makes one vector of each text, whatever is read beside it, and says what it cannot do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from groundup.errors import GenerationError, ModelError, TextError
+from groundup.families.bert import bert
+from groundup.hub import folder
+from groundup.hub.sentences import Sentences, read_sentences
+from groundup.infer.load import load
+from groundup.infer.text_encoder import TextEncoder
+from groundup.recipes.evaluate import evaluate
+from groundup.text.train import train
+
+TEXTS = ["one", "", "three and a longer text", "four 漢字"]
+WORDS = train(TEXTS * 3, vocab=260)
+SPEC = bert(width=16, layers=2, heads=2, vocab=260, context=40, filling=False)
+
+
+def encoder(**said: Any) -> TextEncoder:
+    return TextEncoder(SPEC.build(seed=1).eval(), tokenizer=WORDS, sentences=Sentences(**said))
+
+
+def test_vectors_come_in_the_order_of_the_texts_and_do_not_depend_on_their_neighbours():
+    model = encoder()
+    together = model.embed(TEXTS[:1] + TEXTS[2:])
+    torch.testing.assert_close(together, torch.cat([model.embed([text]) for text in TEXTS[:1] + TEXTS[2:]]))
+    torch.testing.assert_close(together.norm(dim=1), torch.ones(3))
+
+
+def test_poolings_by_hand():
+    hidden, lengths = torch.tensor([[[1.0, 5.0], [3.0, 4.0], [9.0, 9.0]]]), torch.tensor([2])
+    for pooling, vector in (("mean", [2.0, 4.5]), ("first", [1.0, 5.0]), ("max", [3.0, 5.0])):
+        made = Sentences(pooling=pooling, unit=False).pooled(hidden, lengths)
+        assert made.tolist() == [vector]
+
+
+def test_long_texts_are_cut_to_what_the_model_reads():
+    model = encoder(context=8)
+    assert torch.equal(model.embed(["abcdefg" * 9]), model.embed(["abcdefg" * 9 + " and more"]))
+
+
+def test_a_folder_says_how_sentences_are_made(tmp_path: Path):
+    folder.write(SPEC.build().state_dict(), spec=SPEC, folder=tmp_path)
+    WORDS.save(tmp_path)
+    loaded = load(tmp_path)
+    assert isinstance(loaded, TextEncoder) and loaded.sentences == Sentences()
+    kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    assert read_sentences(tmp_path) == Sentences(pooling="first", unit=False)
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_lasttoken": true}')
+    with pytest.raises(ModelError, match="pools by pooling_mode_lasttoken"):
+        load(tmp_path)
+
+
+def test_what_an_encoder_cannot_do_is_said():
+    model = encoder()
+    with pytest.raises(GenerationError, match="an encoder reads and does not write"):
+        model.generate("one")
+    with pytest.raises(TextError, match="expected several texts"):
+        model.embed("one")
+
+
+def test_an_encoder_has_no_perplexity(tmp_path: Path):
+    folder.write(SPEC.build().state_dict(), spec=SPEC, folder=tmp_path)
+    WORDS.save(tmp_path)
+    with pytest.raises(ModelError, match="is no decoder"):
+        evaluate(str(tmp_path), str(tmp_path))
