@@ -137,7 +137,7 @@ def test_walk_yields_parents_first():
 
 
 def test_kind_may_be_left_out_where_only_one_fits_and_be_written_in_any_case():
-    assert House.from_dict({"rooms": [{"width": 3, "paint": "plain"}]}) == House(rooms=(Room(width=3),))
+    assert House.from_dict({"rooms": [{"width": 3, "paint": "bare"}]}) == House(rooms=(Room(width=3),))
     assert Paint.from_dict({"kind": "STRIPES", "name": "sea"}) == Stripes(name="sea")
 
 
@@ -181,7 +181,7 @@ def test_items_are_overridden_whole():
 
 
 def test_override_of_a_spec_changes_its_kind():
-    assert override(HOUSE, "roof", "plain").roof == Bare()
+    assert override(HOUSE, "roof", "bare").roof == Bare()
     assert override(HOUSE, "roof", {"kind": "stripes", "name": "sea"}).roof == Stripes(name="sea")
 
 

@@ -32,6 +32,7 @@ class GatedConv(MixerSpec):
     bias: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.taps < 1:
             raise SpecError(f"taps={self.taps} must be at least 1")
 

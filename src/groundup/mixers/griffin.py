@@ -49,6 +49,7 @@ class RGLRU(MixerSpec):
     decays: tuple[float, float] = (0.9, 0.999)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.channels, self.heads) < 1 or self.channels % self.heads:
             raise SpecError(f"channels={self.channels} is not a multiple of heads={self.heads}; change one of them")
         if not 0 < self.decays[0] <= self.decays[1] < 1:

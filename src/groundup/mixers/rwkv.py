@@ -37,6 +37,7 @@ class RWKV4(MixerSpec):
     channels: int
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.channels < 1:
             raise SpecError(f"channels={self.channels} must be at least 1")
 
@@ -117,6 +118,7 @@ class ChannelMix(MixerSpec):
     hidden: int
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.hidden < 1:
             raise SpecError(f"hidden={self.hidden} must be at least 1")
 

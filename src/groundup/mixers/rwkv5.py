@@ -40,6 +40,7 @@ class RWKV5(MixerSpec):
     head_width: int
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.heads, self.head_width) < 1:
             raise SpecError(f"heads and head_width must be at least 1 in {self!r}")
 

@@ -53,6 +53,7 @@ class RWKV7(MixerSpec):
     value_rank: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         sizes = (self.heads, self.head_width, self.decay_rank, self.rate_rank, self.gate_rank, self.value_rank or 1)
         if min(sizes) < 1:
             raise SpecError(f"sizes and ranks must be at least 1 in {self!r}")
@@ -170,6 +171,7 @@ class ShiftedMLP(MixerSpec):
     hidden: int
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.hidden < 1:
             raise SpecError(f"hidden={self.hidden} must be at least 1")
 

@@ -342,12 +342,13 @@ class RelativeBias(Position):
         both_ways: whether half of the buckets are for keys after the query.
     """
 
-    heads: int
-    buckets: int = 32
-    distance: int = 128
+    heads: Size
+    buckets: Size = 32
+    distance: Size = 128
     both_ways: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         exact = self.buckets // (4 if self.both_ways else 2)
         if exact < 1 or self.distance <= exact:
             raise SpecError(f"{self!r} tells no distances apart; choose more buckets, or a distance above {exact}")
