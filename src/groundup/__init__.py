@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from groundup.mixers.attention import Attention
     from groundup.mixers.gated_conv import GatedConv
     from groundup.mixers.mlp import MLP, GatedMLP
+    from groundup.mixers.moe import MoE
     from groundup.mixers.recurrent import GRU, LSTM, RNN
     from groundup.mixers.rwkv import RWKV4, ChannelMix
     from groundup.mixers.rwkv5 import RWKV5
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         Sinusoidal,
         YaRN,
     )
+    from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, TopOfSoftmax
     from groundup.parts.score import Capped, Scaled, Sink
     from groundup.planner.plan import plan
     from groundup.recipes.train import train
@@ -71,6 +73,7 @@ _HOME = {
     "groundup.mixers.attention": "Attention",
     "groundup.mixers.gated_conv": "GatedConv",
     "groundup.mixers.mlp": "GatedMLP MLP",
+    "groundup.mixers.moe": "MoE",
     "groundup.mixers.recurrent": "GRU LSTM RNN",
     "groundup.mixers.rwkv": "ChannelMix RWKV4",
     "groundup.mixers.rwkv5": "RWKV5",
@@ -86,6 +89,7 @@ _HOME = {
     "groundup.parts.mask": "Causal Window",
     "groundup.parts.norm": "AcrossHeads LayerNorm NoNorm RMSNorm",
     "groundup.parts.position": "ALiBi Learned LinearScaling Llama3Scaling NTKScaling NoPosition RoPE Sinusoidal YaRN",
+    "groundup.parts.router": "GroupedSigmoid SoftmaxOfTop TopOfSoftmax",
     "groundup.parts.score": "Capped Scaled Sink",
     "groundup.planner.plan": "plan",
     "groundup.recipes.train": "train",
@@ -120,6 +124,7 @@ __all__ = [
     "GatedConv",
     "GatedMLP",
     "GroundupError",
+    "GroupedSigmoid",
     "LanguageModel",
     "Layer",
     "LayerNorm",
@@ -127,6 +132,7 @@ __all__ = [
     "LinearScaling",
     "Llama3Scaling",
     "Loader",
+    "MoE",
     "Muon",
     "NTKScaling",
     "NoNorm",
@@ -139,10 +145,12 @@ __all__ = [
     "ShiftedMLP",
     "Sink",
     "Sinusoidal",
+    "SoftmaxOfTop",
     "Stacked",
     "TextEncoder",
     "Tied",
     "Tokenizer",
+    "TopOfSoftmax",
     "Untied",
     "Window",
     "YaRN",

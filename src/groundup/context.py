@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+Penalties = dict[str, list[Tensor]]  # of each layer that has one, with its weight
+
 NOT_COUNTED = -100  # a target that no loss counts: padding, or the end of what is known
 
 
@@ -68,6 +70,7 @@ class Context:
             state holds what is needed of it.
         memory_lengths: how many of the M tokens of each row are real, (B,). None: all.
         shared: values that layers compute once and share, see `once`.
+        penalties: what parts add to the loss in training, by name, see `penalise`; None: nobody asks.
     """
 
     positions: Int[Tensor, "B T"]
@@ -79,6 +82,7 @@ class Context:
     memory: Float[Tensor, "B M D"] | None = None
     memory_lengths: Int[Tensor, "B"] | None = None
     shared: dict[Hashable, Any] = field(default_factory=dict)
+    penalties: Penalties | None = None
 
     @classmethod
     def whole(
@@ -91,6 +95,7 @@ class Context:
         types: Int[Tensor, "B T"] | None = None,
         memory: Float[Tensor, "B M D"] | None = None,
         memory_lengths: Int[Tensor, "B"] | None = None,
+        penalties: Penalties | None = None,
     ) -> Context:
         """Returns the context of whole sequences: ``ids`` is (B, T, ...) and only its shape and device are read."""
         reach = ids.shape[1] if positions is None else 0
@@ -104,6 +109,7 @@ class Context:
             reach=reach,
             memory=memory,
             memory_lengths=memory_lengths,
+            penalties=penalties,
         )
 
     @classmethod
@@ -130,6 +136,11 @@ class Context:
             return None
         place = torch.arange(self.positions.shape[1], device=lengths.device)
         return self.once("real", lambda: place < lengths[:, None])
+
+    def penalise(self, name: str, make: Callable[[], Tensor]) -> None:
+        """Tells whoever asks what a layer adds to the loss."""
+        if self.penalties is not None:
+            self.penalties.setdefault(name, []).append(make())
 
     def once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
         """Returns what ``make`` returns, computed by the first layer that asks for ``key``."""

@@ -23,6 +23,7 @@ from groundup.mixers.linear_attention import LinearAttention
 from groundup.mixers.mamba import Mamba
 from groundup.mixers.mamba2 import Mamba2
 from groundup.mixers.mlp import MLP, GatedMLP
+from groundup.mixers.moe import MoE
 from groundup.mixers.recurrent import GRU, LSTM, RNN
 from groundup.mixers.rwkv import RWKV4, ChannelMix
 from groundup.mixers.rwkv5 import RWKV5
@@ -55,6 +56,7 @@ from groundup.parts.position import (
     YaRN,
 )
 from groundup.parts.reading import Gated, Normed
+from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, TopOfSoftmax
 from groundup.parts.score import Capped, Sink
 from groundup.parts.update import Delta
 from groundup.specs import Spec
@@ -86,6 +88,8 @@ SMALL: dict[str, Callable[[Any], float]] = {
     "groups": lambda spec: 1 if spec.groups == 1 else 2,
     "size": lambda _: 5,
     "original": lambda _: 16,
+    "experts": lambda _: 4,
+    "active": lambda spec: min(spec.active, 2),
     "fraction": lambda spec: spec.fraction if 8 * spec.fraction % 2 == 0 else 0.5,
 }
 
@@ -207,6 +211,25 @@ HAND_MADE: dict[str, Model] = {
         head=Untied(cap=6.0, width_power=-0.25),
     ),
     "no places": decoder(Layer(mix=Residual(attention(position=NoPosition())))),
+    "experts": decoder(
+        Layer(mix=Residual(attention()), ffn=Residual(MoE(experts=5, active=2, hidden=48))),
+        Layer(
+            ffn=Residual(MoE(experts=4, active=1, hidden=24, act="gelu", router=TopOfSoftmax(balance=0.01, z=0.001)))
+        ),
+        Layer(ffn=Residual(MoE(experts=1, active=1, hidden=16, router=SoftmaxOfTop(balance=0.1)))),
+        Parallel(
+            mix=Residual(attention(kv_heads=1)),
+            ffn=Residual(
+                MoE(
+                    experts=8,
+                    active=3,
+                    hidden=8,
+                    router=GroupedSigmoid(groups=4, kept=2, scale=2.5, balance=1e-4),
+                    shared=GatedMLP(hidden=16),
+                )
+            ),
+        ),
+    ),
     "recurrent": decoder(
         Layer(mix=Residual(LSTM()), ffn=Residual(GatedMLP(hidden=48))),
         Layer(mix=Residual(GRU(hidden=40))),

@@ -19,6 +19,7 @@ from groundup.model.decoder import Decoder
 from groundup.model.heads import Tied
 from groundup.parts.norm import LayerNorm, RMSNorm
 from groundup.parts.position import LinearScaling, Llama3Scaling, NoScaling, NTKScaling, RoPE, Scaling, YaRN
+from groundup.planner import books
 from groundup.specs import diff, override
 
 DATA = Path(__file__).parent.parent / "data"
@@ -82,6 +83,22 @@ def test_parameters_of_every_preset_have_the_closed_form(name: str):
 def test_sizes_that_differ_in_context_only_have_the_same_parameters():
     for size in ("8b", "70b"):
         assert parameters(PRESETS[f"llama-3-{size}"]()) == parameters(PRESETS[f"llama-3.1-{size}"]())
+
+
+# Published: 13B of 47B, Jiang et al. 2024 (arXiv:2401.04088), section 3; 39B of 141B, the model card of 8x22B; 3B of
+# 30B and 22B of 235B, Yang et al. 2025 (arXiv:2505.09388), section 2. The units of 8x7B are transformers' (5.23).
+@pytest.mark.parametrize(
+    ("name", "total", "active"),
+    [
+        ("mixtral-8x7b", 46_702_792_704, 12_879_925_248),
+        ("mixtral-8x22b", 140_620_634_112, 39_152_031_744),
+        ("qwen3-30b-a3b", 30_532_122_624, 3_353_032_704),
+        ("qwen3-235b-a22b", 235_093_634_560, 22_190_763_520),
+    ],
+)
+def test_parameters_of_mixtures_that_are_there_and_that_take_part(name: str, total: int, active: int):
+    assert books.params(PRESETS[name]()) == total
+    assert books.active_params(PRESETS[name]()) == active
 
 
 # Totals to the digits that were published: Lieber et al. 2021, table 1; Zhang et al. 2022; BLOOM's model cards;
@@ -317,6 +334,10 @@ def test_a_fraction_that_turns_is_no_llama_of_transformers_but_a_phi_3():
         ("gemma3_text", {"rope_parameters": {"rope_theta": 1e4}}, "rope_parameters"),
         ("phi3", {"rope_scaling": {"type": "longrope", "factor": 2.0}}, "longrope"),
         ("phi3", {"rope_scaling": {"type": "yarn", "factor": 2.0}}, "longrope"),
+        ("mixtral", {"router_jitter_noise": 0.1}, "router_jitter_noise"),
+        ("mixtral", {"num_local_experts": 2, "num_experts_per_tok": 3}, "active=3"),
+        ("qwen3_moe", {"mlp_only_layers": [0, 1]}, "no layer experts"),
+        ("qwen3_moe", {"mlp_only_layers": "all"}, "mlp_only_layers"),
     ],
     ids=str,
 )

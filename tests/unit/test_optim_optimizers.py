@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from groundup.errors import SpecError
 from groundup.optim.muon import orthogonal
 from groundup.optim.optimizers import AdamW, Muon, Optimizer
+from groundup.parts.linear import ExpertLinear
 
 
 class Tiny(nn.Module):
@@ -92,6 +93,22 @@ def test_muon_in_bfloat16_equals_torch_to_the_bit():
         torchs.step()
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(mine, other)
+
+
+def test_muon_moves_every_expert_as_a_matrix_of_its_own():
+    stacked = ExpertLinear(6, 10, experts=3, active=1, role="in")
+    alone = nn.ModuleList(nn.Linear(6, 10, bias=False) for _ in range(3))
+    nn.init.normal_(stacked.weight)
+    for linear, weight in zip(alone, stacked.weight.detach(), strict=True):
+        linear.load_state_dict({"weight": weight})
+    optimizers = [Muon(lr=0.02, decay=0.1).build(model) for model in (stacked, alone)]
+    for _ in range(2):
+        stacked.weight.grad = torch.randn(3, 10, 6)
+        for weight, grad in zip(alone.parameters(), stacked.weight.grad, strict=True):
+            weight.grad = grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert torch.equal(stacked.weight, torch.stack(list(alone.parameters())))
 
 
 def test_products_in_bfloat16_stay_near_those_in_float32():

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from groundup.context import Context
+from groundup.context import Context, Penalties
 from groundup.errors import GenerationError, SpecError
 from groundup.mixers.base import MixerSpec
 from groundup.model.layer import LayerModule, LayerState
@@ -92,6 +92,7 @@ class DecoderModel(StackModule):
         lengths: Int[Tensor, "B"] | None = None,
         memory: Float[Tensor, "B M D"] | None = None,
         memory_lengths: Int[Tensor, "B"] | None = None,
+        penalties: Penalties | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Returns the hidden states that the head reads.
 
@@ -104,13 +105,14 @@ class DecoderModel(StackModule):
                 without one, padding on the right changes nothing before it.
             memory: what cross parts attend to. Only without a state, which holds what it needs of it.
             memory_lengths: how many tokens of each row of the memory are real; None means all.
+            penalties: where parts put what they add to the loss; None means that nobody asks. Only without a state.
 
         Raises:
             GenerationError: the state has no room for these tokens, or segments or positions came with a state.
         """
         if state is None:
             given = {"memory": memory, "memory_lengths": memory_lengths}
-            ctx = Context.whole(ids, segments=segments, positions=positions, **given)
+            ctx = Context.whole(ids, segments=segments, positions=positions, penalties=penalties, **given)
         elif segments is None and positions is None:
             ctx = self._continue(ids, state, lengths)
         else:

@@ -2,8 +2,8 @@
 
 Every trainable parameter falls into exactly one group, also when several modules share it:
 
-    hidden    matrices of linear maps inside the layers: what Muon orthogonalises
-    tables    all other tensors of two or more dimensions: embeddings, positions, heads, stacked or convolution weights
+    hidden    matrices of linear maps inside the layers, also stacks of one for each expert: what Muon orthogonalises
+    tables    all other tensors of two or more dimensions: embeddings, positions, heads, convolution weights
     vectors   biases, norm weights, rates of decay and other tensors of one dimension or none
 
 Hidden and tables are decayed, vectors are not: the rule of nanoGPT's ``configure_optimizers`` (Karpathy 2022). That
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from groundup.errors import ConfigError
+from groundup.parts.linear import ExpertLinear
 from groundup.parts.rates import Rates
 
 Named = tuple[str, nn.Parameter]
@@ -36,8 +37,8 @@ class Groups:
 def group(model: nn.Module) -> Groups:
     """Returns the trainable parameters of ``model`` by how they are optimized.
 
-    A matrix is hidden if every module that holds it is an `nn.Linear` and none of them lies in a part of the model
-    whose name starts with ``head``; an embedding that doubles as the head is therefore a table.
+    A weight is hidden if every module that holds it is an `nn.Linear` or an `ExpertLinear` and none of them lies in a
+    part of the model whose name starts with ``head``; an embedding that doubles as the head is therefore a table.
 
     Raises:
         ConfigError: no parameter is trainable.
@@ -53,7 +54,7 @@ def group(model: nn.Module) -> Groups:
             continue
         if parameter.ndim < 2 or any(isinstance(module, UNDECAYED) for _, module in owners[parameter]):
             groups.vectors.append((name, parameter))
-        elif parameter.ndim == 2 and all(_is_hidden(path, module) for path, module in owners[parameter]):
+        elif all(_is_hidden(path, module) for path, module in owners[parameter]):
             groups.hidden.append((name, parameter))
         else:
             groups.tables.append((name, parameter))
@@ -63,4 +64,4 @@ def group(model: nn.Module) -> Groups:
 
 
 def _is_hidden(path: str, module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) and not path.startswith("head")
+    return isinstance(module, nn.Linear | ExpertLinear) and not path.startswith("head")

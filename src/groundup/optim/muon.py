@@ -40,7 +40,7 @@ def orthogonal(matrix: Tensor, *, products: torch.dtype) -> Tensor:
 
 
 class MuonOptimizer(torch.optim.Optimizer):
-    """The optimizer of `groundup.optim.optimizers.Muon`; every parameter is a matrix."""
+    """The optimizer of `groundup.optim.optimizers.Muon`; every parameter is a matrix or a stack of them."""
 
     def __init__(
         self,
@@ -67,7 +67,14 @@ class MuonOptimizer(torch.optim.Optimizer):
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(grad)
         momentum = state["momentum_buffer"].lerp_(grad, 1 - group["momentum"])
-        update = orthogonal(grad.lerp(momentum, group["momentum"]), products=self.products)
-        outputs, inputs = weight.shape
+        step = grad.lerp(momentum, group["momentum"])
+        outputs, inputs = weight.shape[-2:]
         weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.add_(update, alpha=-group["lr"] * math.sqrt(max(1, outputs / inputs)))
+        rate = group["lr"] * math.sqrt(max(1, outputs / inputs))
+        for matrix, part in zip(_matrices(weight), _matrices(step), strict=True):
+            matrix.add_(orthogonal(part, products=self.products), alpha=-rate)
+
+
+def _matrices(stack: Tensor) -> Sequence[Tensor]:
+    """Views a matrix, or each of a stack of them."""
+    return stack.unbind() if stack.ndim > 2 else (stack,)

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from groundup.parts.linear import Linear
+from groundup.parts.linear import Map
 from groundup.specs import NotNegative, Spec
 
 
@@ -22,7 +22,7 @@ class Drawn(Protocol):
 class Init(Spec, abstract=True):
     """A rule for the first values of a model's linear maps and tables."""
 
-    def std(self, module: Linear | nn.Embedding, *, residuals: int) -> float:
+    def std(self, module: Map | nn.Embedding, *, residuals: int) -> float:
         """Returns the standard deviation for one module of a model with ``residuals`` residual parts."""
         raise NotImplementedError(type(self).__name__)
 
@@ -38,7 +38,7 @@ class Init(Spec, abstract=True):
 
         for module in model.modules():
             borrowed = isinstance(module, nn.Embedding) and module.weight is None
-            if isinstance(module, Linear | nn.Embedding) and not borrowed and not module.weight.is_meta:
+            if isinstance(module, Map | nn.Embedding) and not borrowed and not module.weight.is_meta:
                 std = self.std(module, residuals=residuals)
                 nn.init.normal_(module.weight, std=std, generator=generator(module.weight.device))
         for module in model.modules():
@@ -57,9 +57,9 @@ class ScaledNormal(Init):
 
     deviation: NotNegative = 0.02
 
-    def std(self, module: Linear | nn.Embedding, *, residuals: int) -> float:
+    def std(self, module: Map | nn.Embedding, *, residuals: int) -> float:
         """Returns the standard deviation for one module."""
-        writes = isinstance(module, Linear) and module.role == "out"
+        writes = isinstance(module, Map) and module.role == "out"
         return self.deviation / residuals**0.5 if writes and residuals else self.deviation
 
 
@@ -70,6 +70,6 @@ class FanIn(Init):
     only what the one before it made.
     """
 
-    def std(self, module: Linear | nn.Embedding, *, residuals: int) -> float:
+    def std(self, module: Map | nn.Embedding, *, residuals: int) -> float:
         """Returns the standard deviation for one module."""
-        return module.in_features**-0.5 if isinstance(module, Linear) else 1.0
+        return module.in_features**-0.5 if isinstance(module, Map) else 1.0

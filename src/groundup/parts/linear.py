@@ -1,4 +1,4 @@
-"""The one linear map of the package; adapters, quantization, sharding and initialisation are walks over it."""
+"""The one linear map of the package, alone or stacked: adapters, quantization and initialisation are walks over it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import math
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundup.errors import SpecError
+from groundup.ops import experts as ops
 
 Role = Literal["in", "out", "head"]
 
@@ -38,6 +40,42 @@ class Linear(nn.Linear):
     def flops_per_token(self) -> int:
         """Floating-point operations of the forward per token: a product and a sum for each weight."""
         return 2 * self.in_features * self.out_features
+
+
+class ExpertLinear(nn.Module):
+    """y_n = W_e x_n without biases, e the expert of row n: one map for each expert, stacked, with uninitialised W.
+
+    Attributes:
+        weight: of all experts, (E, outputs, inputs).
+        role: as that of `Linear`.
+        active: through how many of the experts a token goes.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, experts: int, active: int, role: Role) -> None:
+        super().__init__()
+        _check_numel(experts, outputs, inputs)
+        self.in_features, self.out_features, self.experts = inputs, outputs, experts
+        self.role: Role = role
+        self.active = active
+        self.weight = nn.Parameter(torch.empty(experts, outputs, inputs))
+
+    @property
+    def flops_per_token(self) -> int:
+        """Floating-point operations of the forward per token: those of the active experts."""
+        return 2 * self.active * self.in_features * self.out_features
+
+    @property
+    def idle_params(self) -> int:
+        """The parameters that take no part in a token."""
+        return (self.experts - self.active) * self.in_features * self.out_features
+
+    def forward(self, x: Float[Tensor, "R D"], ends: Int[Tensor, "E"]) -> Float[Tensor, "R F"]:
+        """Returns the maps of rows that are sorted by expert; the rows of expert e end before ``ends[e]``."""
+        return ops.grouped(x, self.weight, ends)
+
+    def extra_repr(self) -> str:
+        """Returns the sizes, as `Linear` shows its own."""
+        return f"experts={self.experts}, in_features={self.in_features}, out_features={self.out_features}"
 
 
 @runtime_checkable
@@ -73,6 +111,10 @@ class TiedHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits (..., V) of hidden states (..., D)."""
         return F.linear(x, self.weight, self.bias)
+
+
+Map = Linear | ExpertLinear  # what has weights and a role
+Counted = Map | TiedHead  # what says its flops_per_token
 
 
 class Embedding(nn.Embedding):

@@ -27,7 +27,7 @@ from groundup.mixers.base import Mixer
 from groundup.model.layer import LayerModule
 from groundup.model.model import Model, ModelModule
 from groundup.model.stack import Stack, StackModule
-from groundup.parts.linear import Linear, TiedHead
+from groundup.parts.linear import Counted, ExpertLinear
 
 BACKWARD_PER_FORWARD = 2  # see the conventions above
 
@@ -103,8 +103,8 @@ def params(spec: Model) -> int:
 
 
 def active_params(spec: Model) -> int:
-    """Returns the number of parameters that take part in a token: all, as long as no part routes tokens."""
-    return params(spec)
+    """Returns the number of parameters that take part in a token: all but those of experts it does not go to."""
+    return params(spec) - sum(count * _idle_params(layer) for layer, count in blueprint(spec).layers)
 
 
 def embedding_params(spec: Model) -> int:
@@ -217,9 +217,13 @@ def _counts(node: Node) -> bool:
     return bool(node.params or node.flops_per_token or node.state_bytes)
 
 
+def _idle_params(module: nn.Module) -> int:
+    return sum(part.idle_params for part in module.modules() if isinstance(part, ExpertLinear))
+
+
 def _flops(module: nn.Module, context: int) -> float:
     parts = list(module.modules())
-    maps = sum(part.flops_per_token for part in parts if isinstance(part, Linear | TiedHead))
+    maps = sum(part.flops_per_token for part in parts if isinstance(part, Counted))
     return maps + sum(part.mix_flops(context, context) for part in parts if isinstance(part, Mixer)) / context
 
 

@@ -1,0 +1,194 @@
+"""Which experts a token goes to, and how much each of them counts.
+
+    s = W x
+    SoftmaxOfTop:    T = top_k(s);            g_T = softmax(s_T)
+    TopOfSoftmax:    T = top_k(softmax(s));   g_T = softmax(s)_T
+    GroupedSigmoid:  T = top_k(sigmoid(s) + b) within the best groups;   g_T = scale sigmoid(s)_T / sum sigmoid(s)_T
+
+A group is as good as its two best experts; b moves the choice alone. Two losses keep routers well:
+
+    balance = E sum_i f_i P_i                 f the share of tokens that choose expert i, P its mean probability
+    z       = mean_n logsumexp(s_n)^2
+
+Sources: of the first, Shazeer et al. 2017 (arXiv:1701.06538), equations 3 to 5, and Jiang et al. 2024 (Mixtral,
+arXiv:2401.04088), section 2.1; of the second, Fedus et al. 2021 (Switch, arXiv:2101.03961), equations 1 and 2, and 4
+to 6 for balance; of the third, DeepSeek-AI 2024 (DeepSeek-V3, arXiv:2412.19437), section 2.1.2; of z, Zoph et al. 2022
+(ST-MoE, arXiv:2202.08906), equation 5. Scores are computed in the type of the weights, whatever autocast says (Switch,
+section 2.4), all else in float32. Left out: how b moves between steps (Wang et al. 2024, arXiv:2408.15664); it stays as
+it was read. Letters: N tokens, D width, E experts, A active ones.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from groundup.context import Context
+from groundup.errors import SpecError
+from groundup.parts.linear import Linear
+from groundup.specs import NotNegative, Positive, Size, Spec
+
+
+class Router(Spec, abstract=True):
+    """How experts are chosen.
+
+    Attributes:
+        balance: the weight of the balance loss in training.
+        z: the weight of the z loss in training.
+    """
+
+    balance: NotNegative = 0.0
+    z: NotNegative = 0.0
+
+    def check(self, experts: int, active: int) -> None:
+        """Refuses sizes that do not fit.
+
+        Raises:
+            SpecError: they do not.
+        """
+        if active > experts:
+            raise SpecError(f"active={active} is more than experts={experts}; choose at most as many")
+
+    def build(self, width: int, experts: int, active: int) -> RouterModule:
+        """Returns the module that sends tokens of ``width`` to ``active`` of ``experts``."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class RouterModule(nn.Module):
+    """The module of `Router`."""
+
+    def __init__(self, spec: Router, width: int, experts: int, active: int) -> None:
+        super().__init__()
+        self.active = active
+        self.balance, self.z = spec.balance, spec.z
+        self.score = Linear(width, experts, bias=False, role="in")
+
+    def forward(self, x: Float[Tensor, "N D"], ctx: Context) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A"]]:
+        """Returns the experts of each token and what each of them counts; the context is told the losses."""
+        with torch.autocast(x.device.type, enabled=False):
+            scores = self.score(x.to(self.score.weight.dtype))
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        chosen, weights = self.choose(scores)
+        if self.balance:
+            ctx.penalise("balance", lambda: self.balance * balance_loss(self.shares(scores), chosen))
+        if self.z:
+            ctx.penalise("z", lambda: self.z * z_loss(scores))
+        return chosen, weights
+
+    def choose(self, scores: Float[Tensor, "N E"]) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A"]]:
+        """Returns the experts of each token and what each of them counts."""
+        raise NotImplementedError(type(self).__name__)
+
+    def shares(self, scores: Float[Tensor, "N E"]) -> Float[Tensor, "N E"]:
+        """Returns the probabilities of all experts."""
+        return scores.softmax(-1)
+
+
+class SoftmaxOfTop(Router):
+    """The experts of the highest scores, weighed by the softmax of these scores alone (Mixtral)."""
+
+    def build(self, width: int, experts: int, active: int) -> SoftmaxOfTopModule:
+        """Returns the module."""
+        return SoftmaxOfTopModule(self, width, experts, active)
+
+
+class SoftmaxOfTopModule(RouterModule):
+    """The module of `SoftmaxOfTop`."""
+
+    def choose(self, scores: Float[Tensor, "N E"]) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A"]]:
+        """Returns the experts of each token and what each of them counts; the weights sum to one."""
+        top, chosen = scores.topk(self.active, -1)
+        return chosen, top.softmax(-1)
+
+
+class TopOfSoftmax(Router):
+    """The most probable experts, weighed by their probabilities among all (Switch, with one expert active)."""
+
+    def build(self, width: int, experts: int, active: int) -> TopOfSoftmaxModule:
+        """Returns the module."""
+        return TopOfSoftmaxModule(self, width, experts, active)
+
+
+class TopOfSoftmaxModule(RouterModule):
+    """The module of `TopOfSoftmax`."""
+
+    def choose(self, scores: Float[Tensor, "N E"]) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A"]]:
+        """Returns the experts of each token and what each of them counts."""
+        weights, chosen = self.shares(scores).topk(self.active, -1)
+        return chosen, weights
+
+
+class GroupedSigmoid(Router):
+    """The experts of the highest moved sigmoids within the best groups, weighed without the move (DeepSeek-V3).
+
+    Attributes:
+        groups: into how many groups of neighbours the experts are cut.
+        kept: from how many of the groups a token takes its experts.
+        scale: what the weights of a token sum to.
+    """
+
+    groups: Size = 1
+    kept: Size = 1
+    scale: Positive = 1.0
+
+    def check(self, experts: int, active: int) -> None:
+        """Refuses sizes that do not fit.
+
+        Raises:
+            SpecError: they do not.
+        """
+        super().check(experts, active)
+        if experts % self.groups or experts // self.groups < 2 or self.kept > self.groups:
+            raise SpecError(
+                f"experts={experts} are not groups={self.groups} of two experts or more, of which kept={self.kept} "
+                "are kept; change one of them"
+            )
+        if active > experts // self.groups * self.kept:
+            raise SpecError(f"active={active} is more than the experts of kept={self.kept} groups; keep more groups")
+
+    def build(self, width: int, experts: int, active: int) -> GroupedSigmoidModule:
+        """Returns the module."""
+        return GroupedSigmoidModule(self, width, experts, active)
+
+
+class GroupedSigmoidModule(RouterModule):
+    """The module of `GroupedSigmoid`."""
+
+    bias: Tensor
+
+    def __init__(self, spec: GroupedSigmoid, width: int, experts: int, active: int) -> None:
+        super().__init__(spec, width, experts, active)
+        self.groups, self.kept, self.scale = spec.groups, spec.kept, spec.scale
+        self.register_buffer("bias", torch.zeros(experts))
+
+    def choose(self, scores: Float[Tensor, "N E"]) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A"]]:
+        """Returns the experts of each token and what each of them counts; the weights sum to the scale."""
+        open_ = scores.sigmoid()
+        moved = (open_ + self.bias).detach().unflatten(-1, (self.groups, -1))  # (N, G, E/G)
+        best = moved.topk(2, -1).values.sum(-1).topk(self.kept, -1).indices
+        left_out = torch.ones_like(moved[..., 0], dtype=torch.bool).scatter(-1, best, value=False)
+        chosen = moved.masked_fill(left_out[..., None], -torch.inf).flatten(-2).topk(self.active, -1).indices
+        weights = open_.gather(-1, chosen)
+        return chosen, self.scale * weights / weights.sum(-1, keepdim=True)
+
+    def shares(self, scores: Float[Tensor, "N E"]) -> Float[Tensor, "N E"]:
+        """Returns the sigmoids of all experts, as shares of their sum."""
+        open_ = scores.sigmoid()
+        return open_ / open_.sum(-1, keepdim=True)
+
+
+def balance_loss(shares: Float[Tensor, "N E"], chosen: Int[Tensor, "N A"]) -> Float[Tensor, ""]:
+    """Returns how unevenly tokens are sent (Switch, equation 4, for any number of active experts).
+
+    It is the number of active experts where all are chosen alike, and gradients flow through the shares alone.
+    """
+    tokens, experts = shares.shape
+    ones = torch.ones_like(chosen, dtype=shares.dtype).flatten()
+    sent = shares.new_zeros(experts).scatter_add(0, chosen.flatten(), ones) / tokens
+    return experts * (sent * shares.mean(0)).sum()
+
+
+def z_loss(scores: Float[Tensor, "N E"]) -> Float[Tensor, ""]:
+    """Returns how far scores are from those that a softmax leaves as they are (ST-MoE, equation 5)."""
+    return scores.logsumexp(-1).square().mean()

@@ -1,0 +1,48 @@
+"""Routers choose and weigh as those of transformers do, and ask for the same balance."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import DeepseekV3Config
+from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkRouter
+from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+
+from groundup.context import Context
+from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, balance_loss
+from oracle.pair import TOLERANCE, distance
+
+
+@pytest.mark.parametrize("active", [1, 2, 5])
+def test_balance_of_a_layer_is_that_of_transformers(active: int):
+    scores = torch.randn(50, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    told = torch.as_tensor(load_balancing_loss_func((scores,), 5, active))
+    module = SoftmaxOfTop().build(8, 5, active)
+    ours = balance_loss(module.shares(scores), module.choose(scores)[0])
+    assert distance(ours, told) < TOLERANCE
+    assert distance(*(torch.autograd.grad(loss, scores)[0] for loss in (ours, told))) < TOLERANCE
+
+
+@torch.no_grad()
+def test_groups_and_bias_are_those_of_deepseek_v3():
+    theirs = DeepseekV3TopkRouter(
+        DeepseekV3Config(
+            hidden_size=8,
+            n_routed_experts=12,
+            n_group=4,
+            topk_group=2,
+            num_experts_per_tok=3,
+            routed_scaling_factor=2.5,
+            norm_topk_prob=True,
+        )
+    )
+    ours = GroupedSigmoid(groups=4, kept=2, scale=2.5).build(8, 12, 3)
+    theirs.weight.normal_()
+    theirs.e_score_correction_bias.normal_(0, 0.2)
+    ours.score.weight.copy_(theirs.weight)
+    ours.bias.copy_(theirs.e_score_correction_bias)
+    x = torch.randn(60, 8)
+    _, told, there = theirs(x)
+    chosen, weights = ours(x, Context.whole(x[None]))
+    empty = torch.zeros(60, 12)
+    assert distance(empty.scatter(1, chosen, weights), empty.scatter(1, there, told)) < TOLERANCE
