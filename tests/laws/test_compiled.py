@@ -1,11 +1,12 @@
 """Law 7, first half: a compiled model is one graph, equals the eager one, and is not compiled again at every token.
 
-Compiling takes a second, so of each family's presets, whose graphs are alike, all but the first are slow tests.
+Compiling takes a second, so of each family's presets, whose graphs are alike, all but the first are slow tests; and
+so are the decoding steps of all of them, whose parts are in the models made by hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import pytest
 import torch
@@ -17,13 +18,13 @@ from laws.examples import DECODERS, EXAMPLES, HAND_MADE, STACKS, assert_same, li
 FIRST = {next((name for name in EXAMPLES if name in family.presets), "") for family in FAMILIES}
 
 
-def _each(names: Iterable[str]) -> pytest.MarkDecorator:
-    quick = HAND_MADE.keys() | FIRST
+def _each(names: Iterable[str], *, quick: Collection[str]) -> pytest.MarkDecorator:
     marked = [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
     return pytest.mark.parametrize("name", marked)
 
 
-every_example, every_decoder = _each(STACKS), _each(DECODERS)
+every_example = _each(STACKS, quick=HAND_MADE.keys() | FIRST)
+every_decoder = _each(DECODERS, quick=HAND_MADE)
 
 # What inductor's own modules say when they are imported.
 quiet_inductor = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")

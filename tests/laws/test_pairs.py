@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from groundup.errors import GenerationError
 from groundup.planner import books
-from laws.examples import PAIRS, assert_same, lively, some_ids
+from laws.examples import HAND_MADE, PAIRS, assert_same, lively, some_ids
 
 every_pair = pytest.mark.parametrize("name", PAIRS)
 
@@ -89,7 +89,9 @@ def test_a_step_of_training_lowers_the_loss_and_reaches_every_parameter(name):
     assert (before - loss()).item() == pytest.approx(1e-5 * sum(slopes), rel=0.1)
 
 
-@every_pair
+@pytest.mark.parametrize(
+    "name", [name if name in HAND_MADE else pytest.param(name, marks=pytest.mark.slow) for name in PAIRS]
+)
 @torch.no_grad()
 def test_compiled_whole_equals_eager(name):
     torch._dynamo.reset()
