@@ -355,3 +355,11 @@ def test_a_corpus_without_held_out_text_is_refused_before_the_run(texts: Path, t
 def test_a_run_is_not_resumed_while_another_process_works_on_it(finished: Path) -> None:
     with alone(finished), pytest.raises(StorageError, match="another process"):
         resume(finished)
+
+
+def test_a_corpus_in_the_home_folder_is_found(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = train([path.read_text() for path in texts.iterdir()], vocab=280)
+    build(texts, tmp_path / "corpus", tokenizer=words, held_out=0.2)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    outcome = pretrain(settings(Path("~/corpus")), tmp_path / "run")
+    assert outcome.corpus.folder == tmp_path / "corpus"

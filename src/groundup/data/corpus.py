@@ -145,7 +145,7 @@ class Corpus:
         Raises:
             DataError: no corpus there, a file is missing or cut, or it was made with another tokenizer.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         corpus = cls(folder, manifest=_manifest(folder))
         for path, told in corpus._files():
             if not os.path.isfile(path):
