@@ -208,3 +208,8 @@ def test_packed_documents_do_not_come_with_a_state():
     for argument in ("segments", "positions"):
         with pytest.raises(GenerationError, match="for whole sequences"):
             model(ids, model.new_state(1, 8), **{argument: ids})
+
+
+def test_a_table_that_no_machine_can_hold_is_refused():
+    with pytest.raises(SpecError, match="a matrix of 1,073,741,824 by 1,048,576 weights is more than any machine"):
+        decoder(head=Tied()).replace(vocab=2**30, width=2**20).build()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from groundup.context import Context
@@ -43,7 +43,7 @@ class Embed(Spec):
         return TokenTable(self, vocab, width, table_width=width)
 
 
-class TokenTable(nn.Embedding):
+class TokenTable(Embedding):
     """The module of `Embed`: a table of vectors (V, D), its own or another's, and what is done to them."""
 
     def __init__(self, spec: Embed, vocab: int, width: int, *, table_width: int) -> None:
@@ -54,9 +54,6 @@ class TokenTable(nn.Embedding):
         self.types = Embedding(spec.types, width) if spec.types else None
         self.norm = spec.norm.build(width)
         self.dropout = dropout(spec.dropout)
-
-    def reset_parameters(self) -> None:
-        """Leaves the weights as they are: `groundup.parts.init` fills them, or a file does."""
 
     def borrow(self, lender: TokenTable) -> None:
         """Drops the table and reads another module's from now on."""
