@@ -53,11 +53,6 @@ def split_sizes(*sizes: int) -> Op:
     return Op(lambda ts: list(ts[0].split(sizes)), lambda ts: [torch.cat(ts)])
 
 
-def split_at(*sizes: int) -> Op:
-    """Returns the operation that cuts one tensor of theirs, along its first axis, into parts of ours of these sizes."""
-    return Op(lambda ts: list(ts[0].split(sizes)), lambda ts: [torch.cat(ts)])
-
-
 def split_transposed(parts: int) -> Op:
     """Returns the operation that transposes one matrix of theirs and cuts it into equal parts of ours."""
     return Op(lambda ts: list(ts[0].T.chunk(parts)), lambda ts: [torch.cat(ts).T])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from groundup.errors import SpecError, nearest
 from groundup.families import (
@@ -97,6 +98,7 @@ def family_of_config(config: Config) -> Family:
     return by_type[kind]
 
 
+@lru_cache(maxsize=64)
 def family_of(spec: Model) -> Family | None:
     """Returns the family whose configuration says all that a spec says, or None."""
     return next((family for family in FAMILIES if family.describes(spec)), None)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from groundup.errors import SpecError
-from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys
+from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, head_width
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
 from groundup.model.encoder import Encoder
@@ -70,14 +70,12 @@ def bert(
     Raises:
         SpecError: ``heads`` does not divide ``width``.
     """
-    if width % heads:
-        raise SpecError(f"width={width} is not a multiple of heads={heads}; change one of them")
     norm = LayerNorm(eps=eps)
     of_stream, of_attention = dropout
     attention = Attention(
         heads=heads,
         kv_heads=heads,
-        head_width=width // heads,
+        head_width=head_width(width, heads),
         mask=Everything(),
         position=NoPosition(),
         bias=True,

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from groundup.errors import SpecError
-from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys
+from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, head_width
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
 from groundup.model.decoder import Decoder
@@ -65,14 +65,12 @@ def gpt2(
     Raises:
         SpecError: ``heads`` does not divide ``width``.
     """
-    if width % heads:
-        raise SpecError(f"width={width} is not a multiple of heads={heads}; change one of them")
     norm = LayerNorm(eps=eps, bias=bias)
     of_embeddings, of_stream, of_attention = dropout
     attention = Attention(
         heads=heads,
         kv_heads=heads,
-        head_width=width // heads,
+        head_width=head_width(width, heads),
         position=NoPosition(),
         bias=bias,
         out_bias=bias,

@@ -7,19 +7,22 @@ The first weights are the authors' where they matter (steps, rates, convolution)
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from groundup.errors import SpecError
 from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys
+from groundup.mixers.base import MixerSpec
 from groundup.mixers.mamba import Mamba
+from groundup.mixers.mamba2 import Mamba2
 from groundup.model.decoder import Decoder
 from groundup.model.heads import Tied, Untied
 from groundup.model.layer import Layer
 from groundup.model.residual import Residual
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import RMSNorm
-from groundup.rules import SAME, SQUEEZE, Rule, rule, split
+from groundup.rules import SQUEEZE, Op, Rule, rule, split
 
 CONTEXT = 2048  # tokens that the published models were trained on; a configuration does not say
 
@@ -51,8 +54,16 @@ def mamba(
         deviation: of the first weights.
         settings: as `groundup.mixers.mamba.Mamba` takes them.
     """
-    norm = RMSNorm(eps=eps)
     mixer = Mamba(states=states, rank=rank or math.ceil(width / 16), **settings)
+    sizes = {"width": width, "layers": layers, "vocab": vocab, "context": context}
+    return stacked(mixer, **sizes, eps=eps, tied=tied, deviation=deviation)
+
+
+def stacked(
+    mixer: MixerSpec, *, width: int, layers: int, vocab: int, context: int, eps: float, tied: bool, deviation: float
+) -> Decoder:
+    """Returns layers of one part each, behind an RMSNorm; the arguments are those of `mamba`."""
+    norm = RMSNorm(eps=eps)
     return Decoder(
         width=width,
         vocab=vocab,
@@ -129,43 +140,57 @@ def write(spec: Decoder) -> dict[str, Any]:
         ) if mixer.act in THEIR_ACTS:
             return {
                 "architectures": ["MambaForCausalLM"],
-                "vocab_size": spec.vocab,
-                "hidden_size": spec.width,
-                "num_hidden_layers": len(spec.layers),
-                "state_size": mixer.states,
+                **write_settings(spec, mixer, eps=eps, deviation=deviation),
                 "time_step_rank": mixer.rank,
                 "expand": mixer.expand,
-                "conv_kernel": mixer.conv,
-                "hidden_act": THEIR_ACTS[mixer.act],
-                "use_bias": mixer.bias,
-                "use_conv_bias": mixer.conv_bias,
-                "time_step_min": mixer.steps[0],
-                "time_step_max": mixer.steps[1],
-                "max_position_embeddings": spec.context,
-                "layer_norm_epsilon": eps,
-                "tie_word_embeddings": spec.head == Tied(),
-                "initializer_range": deviation,
             }
     raise SpecError("no Mamba of transformers is made of these parts; see groundup.families.mamba for those it has")
 
 
+def write_settings(spec: Decoder, mixer: Mamba | Mamba2, *, eps: float, deviation: float) -> dict[str, Any]:
+    """Returns what configurations of Mamba and Mamba-2 have in common."""
+    return {
+        "vocab_size": spec.vocab,
+        "hidden_size": spec.width,
+        "num_hidden_layers": len(spec.layers),
+        "state_size": mixer.states,
+        "conv_kernel": mixer.conv,
+        "hidden_act": THEIR_ACTS[mixer.act],
+        "use_bias": mixer.bias,
+        "use_conv_bias": mixer.conv_bias,
+        "time_step_min": mixer.steps[0],
+        "time_step_max": mixer.steps[1],
+        "max_position_embeddings": spec.context,
+        "layer_norm_epsilon": eps,
+        "tie_word_embeddings": spec.head == Tied(),
+        "initializer_range": deviation,
+    }
+
+
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; the maps of the input and of the gate are stored as one."""
-    theirs, ours = "backbone.layers.{l}.mixer", "layers.{l}.mix.mixer"
-    names = [
-        *((f"conv1d.{end}", f"conv.{end}", op) for end, op in (("weight", SQUEEZE), ("bias", SAME))),
-        *((f"out_proj.{end}", f"out.{end}", SAME) for end in ("weight", "bias")),
-        ("x_proj.weight", "select.weight", SAME),
-        ("dt_proj.weight", "step.weight", SAME),
-        ("dt_proj.bias", "steps.bias", SAME),
-        ("A_log", "rates.log", SAME),
-        ("D", "skip", SAME),
-    ]
+    names = {"x_proj.weight": "select.weight", "dt_proj.weight": "step.weight", "dt_proj.bias": "steps.bias"}
+    return mixer_rules(entry=("x", "gate"), cut=split(2), names=names)
+
+
+def mixer_rules(*, entry: Sequence[str], cut: Op, names: Mapping[str, str]) -> list[Rule]:
+    """Returns the weight rules of Mamba and Mamba-2.
+
+    Args:
+        entry: our maps of the stream, which theirs hold as one.
+        cut: how they hold them.
+        names: of other tensors of the mixer, theirs to ours.
+    """
+    theirs, ours, both = "backbone.layers.{l}.mixer", "layers.{l}.mix.mixer", ("weight", "bias")
+    maps = {end: " ".join(f"{ours}.{name}.{end}" for name in entry) for end in both}
+    alike = {"conv1d.bias": "conv.bias", "A_log": "rates.log", "D": "skip", **names}
+    alike |= {f"out_proj.{end}": f"out.{end}" for end in both}
     return [
         rule("backbone.embeddings.weight", "embed.weight"),
         rule("backbone.layers.{l}.norm.weight", "layers.{l}.mix.pre.weight"),
-        *(rule(f"{theirs}.in_proj.{end}", f"{ours}.x.{end} {ours}.gate.{end}", split(2)) for end in ("weight", "bias")),
-        *(rule(f"{theirs}.{a}", f"{ours}.{b}", op) for a, b, op in names),
+        *(rule(f"{theirs}.in_proj.{end}", maps[end], cut) for end in both),
+        rule(f"{theirs}.conv1d.weight", f"{ours}.conv.weight", SQUEEZE),
+        *(rule(f"{theirs}.{a}", f"{ours}.{b}") for a, b in alike.items()),
         rule("backbone.norm_f.weight", "norm.weight"),
         rule("lm_head.weight", "head.weight"),
     ]

@@ -12,15 +12,14 @@ from typing import Any
 
 from groundup.errors import SpecError
 from groundup.families.family import THEIR_ACTS, Family, Keys
-from groundup.families.mamba import CONTEXT, read_settings
+from groundup.families.mamba import CONTEXT, mixer_rules, read_settings, stacked, write_settings
 from groundup.mixers.mamba2 import Mamba2
 from groundup.model.decoder import Decoder
-from groundup.model.heads import Tied, Untied
 from groundup.model.layer import Layer
 from groundup.model.residual import Residual
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import RMSNorm
-from groundup.rules import SAME, SQUEEZE, Rule, rule, split_sizes
+from groundup.rules import Rule, split_sizes
 
 
 def mamba2(
@@ -52,18 +51,10 @@ def mamba2(
         deviation: of the first weights.
         settings: as `groundup.mixers.mamba2.Mamba2` takes them.
     """
-    norm = RMSNorm(eps=eps)
     heads = heads or 2 * width // head_width
     mixer = Mamba2(heads=heads, head_width=head_width, states=states, eps=eps, **settings)
-    return Decoder(
-        width=width,
-        vocab=vocab,
-        context=context,
-        layers=(Layer(mix=Residual(mixer, pre=norm)),) * layers,
-        norm=norm,
-        head=Tied() if tied else Untied(),
-        init=ScaledNormal(deviation=deviation),
-    )
+    sizes = {"width": width, "layers": layers, "vocab": vocab, "context": context}
+    return stacked(mixer, **sizes, eps=eps, tied=tied, deviation=deviation)
 
 
 PRESETS = {
@@ -115,52 +106,23 @@ def write(spec: Decoder) -> dict[str, Any]:
         ) if mixer.act in THEIR_ACTS:
             return {
                 "architectures": ["Mamba2ForCausalLM"],
-                "vocab_size": spec.vocab,
-                "hidden_size": spec.width,
-                "num_hidden_layers": len(spec.layers),
+                **write_settings(spec, mixer, eps=eps, deviation=deviation),
                 "num_heads": mixer.heads,
                 "head_dim": mixer.head_width,
-                "state_size": mixer.states,
                 "n_groups": mixer.groups,
                 "expand": mixer.heads * mixer.head_width // spec.width,
-                "conv_kernel": mixer.conv,
-                "hidden_act": THEIR_ACTS[mixer.act],
-                "use_bias": mixer.bias,
-                "use_conv_bias": mixer.conv_bias,
-                "time_step_min": mixer.steps[0],
-                "time_step_max": mixer.steps[1],
-                "max_position_embeddings": spec.context,
-                "layer_norm_epsilon": eps,
-                "tie_word_embeddings": spec.head == Tied(),
-                "initializer_range": deviation,
             }
     raise SpecError("no Mamba-2 of transformers is made of these parts; see groundup.families.mamba2 for those it has")
 
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; the maps of gate, input and step are stored as one."""
-    theirs, ours = "backbone.layers.{l}.mixer", "layers.{l}.mix.mixer"
     mixers = (layer.mix.mixer for layer in spec.layers if layer.mix)
     mixer = next(mixer for mixer in mixers if isinstance(mixer, Mamba2))
     inner = mixer.heads * mixer.head_width
     cut = split_sizes(inner, inner + 2 * mixer.groups * mixer.states, mixer.heads)
-    maps = {end: " ".join(f"{ours}.{name}.{end}" for name in ("gate", "mix", "step")) for end in ("weight", "bias")}
-    names = [
-        *((f"conv1d.{end}", f"conv.{end}", op) for end, op in (("weight", SQUEEZE), ("bias", SAME))),
-        *((f"out_proj.{end}", f"out.{end}", SAME) for end in ("weight", "bias")),
-        ("norm.weight", "norm.weight", SAME),
-        ("dt_bias", "steps.bias", SAME),
-        ("A_log", "rates.log", SAME),
-        ("D", "skip", SAME),
-    ]
-    return [
-        rule("backbone.embeddings.weight", "embed.weight"),
-        rule("backbone.layers.{l}.norm.weight", "layers.{l}.mix.pre.weight"),
-        *(rule(f"{theirs}.in_proj.{end}", maps[end], cut) for end in ("weight", "bias")),
-        *(rule(f"{theirs}.{a}", f"{ours}.{b}", op) for a, b, op in names),
-        rule("backbone.norm_f.weight", "norm.weight"),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    names = {"norm.weight": "norm.weight", "dt_bias": "steps.bias"}
+    return mixer_rules(entry=("gate", "mix", "step"), cut=cut, names=names)
 
 
 FAMILY = Family(

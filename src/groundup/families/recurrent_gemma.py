@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from groundup.errors import SpecError
-from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys
+from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, head_width
 from groundup.families.llama import read_rope
 from groundup.mixers.attention import Attention
 from groundup.mixers.griffin import RGLRU
@@ -73,13 +73,11 @@ def recurrent_gemma(
         tied: whether the head reads the token embedding.
         dropout: of attention weights.
     """
-    if width % heads:
-        raise SpecError(f"width={width} is not a multiple of heads={heads}; change one of them")
     norm = RMSNorm(eps=eps, offset=1.0)
     attention = Attention(
         heads=heads,
         kv_heads=kv_heads,
-        head_width=width // heads,
+        head_width=head_width(width, heads),
         mask=Window(window),
         position=position,
         bias=bias,

@@ -19,7 +19,10 @@ LOCAL, FAR = "sliding_attention", "full_attention"
 
 def on_layers(spec: Decoder, layers: Iterable[int], **changes: Any) -> Decoder:
     """Returns the spec with fields of the attention changed on some of its layers."""
-    return override_all(spec, {f"layers.{i}.mix.mixer.{k}": v for i in layers for k, v in changes.items()})
+    chosen = set(layers)
+    changed = override_all(spec, {f"layers.*.mix.mixer.{name}": value for name, value in changes.items()})
+    both = enumerate(zip(spec.layers, changed.layers, strict=True))
+    return spec.replace(layers=tuple(new if i in chosen else old for i, (old, new) in both))
 
 
 def read_windows(

@@ -29,7 +29,6 @@ from groundup.text.tokenizer import Tokenizer
 MAX_NEW_TOKENS = 256  # where nobody says how long a text may be
 ROWS = 32  # prompts that are read side by side; more wait, so that the memory is bounded
 
-
 Message = Mapping[str, Any]
 
 

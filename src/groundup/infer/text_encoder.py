@@ -15,7 +15,6 @@ from torch import Tensor
 
 from groundup.errors import GenerationError, TextError
 from groundup.hub.sentences import Sentences
-from groundup.infer.ids import as_rows
 from groundup.infer.language_model import LanguageModel
 from groundup.model.encoder import EncoderModel
 from groundup.text.tokenizer import Tokenizer
@@ -39,7 +38,6 @@ class TextEncoder(LanguageModel):
         tokenizer: Tokenizer | None = None,
         sentences: Sentences = Sentences(),  # noqa: B008 - a value
     ) -> None:
-        self.encoder = module
         self.module: Any = module
         self.tokenizer = tokenizer
         self.sentences = sentences
@@ -80,13 +78,8 @@ class TextEncoder(LanguageModel):
         ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
         for row, known in enumerate(rows):
             ids[row, : len(known)] = torch.tensor(known)
-        hidden = self.encoder.hidden(ids.to(self._device), lengths=lengths).float()
+        hidden = self.module.hidden(ids.to(self._device), lengths=lengths).float()
         return self.sentences.pooled(hidden, lengths)
-
-    @torch.no_grad()
-    def hidden(self, ids: Tensor | Sequence[Sequence[int]]) -> Float[Tensor, "B T D"]:
-        """Returns the final hidden states of ids (B, T), rows of equal length."""
-        return self.encoder.hidden(as_rows(ids, self.spec, device=self._device))
 
     def generations(self, *_: Any, **__: Any) -> NoReturn:
         """Refuses: an encoder does not write.

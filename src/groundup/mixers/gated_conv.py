@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from groundup.context import Context
-from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.parts.conv import ConvState
 from groundup.parts.linear import Linear
+from groundup.specs import Size
 
 
 class GatedConv(MixerSpec):
@@ -28,13 +28,8 @@ class GatedConv(MixerSpec):
         bias: whether both maps have a bias.
     """
 
-    taps: int
+    taps: Size
     bias: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.taps < 1:
-            raise SpecError(f"taps={self.taps} must be at least 1")
 
     def build(self, width: int) -> GatedConvMixer:
         """Returns the module for a stream of ``width``."""

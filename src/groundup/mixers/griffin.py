@@ -25,6 +25,7 @@ from groundup.ops import linear_scan
 from groundup.parts.act import activation
 from groundup.parts.conv import ConvState, ShortConv
 from groundup.parts.linear import Linear
+from groundup.specs import Size
 from groundup.state import State
 
 STRENGTH = 8.0  # the paper's c: what the gate can at most multiply the logarithm of a decay by
@@ -42,15 +43,15 @@ class RGLRU(MixerSpec):
         decays: between which the first decays, of a gate that is open, are drawn.
     """
 
-    channels: int
-    heads: int
+    channels: Size
+    heads: Size
     conv: int = 4
     act: str = "gelu_tanh"
     decays: tuple[float, float] = (0.9, 0.999)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.channels, self.heads) < 1 or self.channels % self.heads:
+        if self.channels % self.heads:
             raise SpecError(f"channels={self.channels} is not a multiple of heads={self.heads}; change one of them")
         if not 0 < self.decays[0] <= self.decays[1] < 1:
             raise SpecError(f"decays={self.decays} must be two numbers between 0 and 1, the smaller one first")

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundup.context import Context
-from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.ops import selective_scan
 from groundup.parts.act import activation
 from groundup.parts.conv import ConvState, ShortConv
 from groundup.parts.linear import Linear
 from groundup.parts.rates import Rates, Steps
+from groundup.specs import Size
 from groundup.state import State
 
 
@@ -40,19 +40,14 @@ class Mamba(MixerSpec):
         steps: between which steps the first ones are drawn.
     """
 
-    states: int
-    rank: int
-    expand: int = 2
+    states: Size
+    rank: Size
+    expand: Size = 2
     conv: int = 4
     act: str = "silu"
     bias: bool = False
     conv_bias: bool = True
     steps: tuple[float, float] = (1e-3, 1e-1)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if min(self.states, self.rank, self.expand) < 1:
-            raise SpecError(f"states, rank and expand must be at least 1 in {self!r}")
 
     def build(self, width: int) -> MambaMixer:
         """Returns the module for a stream of ``width``."""

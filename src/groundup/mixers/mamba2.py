@@ -24,6 +24,7 @@ from groundup.parts.act import activation
 from groundup.parts.conv import ConvState, ShortConv
 from groundup.parts.linear import Linear
 from groundup.parts.rates import Rates, Steps
+from groundup.specs import Size
 from groundup.state import State
 
 
@@ -43,10 +44,10 @@ class Mamba2(MixerSpec):
         steps: between which steps the first ones are drawn.
     """
 
-    heads: int
-    head_width: int
-    states: int
-    groups: int = 1
+    heads: Size
+    head_width: Size
+    states: Size
+    groups: Size = 1
     conv: int = 4
     act: str = "silu"
     bias: bool = False
@@ -56,8 +57,6 @@ class Mamba2(MixerSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.heads, self.head_width, self.states, self.groups) < 1:
-            raise SpecError(f"heads, head_width, states and groups must be at least 1 in {self!r}")
         if self.heads % self.groups:
             raise SpecError(f"heads={self.heads} is not a multiple of groups={self.groups}; change one of them")
 

@@ -20,6 +20,7 @@ from groundup.mixers.base import Mixer, MixerSpec
 from groundup.ops import recurrent
 from groundup.ops.recurrent import GATES, Memory, Weights
 from groundup.parts.linear import Linear
+from groundup.specs import Size
 from groundup.state import State
 
 
@@ -32,13 +33,8 @@ class Recurrent(MixerSpec, abstract=True):
         bias: whether the network has biases.
     """
 
-    hidden: int | None = None
+    hidden: Size | None = None
     bias: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.hidden is not None and self.hidden < 1:
-            raise SpecError(f"hidden={self.hidden} must be at least 1")
 
     @property
     def cell(self) -> str:

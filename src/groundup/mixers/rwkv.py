@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundup.context import Context
-from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.ops import wkv
 from groundup.parts.conv import ConvState
 from groundup.parts.linear import Linear
 from groundup.parts.shift import new_shift, shifted
+from groundup.specs import Size
 from groundup.state import State
 
 
@@ -34,12 +34,7 @@ class RWKV4(MixerSpec):
         channels: the width of receptances, keys and values.
     """
 
-    channels: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.channels < 1:
-            raise SpecError(f"channels={self.channels} must be at least 1")
+    channels: Size
 
     def build(self, width: int) -> RWKV4Mixer:
         """Returns the module for a stream of ``width``."""
@@ -115,12 +110,7 @@ class ChannelMix(MixerSpec):
         hidden: the width inside.
     """
 
-    hidden: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.hidden < 1:
-            raise SpecError(f"hidden={self.hidden} must be at least 1")
+    hidden: Size
 
     def build(self, width: int) -> ChannelMixer:
         """Returns the module for a stream of ``width``."""

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundup.context import Context
-from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.ops import linear_attention
 from groundup.parts.conv import ConvState
 from groundup.parts.linear import Linear
 from groundup.parts.norm import HeadNorm
 from groundup.parts.shift import new_shift, shifted
+from groundup.specs import Size
 from groundup.state import State
 
 
@@ -36,13 +36,8 @@ class RWKV5(MixerSpec):
         head_width: the width of a head's receptances, keys and values.
     """
 
-    heads: int
-    head_width: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if min(self.heads, self.head_width) < 1:
-            raise SpecError(f"heads and head_width must be at least 1 in {self!r}")
+    heads: Size
+    head_width: Size
 
     def build(self, width: int) -> RWKV5Mixer:
         """Returns the module for a stream of ``width``."""
@@ -55,6 +50,22 @@ class MatrixState(State):
 
     shift: ConvState
     matrix: Float[Tensor, "B H K K"]
+
+    @classmethod
+    def empty(
+        cls,
+        rows: int,
+        *,
+        width: int,
+        heads: int,
+        head_width: int,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> MatrixState:
+        """Returns the state of ``rows`` rows of a stream of ``width`` that have read nothing; it does not grow."""
+        wide = torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)
+        matrix = torch.zeros(rows, heads, head_width, head_width, device=device, dtype=wide)
+        return cls(new_shift(rows, width, device=device, dtype=dtype), matrix)
 
 
 class RWKV5Mixer(Mixer):
@@ -92,7 +103,7 @@ class RWKV5Mixer(Mixer):
         decay, bonus = (t.to(wide).view(1, self.spec.heads, 1, -1) for t in (self.decay, self.bonus))
         decay = -decay.exp()
         bonus_read = (r * bonus * k).sum(-1, keepdim=True).to(v.dtype) * v
-        if ctx.lengths is not None and ctx.real is not None:
+        if ctx.real is not None:
             real = ctx.real[:, None, :, None]
             k, decay = k * real, decay * real
         before = None if state is None else state.matrix.to(wide)
@@ -112,10 +123,8 @@ class RWKV5Mixer(Mixer):
         self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> MatrixState:
         """Returns the state of ``rows`` rows that have read nothing; it does not grow."""
-        wide = torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)
-        size = (rows, self.spec.heads, self.spec.head_width, self.spec.head_width)
-        shift = new_shift(rows, self.width, device=device, dtype=dtype)
-        return MatrixState(shift, torch.zeros(size, device=device, dtype=wide))
+        sizes = {"width": self.width, "heads": self.spec.heads, "head_width": self.spec.head_width}
+        return MatrixState.empty(rows, **sizes, device=device, dtype=dtype)
 
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of the products in chunks; a single token has none."""

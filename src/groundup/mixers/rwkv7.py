@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundup.context import Context
-from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.mixers.rwkv5 import MatrixState
 from groundup.ops import diagonal_low_rank
@@ -29,6 +28,7 @@ from groundup.parts.conv import ConvState
 from groundup.parts.linear import Linear
 from groundup.parts.norm import HeadNorm
 from groundup.parts.shift import new_shift, shifted
+from groundup.specs import Size
 
 FIRST = "values of RWKV-7's first layer"
 
@@ -45,18 +45,12 @@ class RWKV7(MixerSpec):
         value_rank: the rank of the map that mixes in the first layer's values; None in the first layer, which has none.
     """
 
-    heads: int
-    head_width: int
-    decay_rank: int
-    rate_rank: int
-    gate_rank: int
-    value_rank: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        sizes = (self.heads, self.head_width, self.decay_rank, self.rate_rank, self.gate_rank, self.value_rank or 1)
-        if min(sizes) < 1:
-            raise SpecError(f"sizes and ranks must be at least 1 in {self!r}")
+    heads: Size
+    head_width: Size
+    decay_rank: Size
+    rate_rank: Size
+    gate_rank: Size
+    value_rank: Size | None = None
 
     def build(self, width: int) -> RWKV7Mixer:
         """Returns the module for a stream of ``width``."""
@@ -135,7 +129,7 @@ class RWKV7Mixer(Mixer):
         ctx: Context,
         state: MatrixState | None,
     ) -> Tensor:
-        if ctx.lengths is not None and ctx.real is not None:
+        if ctx.real is not None:
             k, away, decay = (t * ctx.real[..., None, None] for t in (k, away, decay))
         given = (t.transpose(1, 2).to(v.dtype) for t in (r, k, v, forget, away))
         one = v.shape[1] == 1
@@ -150,10 +144,8 @@ class RWKV7Mixer(Mixer):
         self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> MatrixState:
         """Returns the state of ``rows`` rows that have read nothing; it does not grow."""
-        wide = torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)
-        size = (rows, self.spec.heads, self.spec.head_width, self.spec.head_width)
-        shift = new_shift(rows, self.width, device=device, dtype=dtype)
-        return MatrixState(shift, torch.zeros(size, device=device, dtype=wide))
+        sizes = {"width": self.width, "heads": self.spec.heads, "head_width": self.spec.head_width}
+        return MatrixState.empty(rows, **sizes, device=device, dtype=dtype)
 
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of the products in chunks; a single token has none."""
@@ -168,12 +160,7 @@ class ShiftedMLP(MixerSpec):
         hidden: the width inside.
     """
 
-    hidden: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.hidden < 1:
-            raise SpecError(f"hidden={self.hidden} must be at least 1")
+    hidden: Size
 
     def build(self, width: int) -> ShiftedMLPMixer:
         """Returns the module for a stream of ``width``."""

@@ -10,10 +10,8 @@ from torch import Tensor
 
 from groundup.context import Context, Penalties
 from groundup.errors import GenerationError, SpecError
-from groundup.mixers.base import MixerSpec
 from groundup.model.layer import LayerModule, LayerState
 from groundup.model.stack import Stack, StackModule
-from groundup.specs import walk
 from groundup.state import State
 
 
@@ -22,9 +20,13 @@ class Decoder(Stack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for path, node in walk(self):
-            if isinstance(node, MixerSpec) and not node.causal:
-                raise SpecError(f"{path} is {node!r}, which sees what comes after; a Decoder must not, an Encoder may")
+        for i, layer in enumerate(self.layers):
+            for name, part in layer.parts.items():
+                if not part.mixer.causal:
+                    path = f"layers.{i}.{name}.mixer"
+                    raise SpecError(
+                        f"{path} is {part.mixer!r}, which sees what comes after; a Decoder must not, an Encoder may"
+                    )
 
     def module(self) -> DecoderModel:
         """Returns the model with weights that are not drawn yet."""

@@ -89,13 +89,16 @@ def attend(
     causal: bool,
     scale: float,
     bias: Float[Tensor, "#B #H #T S"] | None = None,
+    cap: float = math.inf,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B H T L"]:
-    """Returns what `reference` does without a cap, through PyTorch's kernels (FlashAttention where the device has it).
+    """Returns what `reference` does, through PyTorch's kernels (FlashAttention where the device has it).
 
     On a processor `groundup.ops.blocked_attention` is faster where it says so, but for the one query of a decoding
-    step, and unless weights are dropped or scores have a bias.
+    step, and unless weights are dropped or scores have a bias. Scores that are bent have no kernel.
     """
+    if cap < math.inf:
+        return reference(q, k, v, allowed=allowed, causal=causal, scale=scale, bias=bias, cap=cap, dropout=dropout)
     shape, dtype, alone, groups = q.shape, q.dtype, q.shape[2] == 1, q.shape[1] // k.shape[1]
     plain = bias is None and not dropout and (causal or allowed is not None)
     if plain and not alone and blocked_attention.is_faster(q, k, v):

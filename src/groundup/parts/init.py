@@ -37,8 +37,9 @@ class Init(Spec, abstract=True):
             return generators.setdefault(device, torch.Generator(device).manual_seed(seed))
 
         for module in model.modules():
-            borrowed = isinstance(module, nn.Embedding) and module.weight is None
-            if isinstance(module, Map | nn.Embedding) and not borrowed and not module.weight.is_meta:
+            if not isinstance(module, Map | nn.Embedding) or module.weight is None:  # None: it borrows another's
+                continue
+            if not module.weight.is_meta:
                 std = self.std(module, residuals=residuals)
                 nn.init.normal_(module.weight, std=std, generator=generator(module.weight.device))
         for module in model.modules():

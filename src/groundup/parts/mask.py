@@ -47,9 +47,9 @@ class Mask(Spec, abstract=True):
         else:
             seen = self.over(ctx, keys=ctx.positions)
             seen = seen & (ctx.segments[:, None, :, None] == ctx.segments[:, None, None, :])
-        if self.causal or ctx.lengths is None:
+        if self.causal or ctx.real is None:
             return seen
-        return seen & (place < ctx.lengths[:, None])[:, None, None]
+        return seen & ctx.real[:, None, None]
 
 
 class Causal(Mask):

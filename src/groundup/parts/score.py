@@ -10,6 +10,8 @@ Sources: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.1; Gemma Team 2024 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -41,9 +43,10 @@ class ScoreModule(nn.Module):
 
     sinks = 0
 
-    def __init__(self, spec: Score, head_width: int) -> None:
+    def __init__(self, spec: Score, head_width: int, *, cap: float = math.inf) -> None:
         super().__init__()
         self.scale = head_width**-0.5 if spec.scale is None else spec.scale
+        self.cap = cap
 
     def forward(
         self,
@@ -57,7 +60,8 @@ class ScoreModule(nn.Module):
         dropout: float,
     ) -> Float[Tensor, "B H T L"]:
         """Returns the attention of every query; the arguments are those of `groundup.ops.attention.reference`."""
-        return attention.attend(q, k, v, allowed=allowed, causal=causal, bias=bias, scale=self.scale, dropout=dropout)
+        mask = {"allowed": allowed, "causal": causal, "bias": bias}
+        return attention.attend(q, k, v, scale=self.scale, cap=self.cap, dropout=dropout, **mask)
 
 
 class Scaled(Score):
@@ -73,32 +77,9 @@ class Capped(Score):
 
     cap: Positive
 
-    def build(self, heads: int, head_width: int) -> CappedModule:
+    def build(self, heads: int, head_width: int) -> ScoreModule:
         """Returns the module for so many heads of this width."""
-        return CappedModule(self, head_width)
-
-
-class CappedModule(ScoreModule):
-    """The module of `Capped`."""
-
-    def __init__(self, spec: Capped, head_width: int) -> None:
-        super().__init__(spec, head_width)
-        self.cap = spec.cap
-
-    def forward(
-        self,
-        q: Float[Tensor, "B H T K"],
-        k: Float[Tensor, "B G S K"],
-        v: Float[Tensor, "B G S L"],
-        *,
-        allowed: Bool[Tensor, "#B 1 T S"] | None,
-        causal: bool,
-        bias: Float[Tensor, "#B #H #T S"] | None,
-        dropout: float,
-    ) -> Float[Tensor, "B H T L"]:
-        """Returns the attention of every query."""
-        mask = {"allowed": allowed, "causal": causal, "bias": bias}
-        return attention.reference(q, k, v, scale=self.scale, cap=self.cap, dropout=dropout, **mask)
+        return ScoreModule(self, head_width, cap=self.cap)
 
 
 class Sink(Score):
