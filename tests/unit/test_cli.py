@@ -173,10 +173,13 @@ def test_evaluate_reports_bits_per_byte_beside_compressors(call: Call, model: Pa
 def test_tokenizer_and_data_verbs_work_together(call: Call, tmp_path: Path) -> None:
     for name in "abcdefgh":
         (tmp_path / f"{name}.txt").write_text(name + TEXT)
-    assert call("tokenizer", "train", ".", "--vocab", "270", "--out", "tok").code == 0
+    made = call("tokenizer", "train", ".", "--vocab", "270", "--out", "tok", "--json")
+    assert json.loads(made.out) == {"tokenizer": "tok", "kind": "bpe", "vocab": 270}
     assert json.loads(call("tokenizer", "encode", "tok", "the cat", "--json").out)["tokens"]
     assert call("data", "build", "a.txt", "--tokenizer", "tok", "--out", "corpus").code == 0
     assert "the cat" in call("data", "preview", "a.txt").out
+    (first,) = json.loads(call("data", "preview", ".", "--count", "1", "--characters", "3", "--json").out)
+    assert first == {"name": "a.txt", "text": "ath"}
     assert "270" in call("tokenizer", "compare", "a.txt", "tok").out
 
 

@@ -48,6 +48,7 @@ def train(
     budget: Budget,
     folder: str | Path | None = None,
     watch: Watch = Watch(),  # noqa: B008 - it has no state
+    tensorboard: bool = False,
     **settings: Any,
 ) -> Trained:
     """Trains a model on a text and returns it with its score.
@@ -58,13 +59,15 @@ def train(
         budget: how long: ``hours(1)``, ``tokens(2e9)``, ``updates(1000)``.
         folder: where the run will lie; None means a new folder in ``runs/``.
         watch: who hears how it goes.
+        tensorboard: whether events for TensorBoard are written beside the metrics.
         **settings: other fields of `groundup.recipes.settings.Run`, such as ``rows=32``.
 
     Raises:
         GroundupError: something given does not fit; the message says what to change.
     """
     run = Run.from_dict({"model": _decoder(model), "data": Data(source=str(data)), "budget": budget} | settings)
-    return trained(pretrain(run, run_folder(model) if folder is None else as_path(folder), watch=watch))
+    place = run_folder(model) if folder is None else as_path(folder)
+    return trained(pretrain(run, place, watch=watch, tensorboard=tensorboard))
 
 
 def _decoder(model: str | Path | Model) -> Decoder:
