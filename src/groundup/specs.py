@@ -322,7 +322,8 @@ def _kind(name: Any, base: type[Spec], where: str) -> type[Spec]:
     if name == base.__name__:
         raise ConfigError(f"{where or 'the spec'} needs a kind of {name}; choose from {', '.join(names)}")
     hint = nearest(str(name), names) or f"choose from {', '.join(names)}"
-    raise ConfigError(f"{where or 'the spec'} has the unknown kind {name!r}; {hint}")
+    own = "one of your own is known once its file is imported"
+    raise ConfigError(f"{where or 'the spec'} has the unknown kind {name!r}; {hint}; {own}")
 
 
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}

@@ -137,6 +137,21 @@ def test_tables_of_models_and_machines_have_peoples_units(call: Call) -> None:
         assert "FLOP/s" in said and "iB/s" in said
 
 
+def test_every_verb_knows_what_an_imported_file_defines(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_verb.py").write_text(
+        "import groundup as gu\n\nclass OwnAct(gu.MLP): pass\n\n"
+        "spec = gu.spec('gpt2').replace(layers=(gu.Layer(ffn=gu.Residual(OwnAct(hidden=8))),))"
+    )
+    shown = call("show", "./own_verb.py:spec", "--json").out
+    (tmp_path / "m.json").write_text(shown)
+    monkeypatch.setenv("GROUNDUP_IMPORT", "own_verb.py")
+    assert call("show", "m.json", "--json").out == shown
+    monkeypatch.setenv("GROUNDUP_IMPORT", "gone.py")
+    refused(call("show", "gpt2"), "gone.py is not there")
+
+
 def test_generate_writes_the_answer_alone_on_standard_output(call: Call, model: Path) -> None:
     one = call("generate", str(model), "the cat", "--max-new-tokens", "5", "--temperature", "0")
     assert one.code == 0 and one.err == ""

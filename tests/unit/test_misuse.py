@@ -56,7 +56,7 @@ def _as_users_call() -> Iterator[None]:
         (lambda: ANY.load("gpt2", dtype=5), "dtype 5 does not exist"),
         (lambda: ANY.LanguageModel(SPEC), r"takes a module, not a Decoder; call the spec's build\(\)"),
         (lambda: SPEC.build(seed=2**70), "seed=1180591620717411303424; expected a whole number from 0"),
-        (lambda: SPEC.build(seed="a"), "seed='a'; expected a whole number from 0"),
+        (lambda: ANY.spec("gpt2").build(seed="a"), "seed='a'; expected a whole number from 0"),
     ],
 )
 def test_model_asked_for_the_impossible_says_so(call: Callable[[], object], message: str) -> None:

@@ -87,7 +87,7 @@ def run_folder(model: str | Path | Model) -> Path:
     """Returns the first free folder in ``runs/`` that is named after a MODEL."""
     if isinstance(model, Model):
         name = "model"
-    elif (path := Path(model)).suffix in (".yaml", ".yml", ".json"):
+    elif (path := Path(str(model).partition(".py:")[0])).suffix in (".yaml", ".yml", ".json", ".py"):
         name = path.absolute().parent.name if path.stem == "config" else path.stem
     else:
         name = path.name
