@@ -26,12 +26,11 @@ def plan(model: str, as_json: bool, optimizer: str, **settings: Any) -> None:
 
     Example:  groundup plan gpt2 --tokens 2B --context 1024
     """
-    from groundup.hub.resolve import spec
     from groundup.optim.optimizers import Optimizer
     from groundup.planner.plan import plan as make
 
     asked = {name: value for name, value in settings.items() if value is not None}
-    made = make(spec(model), optimizer=Optimizer.from_dict({"kind": optimizer}), **asked)
+    made = make(model, optimizer=Optimizer.from_dict({"kind": optimizer}), **asked)
     if as_json:
         print_json(made.to_dict())
     else:
