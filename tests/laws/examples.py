@@ -39,6 +39,7 @@ from groundup.model.stack import Stack
 from groundup.parts.decay import FixedDecay, HeadDecay, LowRankDecay
 from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
+from groundup.parts.gating import ClampedProduct
 from groundup.parts.init import ScaledNormal
 from groundup.parts.mask import Everything, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
@@ -192,6 +193,7 @@ HAND_MADE: dict[str, Model] = {
         _rotated(RoPE(scaling=NTKScaling(factor=4.0)), "relu"),
         _rotated(RoPE(scaling=Llama3Scaling(original=32)), "relu2"),
         _rotated(RoPE(theta=500.0, scaling=YaRN(factor=4.0, original=16)), "gelu_tanh"),
+        _rotated(RoPE(theta=50.0, scaling=YaRN(factor=4.0, original=32, fast=2.0, whole=False)), "gelu_sigmoid"),
     ),
     "odd heads": decoder(
         Layer(
@@ -228,6 +230,19 @@ HAND_MADE: dict[str, Model] = {
                     shared=GatedMLP(hidden=16),
                 )
             ),
+        ),
+        Layer(
+            ffn=Residual(
+                MoE(
+                    experts=3,
+                    active=2,
+                    hidden=16,
+                    act="relu",
+                    gating=ClampedProduct(limit=0.5, shift=-0.5),
+                    bias=True,
+                    router=SoftmaxOfTop(bias=True),
+                )
+            )
         ),
     ),
     "recurrent": decoder(

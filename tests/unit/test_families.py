@@ -86,7 +86,9 @@ def test_sizes_that_differ_in_context_only_have_the_same_parameters():
 
 
 # Published: 13B of 47B, Jiang et al. 2024 (arXiv:2401.04088), section 3; 39B of 141B, the model card of 8x22B; 3B of
-# 30B and 22B of 235B, Yang et al. 2025 (arXiv:2505.09388), section 2. The units of 8x7B are transformers' (5.23).
+# 30B and 22B of 235B, Yang et al. 2025 (arXiv:2505.09388), section 2; 3.61B of 20.91B and 5.13B of 116.83B, the table
+# of tokens left out of the former, OpenAI 2025 (arXiv:2508.10925), table 1. The units of 8x7B and of gpt-oss are
+# transformers' (5.23).
 @pytest.mark.parametrize(
     ("name", "total", "active"),
     [
@@ -94,6 +96,8 @@ def test_sizes_that_differ_in_context_only_have_the_same_parameters():
         ("mixtral-8x22b", 140_620_634_112, 39_152_031_744),
         ("qwen3-30b-a3b", 30_532_122_624, 3_353_032_704),
         ("qwen3-235b-a22b", 235_093_634_560, 22_190_763_520),
+        ("gpt-oss-20b", 20_914_757_184, 4_187_440_704),
+        ("gpt-oss-120b", 116_829_156_672, 5_711_982_912),
     ],
 )
 def test_parameters_of_mixtures_that_are_there_and_that_take_part(name: str, total: int, active: int):

@@ -73,7 +73,7 @@ def test_the_bias_moves_the_choice_and_no_weight():
 @pytest.mark.parametrize("router", ROUTERS, ids=str)
 @pytest.mark.parametrize("shared", [None, GatedMLP(hidden=6)], ids=str)
 def test_a_mixture_is_every_expert_on_every_token_masked(router, shared):
-    mixer = MoE(experts=4, active=2, hidden=12, router=router, shared=shared).build(8).double()
+    mixer: Any = MoE(experts=4, active=2, hidden=12, router=router, shared=shared).build(8).double()
     with torch.no_grad():
         for weight in mixer.parameters():
             weight.normal_(0, 0.5)

@@ -6,7 +6,19 @@ import pytest
 import torch
 
 from groundup.errors import WeightsError
-from groundup.rules import SAME, TRANSPOSE, halves, read, rule, split, split_heads, split_transposed, write
+from groundup.rules import (
+    SAME,
+    TRANSPOSE,
+    TURNS,
+    chain,
+    halves,
+    read,
+    rule,
+    split,
+    split_heads,
+    split_transposed,
+    write,
+)
 
 RULES = [
     rule("wte", "embed"),
@@ -40,6 +52,7 @@ def test_reading_and_writing_undo_each_other_bitwise():
 OPS = [
     SAME,
     TRANSPOSE,
+    chain(TURNS, TRANSPOSE),
     split(3),
     split_transposed(2),
     split_heads(2),

@@ -15,6 +15,7 @@ from groundup.families import (
     gemma3,
     gpt2,
     gpt_neox,
+    gpt_oss,
     gptj,
     linear_attention,
     llama,
@@ -76,6 +77,7 @@ FAMILIES: tuple[Family, ...] = (
     phi.FAMILY,
     palm.FAMILY,
     recurrent_gemma.FAMILY,
+    gpt_oss.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
