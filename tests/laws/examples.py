@@ -249,6 +249,7 @@ HAND_MADE: dict[str, Model] = {
     ),
     "state spaces": decoder(
         Layer(mix=Residual(Mamba(states=5, rank=3, expand=1, conv=3, act="gelu", bias=True, conv_bias=False))),
+        Layer(mix=Residual(Mamba(states=4, rank=2, norm=CENTRED))),
         Layer(mix=Residual(Mamba(states=1, rank=1, conv=1, steps=(0.1, 1.0))), ffn=Residual(GatedMLP(hidden=48))),
         Layer(mix=Residual(Mamba2(heads=6, head_width=5, states=7, groups=3, conv=2, act="relu", bias=True))),
         Layer(mix=Residual(Mamba2(heads=3, head_width=4, states=2, conv_bias=False, eps=0.01, steps=(0.1, 1.0)))),

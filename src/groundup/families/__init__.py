@@ -16,6 +16,7 @@ from groundup.families import (
     gpt2,
     gpt_neox,
     gptj,
+    jamba,
     linear_attention,
     llama,
     mamba,
@@ -76,6 +77,7 @@ FAMILIES: tuple[Family, ...] = (
     phi.FAMILY,
     palm.FAMILY,
     recurrent_gemma.FAMILY,
+    jamba.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
