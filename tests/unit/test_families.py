@@ -87,8 +87,8 @@ def test_sizes_that_differ_in_context_only_have_the_same_parameters():
 
 # Published: 13B of 47B, Jiang et al. 2024 (arXiv:2401.04088), section 3; 39B of 141B, the model card of 8x22B; 3B of
 # 30B and 22B of 235B, Yang et al. 2025 (arXiv:2505.09388), section 2; 12B of 52B, Lieber et al. 2024
-# (arXiv:2403.19887), section 3; 94B of 398B, Jamba Team 2024 (arXiv:2408.12570), section 2. The units of 8x7B and of
-# Jambas are transformers' (5.23).
+# (arXiv:2403.19887), section 3; 94B of 398B, Jamba Team 2024 (arXiv:2408.12570), section 2; 3B of 80B, the
+# model card of Qwen3-Next. The units of 8x7B, Qwen3-Next and Jambas are transformers' (5.23).
 @pytest.mark.parametrize(
     ("name", "total", "active"),
     [
@@ -96,6 +96,7 @@ def test_sizes_that_differ_in_context_only_have_the_same_parameters():
         ("mixtral-8x22b", 140_620_634_112, 39_152_031_744),
         ("qwen3-30b-a3b", 30_532_122_624, 3_353_032_704),
         ("qwen3-235b-a22b", 235_093_634_560, 22_190_763_520),
+        ("qwen3-next-80b-a3b", 79_674_391_296, 3_874_929_408),
         ("jamba-v0.1", 51_570_323_328, 12_110_311_296),
         ("jamba-1.5-large", 398_555_145_696, 94_149_338_592),
     ],
@@ -342,6 +343,8 @@ def test_a_fraction_that_turns_is_no_llama_of_transformers_but_a_phi_3():
         ("mixtral", {"num_local_experts": 2, "num_experts_per_tok": 3}, "active=3"),
         ("qwen3_moe", {"mlp_only_layers": [0, 1]}, "no layer experts"),
         ("qwen3_moe", {"mlp_only_layers": "all"}, "mlp_only_layers"),
+        ("qwen3_next", {"layer_types": ["linear_attention"] * 2}, "layer_types"),
+        ("qwen3_next", {"hidden_act": "gelu"}, "hidden_act"),
         ("jamba", {"attn_layer_offset": 8}, "attn_layer_offset"),
         ("jamba", {"mamba_inner_layernorms": False}, "mamba_inner_layernorms"),
     ],

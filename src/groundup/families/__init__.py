@@ -34,6 +34,7 @@ from groundup.families import (
     qwen2,
     qwen3,
     qwen3_moe,
+    qwen3_next,
     recurrent,
     recurrent_gemma,
     rwkv,
@@ -78,6 +79,7 @@ FAMILIES: tuple[Family, ...] = (
     palm.FAMILY,
     recurrent_gemma.FAMILY,
     jamba.FAMILY,
+    qwen3_next.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}

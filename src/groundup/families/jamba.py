@@ -14,6 +14,7 @@ from typing import Any
 from groundup.errors import SpecError
 from groundup.families import mamba, mixtral
 from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, head_width
+from groundup.families.qwen3_moe import mixture
 from groundup.mixers.attention import Attention
 from groundup.mixers.mamba import Mamba
 from groundup.mixers.mlp import GatedMLP
@@ -102,11 +103,11 @@ def jamba(
     )
     plain = GatedMLP(hidden=hidden, act=act)
     router = TopOfSoftmax(balance=balance)
-    mixture = MoE(experts=experts, active=active, hidden=hidden, act=act, router=router) if sparse else plain
+    routed = MoE(experts=experts, active=active, hidden=hidden, act=act, router=router) if sparse else plain
     made = {
         (i, j): Layer(mix=Residual(mixer, pre=norm), ffn=Residual(ffn, pre=norm))
         for i, mixer in enumerate((near, attention))
-        for j, ffn in enumerate((plain, mixture))
+        for j, ffn in enumerate((plain, routed))
     }
     return Decoder(
         width=width,
@@ -189,7 +190,7 @@ def write(spec: Decoder) -> dict[str, Any]:
     mixers = [layer.mix.mixer for layer in spec.layers if layer.mix]
     near = next((mixer for mixer in mixers if isinstance(mixer, Mamba)), None)
     attention = next((mixer for mixer in mixers if isinstance(mixer, Attention)), None)
-    mixtures = {i: moe for i, layer in enumerate(spec.layers) if (moe := _moe(layer)) is not None}
+    mixtures = {i: moe for i, layer in enumerate(spec.layers) if (moe := mixture(layer)) is not None}
     match (near, attention, spec):
         case (
             Mamba(),
@@ -234,13 +235,6 @@ def _write_every(kind: str, chosen: list[int], layers: int) -> dict[str, Any]:
     return {f"{kind}_layer_period": period, f"{kind}_layer_offset": first}
 
 
-def _moe(layer: LayerSpec) -> MoE | None:
-    match layer.ffn:
-        case Residual(mixer=MoE(shared=None) as moe):
-            return moe
-    return None
-
-
 def _hidden(layer: LayerSpec) -> int:
     match layer.ffn:
         case Residual(mixer=GatedMLP(hidden=hidden) | MoE(hidden=hidden)):
@@ -251,7 +245,7 @@ def _hidden(layer: LayerSpec) -> int:
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; layers of either kind have their own, for both have an ``out``."""
     theirs, ours, maps = "model.layers.{l}", "layers.{l}", ("gate", "up", "down")
-    experts = max((moe.experts for layer in spec.layers if (moe := _moe(layer)) is not None), default=0)
+    experts = max((moe.experts for layer in spec.layers if (moe := mixture(layer)) is not None), default=0)
     named = {name: f"{name}_proj" for name in maps}
     return [
         rule("model.embed_tokens.weight", "embed.weight"),
