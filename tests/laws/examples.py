@@ -15,14 +15,14 @@ import groundup.mixers
 import groundup.model
 import groundup.parts
 from groundup.families import PRESETS
-from groundup.mixers.attention import Attention
+from groundup.mixers.attention import Attention, GatedAttention
 from groundup.mixers.cross import CrossAttention
 from groundup.mixers.gated_conv import GatedConv
 from groundup.mixers.griffin import RGLRU
 from groundup.mixers.linear_attention import LinearAttention
 from groundup.mixers.mamba import Mamba
 from groundup.mixers.mamba2 import Mamba2
-from groundup.mixers.mlp import MLP, GatedMLP
+from groundup.mixers.mlp import MLP, GatedMLP, WeighedMLP
 from groundup.mixers.moe import MoE
 from groundup.mixers.recurrent import GRU, LSTM, RNN
 from groundup.mixers.rwkv import RWKV4, ChannelMix
@@ -212,6 +212,13 @@ HAND_MADE: dict[str, Model] = {
         Layer(mix=Residual(attention(score=Sink(scale=0.2), position=ALiBi()))),
         head=Untied(cap=6.0, width_power=-0.25),
     ),
+    "gated": decoder(
+        Layer(
+            mix=Residual(GatedAttention(heads=4, kv_heads=2, head_width=6, mask=Window(5), bias=True)),
+            ffn=Residual(WeighedMLP(hidden=24, bias=True)),
+        ),
+        Layer(ffn=Residual(MoE(experts=3, active=2, hidden=16, shared=WeighedMLP(hidden=8)))),
+    ),
     "no places": decoder(Layer(mix=Residual(attention(position=NoPosition())))),
     "experts": decoder(
         Layer(mix=Residual(attention()), ffn=Residual(MoE(experts=5, active=2, hidden=48))),
@@ -264,6 +271,7 @@ HAND_MADE: dict[str, Model] = {
     ),
     "state spaces": decoder(
         Layer(mix=Residual(Mamba(states=5, rank=3, expand=1, conv=3, act="gelu", bias=True, conv_bias=False))),
+        Layer(mix=Residual(Mamba(states=4, rank=2, norm=CENTRED))),
         Layer(mix=Residual(Mamba(states=1, rank=1, conv=1, steps=(0.1, 1.0))), ffn=Residual(GatedMLP(hidden=48))),
         Layer(mix=Residual(Mamba2(heads=6, head_width=5, states=7, groups=3, conv=2, act="relu", bias=True))),
         Layer(mix=Residual(Mamba2(heads=3, head_width=4, states=2, conv_bias=False, eps=0.01, steps=(0.1, 1.0)))),

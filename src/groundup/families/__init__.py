@@ -17,6 +17,7 @@ from groundup.families import (
     gpt_neox,
     gpt_oss,
     gptj,
+    jamba,
     linear_attention,
     llama,
     mamba,
@@ -34,6 +35,7 @@ from groundup.families import (
     qwen2,
     qwen3,
     qwen3_moe,
+    qwen3_next,
     recurrent,
     recurrent_gemma,
     rwkv,
@@ -78,6 +80,8 @@ FAMILIES: tuple[Family, ...] = (
     palm.FAMILY,
     recurrent_gemma.FAMILY,
     gpt_oss.FAMILY,
+    jamba.FAMILY,
+    qwen3_next.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
