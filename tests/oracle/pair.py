@@ -24,6 +24,7 @@ TOLERANCE = 1e-5
 # By model_type, where float32 is looser: a head that reads next to nothing is normed to full size, rounding and all.
 # Transformers' own two forms of that layer, in chunks and by token, differ by 1.4e-4 in logits, more in gradients.
 LOOSER = {"olmo_hybrid": 1e-3}
+COUNTING = {"longformer"}  # whose positions count the tokens that are not padding, by its id
 
 
 @dataclass
@@ -52,7 +53,10 @@ class Pair:
         return 1 if self.theirs.config.model_type == "rwkv" else 2
 
     def ids(self, rows: int, tokens: int, seed: int = 0) -> Tensor:
-        return torch.randint(self.vocab, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+        made = torch.randint(self.vocab, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+        if self.theirs.config.model_type in COUNTING:
+            made[made == self.theirs.config.pad_token_id] = 0
+        return made
 
 
 def make(config: Config, where: Path, *, seed: int = 0) -> Pair:

@@ -18,6 +18,7 @@ from groundup.families import (
     gptj,
     linear_attention,
     llama,
+    longformer,
     mamba,
     mamba2,
     mistral,
@@ -76,6 +77,7 @@ FAMILIES: tuple[Family, ...] = (
     phi.FAMILY,
     palm.FAMILY,
     recurrent_gemma.FAMILY,
+    longformer.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
