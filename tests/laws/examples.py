@@ -20,6 +20,7 @@ from groundup.mixers.cross import CrossAttention
 from groundup.mixers.gated_conv import GatedConv
 from groundup.mixers.griffin import RGLRU
 from groundup.mixers.linear_attention import LinearAttention
+from groundup.mixers.local_global import LocalGlobalAttention
 from groundup.mixers.mamba import Mamba
 from groundup.mixers.mamba2 import Mamba2
 from groundup.mixers.mlp import MLP, GatedMLP, WeighedMLP
@@ -41,7 +42,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
 from groundup.parts.gating import ClampedProduct
 from groundup.parts.init import ScaledNormal
-from groundup.parts.mask import Everything, Window
+from groundup.parts.mask import AnchoredWindow, Everything, Near, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
     ALiBi,
@@ -88,6 +89,7 @@ SMALL: dict[str, Callable[[Any], float]] = {
     "value_rank": lambda spec: spec.value_rank and 4,
     "groups": lambda spec: 1 if spec.groups == 1 else 2,
     "size": lambda _: 5,
+    "reach": lambda _: 3,
     "original": lambda _: 16,
     "experts": lambda _: 4,
     "active": lambda spec: min(spec.active, 2),
@@ -219,6 +221,11 @@ HAND_MADE: dict[str, Model] = {
         ),
         Layer(ffn=Residual(MoE(experts=3, active=2, hidden=16, shared=WeighedMLP(hidden=8)))),
     ),
+    "anchored": decoder(
+        Layer(mix=Residual(attention(mask=AnchoredWindow(3, first=2)))),
+        Layer(mix=Residual(attention(mask=AnchoredWindow(1, first=1), position=ALiBi()))),
+        Layer(mix=Residual(attention(mask=AnchoredWindow(2, first=3)))),
+    ),
     "no places": decoder(Layer(mix=Residual(attention(position=NoPosition())))),
     "experts": decoder(
         Layer(mix=Residual(attention()), ffn=Residual(MoE(experts=5, active=2, hidden=48))),
@@ -305,6 +312,11 @@ HAND_MADE: dict[str, Model] = {
         norm=NoNorm(),
         head=Tied(transform=Dense(norm=CENTRED), bias=True),
     ),
+    "window and global tokens": encoder(
+        Layer(mix=Residual(LocalGlobalAttention(heads=3, head_width=6, reach=2, bias=True))),
+        Layer(mix=Residual(LocalGlobalAttention(heads=2, head_width=8, reach=1, leading=3, out_bias=True))),
+        Layer(mix=Residual(LocalGlobalAttention(heads=2, head_width=4, reach=30, leading=2))),
+    ),
     "pair": EncoderDecoder(
         encoder=encoder(
             Layer(mix=Residual(attention(mask=Everything(), position=SharedBias())), ffn=Residual(MLP(hidden=48))),
@@ -336,6 +348,7 @@ HAND_MADE: dict[str, Model] = {
     "rotating encoder": encoder(
         Layer(mix=Residual(attention(mask=Everything(), norm=ROOT)), ffn=Residual(GatedMLP(hidden=48))),
         Layer(mix=Residual(attention(mask=Everything(), score=Capped(cap=0.5)))),
+        Layer(mix=Residual(attention(mask=Near(2)))),
         head=Untied(transform=Dense(act="silu", norm=NoNorm(), bias=False)),
     ),
 }

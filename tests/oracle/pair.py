@@ -26,6 +26,7 @@ TOLERANCE = 1e-5
 # Qwen3-Next has the same layer: its cases norm with a larger eps.
 # Jamba norms steps, b and c, however small: in float32 theirs and ours are both 2e-5 to 5e-5 from ours in float64.
 LOOSER = {"olmo_hybrid": 1e-3, "jamba": 1e-4, "qwen3_next": 1e-4}
+COUNTING = {"longformer"}  # whose positions count the tokens that are not padding, by its id
 
 
 @dataclass
@@ -54,7 +55,10 @@ class Pair:
         return 1 if self.theirs.config.model_type == "rwkv" else 2
 
     def ids(self, rows: int, tokens: int, seed: int = 0) -> Tensor:
-        return torch.randint(self.vocab, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+        made = torch.randint(self.vocab, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+        if self.theirs.config.model_type in COUNTING:
+            made[made == self.theirs.config.pad_token_id] = 0
+        return made
 
 
 def make(config: Config, where: Path, *, seed: int = 0) -> Pair:

@@ -20,6 +20,7 @@ from groundup.families import (
     jamba,
     linear_attention,
     llama,
+    longformer,
     mamba,
     mamba2,
     mistral,
@@ -82,6 +83,7 @@ FAMILIES: tuple[Family, ...] = (
     gpt_oss.FAMILY,
     jamba.FAMILY,
     qwen3_next.FAMILY,
+    longformer.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}

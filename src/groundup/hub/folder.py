@@ -138,7 +138,7 @@ def write_hf(
     _save_shards(theirs, folder, files=_plan(sizes, weights, dtype, shard_bytes))
     unknown = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     kind = str(dtype or next(iter(weights.values())).dtype).removeprefix("torch.")
-    write_json(family.config(spec) | unknown | dict(tokens or {}) | {"dtype": kind}, folder / THEIRS)
+    write_json(unknown | family.config(spec) | dict(tokens or {}) | {"dtype": kind}, folder / THEIRS)
 
 
 def _naming(described: Path, model: ModelModule, stored: Mapping[str, Stored]) -> Naming:
