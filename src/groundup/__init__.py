@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from groundup.infer.language_model import LanguageModel
     from groundup.infer.load import load
     from groundup.infer.text_encoder import TextEncoder
+    from groundup.infer.text_to_text import TextToText
     from groundup.mixers.attention import Attention
     from groundup.mixers.gated_conv import GatedConv
     from groundup.mixers.mlp import MLP, GatedMLP
@@ -70,6 +71,7 @@ _HOME = {
     "groundup.infer.language_model": "LanguageModel",
     "groundup.infer.load": "load",
     "groundup.infer.text_encoder": "TextEncoder",
+    "groundup.infer.text_to_text": "TextToText",
     "groundup.mixers.attention": "Attention",
     "groundup.mixers.gated_conv": "GatedConv",
     "groundup.mixers.mlp": "GatedMLP MLP",
@@ -148,6 +150,7 @@ __all__ = [
     "SoftmaxOfTop",
     "Stacked",
     "TextEncoder",
+    "TextToText",
     "Tied",
     "Tokenizer",
     "TopOfSoftmax",
