@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from groundup.infer.language_model import LanguageModel
     from groundup.infer.load import load
     from groundup.infer.text_encoder import TextEncoder
+    from groundup.infer.text_to_text import TextToText
     from groundup.mixers.attention import Attention
     from groundup.mixers.base import Mixer, MixerSpec
     from groundup.mixers.gated_conv import GatedConv
@@ -75,6 +76,7 @@ _HOME = {
     "groundup.infer.language_model": "LanguageModel",
     "groundup.infer.load": "load",
     "groundup.infer.text_encoder": "TextEncoder",
+    "groundup.infer.text_to_text": "TextToText",
     "groundup.mixers.attention": "Attention",
     "groundup.mixers.base": "Mixer MixerSpec",
     "groundup.mixers.gated_conv": "GatedConv",
@@ -161,6 +163,7 @@ __all__ = [
     "Stacked",
     "State",
     "TextEncoder",
+    "TextToText",
     "Tied",
     "Tokenizer",
     "TopOfSoftmax",

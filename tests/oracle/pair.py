@@ -64,7 +64,7 @@ class Pair:
 def make(config: Config, where: Path, *, seed: int = 0) -> Pair:
     """Returns a pair with random weights large enough that every part of the model is heard in the logits."""
     theirs = class_of(config)(theirs_of(config)).to(torch.float32).eval()
-    if config.get("tie_word_embeddings") is False and config["model_type"] == "t5":
+    if config["model_type"] == "mt5" or getattr(theirs.config, "scale_decoder_outputs", True) is False:  # as v1.1 does
         theirs.lm_head.weight = nn.Parameter(theirs.lm_head.weight.clone())  # theirs ties it whatever is said
     randomise(theirs, seed=seed)
     theirs.save_pretrained(where)

@@ -17,7 +17,9 @@ import pytest
 from groundup import cli
 from groundup.cli.draw import Drawing
 from groundup.families.llama import llama
+from groundup.families.t5 import t5
 from groundup.infer.language_model import LanguageModel
+from groundup.infer.text_to_text import TextToText
 from groundup.text.train import train
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 40
@@ -163,6 +165,16 @@ def test_generate_prints_json_with_the_reason_of_its_end(call: Call, model: Path
     told = json.loads(call(*asked, "--json").out)
     assert told["text"] == call(*asked).out.removesuffix("\n")
     assert (told["prompt"], told["finish"], len(told["ids"])) == ("the cat", "length", 5)
+
+
+def test_generate_searches_with_beams_and_answers_with_an_encoder_decoder(call: Call, tmp_path: Path) -> None:
+    words = train([TEXT], vocab=270)
+    spec = t5(width=16, layers=1, heads=2, hidden=24, head_width=8, vocab=270, context=32, end=words.end)
+    TextToText(spec.build(), tokenizer=words).save(tmp_path / "t5")
+    asked = ["generate", "t5", "the cat", "--max-new-tokens", "5", "--beams", "3", "--length-penalty", "2"]
+    told = json.loads(call(*asked, "--json").out)
+    assert call(*asked).out == told["text"] + "\n"
+    refused(call(*asked, "--temperature", "1"), "beams=3 looks for the likeliest text and temperature=1.0 draws one")
 
 
 def test_training_and_resuming_print_one_object_as_json(call: Call, model: Path, tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from groundup.errors import SpecError
-from groundup.families import FAMILIES, PRESETS, family_of, family_of_config, gpt2, llama, palm
+from groundup.families import FAMILIES, PRESETS, bert, family_of, family_of_config, gpt2, llama, palm
 from groundup.families.family import Config
 from groundup.model.decoder import Decoder
 from groundup.model.heads import Tied
+from groundup.model.model import Model
+from groundup.model.pool import FirstToken
 from groundup.parts.norm import LayerNorm, RMSNorm
 from groundup.parts.position import LinearScaling, Llama3Scaling, NoScaling, NTKScaling, RoPE, Scaling, YaRN
 from groundup.planner import books
@@ -31,7 +33,7 @@ def read(config: Config) -> Any:
 
 
 @cache
-def parameters(spec: Decoder) -> int:
+def parameters(spec: Model) -> int:
     with torch.device("meta"):
         return sum(p.numel() for p in spec.build().parameters())
 
@@ -45,6 +47,9 @@ def first_layer(spec: Decoder) -> Any:
 UNLEARNT = LayerNorm(weight=False, bias=False)
 OTHERS = {
     "mpt-7b-recipe": lambda: gpt2.mpt_recipe(width=4096, layers=32, heads=32),
+    "bert-base-pooled": lambda: bert.bert(width=768, layers=12, heads=12, filling=False, pool=FirstToken()),
+    "bert-base-both": lambda: bert.bert(width=768, layers=12, heads=12, pool=FirstToken(classes=2)),
+    "bert-large-both": lambda: bert.bert(width=1024, layers=24, heads=16, pool=FirstToken(classes=2)),
     "palm-8b-without-norms": lambda: palm.palm(width=4096, layers=32, heads=16, norm=UNLEARNT),
     "palm-540b-without-norms": lambda: palm.palm(width=18432, layers=118, heads=48, norm=UNLEARNT),
     "nanogpt-without-biases": lambda: gpt2.gpt2(width=768, layers=12, heads=12, bias=False, act="gelu"),

@@ -12,8 +12,10 @@ from groundup.hub import resolve
 from groundup.hub.sentences import Sentences, read_sentences
 from groundup.infer.language_model import LanguageModel
 from groundup.infer.text_encoder import TextEncoder
+from groundup.infer.text_to_text import TextToText
 from groundup.model.decoder import DecoderModel
 from groundup.model.encoder import EncoderModel
+from groundup.model.encoder_decoder import EncoderDecoderModel
 from groundup.text.tokenizer import Tokenizer
 
 DTYPES = {
@@ -60,7 +62,11 @@ def load(
         case EncoderModel():
             said = Sentences() if found.weights is None else read_sentences(found.weights)
             return TextEncoder(module, tokenizer=tokenizer, sentences=said)
-    raise ModelError(f"{found.name} writes after a source, which load does not serve; see groundup.hub.folder.read")
+        case EncoderDecoderModel():
+            return TextToText(module, tokenizer=tokenizer)
+    raise ModelError(
+        f"{found.name} is a {type(module.spec).__name__}, which load does not know; see groundup.hub.folder"
+    )
 
 
 def _dtype(name: torch.dtype | str | None) -> torch.dtype | None:
