@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from groundup.model.heads import Tied, Untied
     from groundup.model.layer import Layer, Parallel, Stacked, pattern
     from groundup.model.residual import Residual
-    from groundup.objectives.next_token import next_token
+    from groundup.objectives.masked import EachToken, Masked, WholeWords
+    from groundup.objectives.next_token import NextToken, next_token
     from groundup.optim.optimizers import AdamW, Muon
     from groundup.optim.schedules import WSD, Constant, Cosine
     from groundup.parts.embed import Embed
@@ -82,7 +83,8 @@ _HOME = {
     "groundup.model.heads": "Tied Untied",
     "groundup.model.layer": "Layer Parallel Stacked pattern",
     "groundup.model.residual": "Residual",
-    "groundup.objectives.next_token": "next_token",
+    "groundup.objectives.masked": "EachToken Masked WholeWords",
+    "groundup.objectives.next_token": "NextToken next_token",
     "groundup.optim.optimizers": "AdamW Muon",
     "groundup.optim.schedules": "Constant Cosine WSD",
     "groundup.parts.embed": "Embed",
@@ -120,6 +122,7 @@ __all__ = [
     "Corpus",
     "Cosine",
     "Decoder",
+    "EachToken",
     "Embed",
     "GatedConv",
     "GatedMLP",
@@ -132,9 +135,11 @@ __all__ = [
     "LinearScaling",
     "Llama3Scaling",
     "Loader",
+    "Masked",
     "MoE",
     "Muon",
     "NTKScaling",
+    "NextToken",
     "NoNorm",
     "NoPosition",
     "Parallel",
@@ -152,6 +157,7 @@ __all__ = [
     "Tokenizer",
     "TopOfSoftmax",
     "Untied",
+    "WholeWords",
     "Window",
     "YaRN",
     "hours",

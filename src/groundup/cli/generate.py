@@ -26,7 +26,7 @@ from groundup.cli.options import COUNT, as_json, offline, print_json, read_stdin
 @as_json
 @offline
 def generate(model: str, prompt: str | None, as_json: bool, **options: Any) -> None:
-    """Continue PROMPT, or the text on standard input, with MODEL.
+    """Continue PROMPT, or the text on standard input, with MODEL; an encoder fills in its masks.
 
     Example:  groundup generate runs/quickstart "def fib(n):"
     """

@@ -22,8 +22,9 @@ def tokenizer() -> None:
 @click.option("--kind", type=click.Choice(["bpe", "char", "word"]), default="bpe", show_default=True)
 @click.option("--vocab", type=COUNT, default=8192, show_default=True, help="How many tokens there are in all.")
 @click.option("--field", help="The name of the text in .jsonl and .parquet files.")
+@click.option("--special", multiple=True, help="A special token that it has too, such as [MASK]; may be given often.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder to write to.")
-def train(source: str, kind: str, vocab: int, field: str | None, out: Path) -> None:
+def train(source: str, kind: str, vocab: int, field: str | None, special: tuple[str, ...], out: Path) -> None:
     """Train a tokenizer on SOURCE: a file, a folder, ``python`` or a dataset id.
 
     Example:  groundup tokenizer train python --vocab 4096 --out tokenizers/python
@@ -33,7 +34,8 @@ def train(source: str, kind: str, vocab: int, field: str | None, out: Path) -> N
     from groundup.text.train import train as make
 
     with written_beside(out) as folder:
-        made = make((document.text for document in documents(source, field=field)), kind=kind, vocab=vocab)
+        texts = (document.text for document in documents(source, field=field))
+        made = make(texts, kind=kind, vocab=vocab, special=special)
         made.save(folder)
     click.echo(f"{out}: {made.vocab} tokens")
 

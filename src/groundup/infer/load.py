@@ -14,6 +14,7 @@ from groundup.infer.language_model import LanguageModel
 from groundup.infer.text_encoder import TextEncoder
 from groundup.model.decoder import DecoderModel
 from groundup.model.encoder import EncoderModel
+from groundup.model.model import ModelModule
 from groundup.text.tokenizer import Tokenizer
 
 DTYPES = {
@@ -54,13 +55,29 @@ def load(
     found = resolve.find(model, revision=revision, offline=offline)
     module = resolve.weights(found, dtype=kind, device=place)
     tokenizer = None if found.tokenizer is None else Tokenizer.load(found.tokenizer)
+    said = Sentences() if found.weights is None else read_sentences(found.weights)
+    return as_called(module, tokenizer=tokenizer, sentences=said)
+
+
+def as_called(
+    module: ModelModule,
+    *,
+    tokenizer: Tokenizer | None,
+    sentences: Sentences = Sentences(),  # noqa: B008 - a value
+) -> LanguageModel:
+    """Returns a module as the class that its users call.
+
+    Raises:
+        ModelError: it writes after a source.
+    """
     match module:
         case DecoderModel():
             return LanguageModel(module, tokenizer=tokenizer)
         case EncoderModel():
-            said = Sentences() if found.weights is None else read_sentences(found.weights)
-            return TextEncoder(module, tokenizer=tokenizer, sentences=said)
-    raise ModelError(f"{found.name} writes after a source, which load does not serve; see groundup.hub.folder.read")
+            return TextEncoder(module, tokenizer=tokenizer, sentences=sentences)
+    raise ModelError(
+        "a model that writes after a source is not served by load; see groundup.hub.folder.read, which gives its module"
+    )
 
 
 def _dtype(name: torch.dtype | str | None) -> torch.dtype | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from groundup.context import Context
+from groundup.context import Batch, Context, Penalties
 from groundup.model.pool import NoPool, Pool
 from groundup.model.stack import Stack, StackModule
 
@@ -58,6 +58,7 @@ class EncoderModel(StackModule):
         types: Int[Tensor, "B T"] | None = None,
         segments: Int[Tensor, "B T"] | None = None,
         positions: Int[Tensor, "B T"] | None = None,
+        penalties: Penalties | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Returns the final hidden states.
 
@@ -68,5 +69,13 @@ class EncoderModel(StackModule):
                 first. Tokens of both see each other.
             segments: which document of its row each token belongs to; None means one a row.
             positions: the place of each token in its document; None means 0, 1, 2, ...
+            penalties: where parts put what they add to the loss; None means that nobody asks.
         """
-        return self.run(ids, Context.whole(ids, lengths=lengths, types=types, segments=segments, positions=positions))
+        packing = {"segments": segments, "positions": positions}
+        ctx = Context.whole(ids, lengths=lengths, types=types, penalties=penalties, **packing)
+        return self.run(ids, ctx)
+
+    def read(self, batch: Batch, *, penalties: Penalties | None = None) -> Float[Tensor, "B T D"]:
+        """Returns the hidden states of whole rows from which a batch's targets are predicted."""
+        packing = {"segments": batch.segments, "positions": batch.positions}
+        return self.hidden(batch.ids, penalties=penalties, **packing)
