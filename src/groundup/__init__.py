@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from groundup.model.heads import Tied, Untied
     from groundup.model.layer import Layer, Parallel, Stacked, pattern
     from groundup.model.residual import Residual
-    from groundup.objectives.next_token import next_token
+    from groundup.objectives.masked import EachToken, Masked, WholeWords
+    from groundup.objectives.next_token import NextToken, next_token
     from groundup.optim.optimizers import AdamW, Muon
     from groundup.optim.schedules import WSD, Constant, Cosine
     from groundup.parts.embed import Embed
@@ -90,7 +91,8 @@ _HOME = {
     "groundup.model.heads": "Tied Untied",
     "groundup.model.layer": "Layer Parallel Stacked pattern",
     "groundup.model.residual": "Residual",
-    "groundup.objectives.next_token": "next_token",
+    "groundup.objectives.masked": "EachToken Masked WholeWords",
+    "groundup.objectives.next_token": "NextToken next_token",
     "groundup.optim.optimizers": "AdamW Muon",
     "groundup.optim.schedules": "Constant Cosine WSD",
     "groundup.parts.embed": "Embed",
@@ -131,6 +133,7 @@ __all__ = [
     "Corpus",
     "Cosine",
     "Decoder",
+    "EachToken",
     "Embed",
     "GatedConv",
     "GatedMLP",
@@ -144,11 +147,13 @@ __all__ = [
     "LinearScaling",
     "Llama3Scaling",
     "Loader",
+    "Masked",
     "Mixer",
     "MixerSpec",
     "MoE",
     "Muon",
     "NTKScaling",
+    "NextToken",
     "NoNorm",
     "NoPosition",
     "Parallel",
@@ -168,6 +173,7 @@ __all__ = [
     "Tokenizer",
     "TopOfSoftmax",
     "Untied",
+    "WholeWords",
     "Window",
     "YaRN",
     "hours",

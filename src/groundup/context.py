@@ -30,21 +30,36 @@ class Batch:
         targets: the id that follows each token, (B, T), int64; `NOT_COUNTED` where nothing is to be learnt.
         segments: which document of its row each token belongs to, (B, T), int64; None means one document a row.
         positions: the place of each token in its document, (B, T), int64; None means 0, 1, 2, ... along the row.
+        source: the tokens of another text that the targets are made from, (B, M), int64; None: there is none.
+        source_lengths: how many of the M tokens of each row are real, (B,), int64; None means all.
+        prefix: how many of the first tokens of each row see each other, (B,), int64; None means none.
+        weights: what the loss of each target is multiplied by, (B, T); None means 1.
+        read: how many tokens of text each row stands for, (B,), int64; None means its targets that count.
     """
 
     ids: Int[Tensor, "B T"]
     targets: Int[Tensor, "B T"]
     segments: Int[Tensor, "B T"] | None = None
     positions: Int[Tensor, "B T"] | None = None
+    source: Int[Tensor, "B M"] | None = None
+    source_lengths: Int[Tensor, "B"] | None = None
+    prefix: Int[Tensor, "B"] | None = None
+    weights: Float[Tensor, "B T"] | None = None
+    read: Int[Tensor, "B"] | None = None
 
     @property
     def counted_tokens(self) -> int:
         """The number of targets that count."""
         return int((self.targets != NOT_COUNTED).sum())
 
-    def first_row(self) -> Batch:
-        """Returns the batch of the first row alone."""
-        return self._with_each(lambda t: t[:1])
+    @property
+    def read_tokens(self) -> int:
+        """The number of tokens of text that the batch stands for."""
+        return self.counted_tokens if self.read is None else int(self.read.sum())
+
+    def first_rows(self, count: int) -> Batch:
+        """Returns the batch of the first rows alone."""
+        return self._with_each(lambda t: t[:count])
 
     def to(self, device: torch.device | str) -> Batch:
         """Returns the batch on another device."""

@@ -315,7 +315,7 @@ def _read_spec(data: Any, base: type[Spec], where: str) -> Spec:
 
 def _kind(name: Any, base: type[Spec], where: str) -> type[Spec]:
     known = {kind.lower(): cls for kind, cls in Spec.kinds.items() if issubclass(cls, base)}
-    cls = known.get(str(name).lower())
+    cls = known.get(str(name).lower().replace("_", "").replace("-", ""))
     if cls is not None:
         return cls
     names = sorted(c.__name__ for c in known.values())

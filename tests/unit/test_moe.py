@@ -16,7 +16,8 @@ from groundup.mixers.moe import MoE
 from groundup.model.decoder import Decoder
 from groundup.model.layer import Layer
 from groundup.model.residual import Residual
-from groundup.objectives.next_token import next_token, token_losses
+from groundup.objectives.loss import token_losses
+from groundup.objectives.next_token import next_token
 from groundup.parts.router import GroupedSigmoid, Router, SoftmaxOfTop, TopOfSoftmax, balance_loss, z_loss
 from groundup.planner import books
 

@@ -50,7 +50,7 @@ class Stop(Watch):
         self.at = at
         self.losses: dict[int, float] = {}
 
-    def step(self, step: Step, **_figures: float) -> None:
+    def step(self, step: Step, **_figures: float | None) -> None:
         import signal
 
         self.losses[step.tally.steps] = step.loss

@@ -22,10 +22,13 @@ def tokenizer() -> None:
 @click.option("--kind", type=click.Choice(["bpe", "char", "word"]), default="bpe", show_default=True)
 @click.option("--vocab", type=COUNT, default=8192, show_default=True, help="How many tokens there are in all.")
 @click.option("--field", help="The name of the text in .jsonl and .parquet files.")
+@click.option("--special", multiple=True, help="A special token that it has too, such as [MASK]; may be given often.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder to write to.")
 @as_json
 @offline
-def train(source: str, kind: str, vocab: int, field: str | None, out: Path, as_json: bool) -> None:
+def train(
+    source: str, kind: str, vocab: int, field: str | None, special: tuple[str, ...], out: Path, as_json: bool
+) -> None:
     """Train a tokenizer on SOURCE: a file, a folder, ``python`` or a dataset id.
 
     Example:  groundup tokenizer train python --vocab 4096 --out tokenizers/python
@@ -37,7 +40,8 @@ def train(source: str, kind: str, vocab: int, field: str | None, out: Path, as_j
 
     with Drawing(as_json=as_json) as drawing, written_beside(out) as folder:
         drawing.stage(f"Training {out} on {source}")
-        made = make((document.text for document in documents(source, field=field)), kind=kind, vocab=vocab)
+        texts = (document.text for document in documents(source, field=field))
+        made = make(texts, kind=kind, vocab=vocab, special=special)
         made.save(folder)
     if as_json:
         print_json({"tokenizer": str(out), "kind": kind, "vocab": made.vocab})

@@ -21,8 +21,8 @@ from groundup.context import NOT_COUNTED, Batch
 from groundup.data.corpus import TokenDocument
 from groundup.devices import autocast
 from groundup.errors import ConfigError, DataError
-from groundup.model.decoder import DecoderModel
-from groundup.objectives.next_token import token_losses
+from groundup.model.model import ModelModule
+from groundup.objectives.loss import token_losses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +30,16 @@ class Score:
     """How well a model predicts a text.
 
     Attributes:
-        nats: the summed cross-entropy of all tokens.
+        nats: the summed cross-entropy of all tokens that were predicted.
         tokens: how many there are, ends of documents included.
-        text_bytes: the length of the text in UTF-8.
-        documents: how many documents it has.
+        text_bytes: the length of the text in UTF-8; None where not all of it was predicted once.
+        documents: how many documents it has; None where not all of it was predicted once.
     """
 
     nats: float
     tokens: int
-    text_bytes: int
-    documents: int
+    text_bytes: int | None = None
+    documents: int | None = None
 
     @property
     def loss(self) -> float:
@@ -52,13 +52,13 @@ class Score:
         return math.exp(min(self.loss, 700.0))
 
     @property
-    def bits_per_byte(self) -> float:
-        """Bits that the model needs for a byte of the text."""
-        return self.nats / math.log(2) / self.text_bytes
+    def bits_per_byte(self) -> float | None:
+        """Bits that the model needs for a byte of the text; None where not all of it was predicted once."""
+        return None if self.text_bytes is None else self.nats / math.log(2) / self.text_bytes
 
     def to_dict(self) -> dict[str, float]:
-        """Returns all figures by name."""
-        return {
+        """Returns all figures by name, without those that there are not."""
+        figures = {
             "loss": self.loss,
             "perplexity": self.perplexity,
             "bits_per_byte": self.bits_per_byte,
@@ -66,6 +66,7 @@ class Score:
             "text_bytes": self.text_bytes,
             "documents": self.documents,
         }
+        return {name: value for name, value in figures.items() if value is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ class _Window:
 
 
 def perplexity(
-    model: DecoderModel,
+    model: ModelModule,
     documents: Iterable[TokenDocument],
     *,
     begin: int,
@@ -103,10 +104,10 @@ def perplexity(
         ConfigError: stride and context do not fit together, or the context is beyond the model's.
         DataError: there is no text.
     """
-    context = model.spec.context if context is None else context
+    context = model.spec.longest if context is None else context
     stride = max(context // 2, 1) if stride is None else stride
-    if not 0 < context <= model.spec.context:
-        raise ConfigError(f"context={context} is not between 1 and the model's context of {model.spec.context}")
+    if not 0 < context <= model.spec.longest:
+        raise ConfigError(f"context={context} is not between 1 and the model's context of {model.spec.longest}")
     if not 0 < stride <= context:
         raise ConfigError(f"stride={stride} is not between 1 and context={context}, so tokens would be left out")
     model.eval()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -46,11 +48,15 @@ class Mixer(nn.Module):
         """Returns a state with what is needed of the context's memory; None from mixers that attend to none."""
         return None
 
+    def memory_maps(self) -> Sequence[nn.Module] | None:
+        """Returns its linear maps that run on the context's memory; None from mixers that attend to none."""
+        return None
+
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the forward's operations for a row of ``tokens`` tokens, weight matrices excepted.
 
         Args:
             tokens: tokens of this call.
-            seen: tokens that the last of them sees, itself included.
+            seen: tokens that the last of them sees, itself included; or those of the memory that it attends to.
         """
         return 0

@@ -8,11 +8,12 @@ heads, K head width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from groundup.context import Context
 from groundup.errors import GenerationError, SpecError
@@ -107,8 +108,12 @@ class CrossAttentionMixer(Mixer):
         lengths = everything if ctx.memory_lengths is None else ctx.memory_lengths
         return CrossState(k=k.to(dtype or k.dtype), v=v.to(dtype or v.dtype), lengths=lengths)
 
+    def memory_maps(self) -> Sequence[nn.Module]:
+        """Returns the maps of keys and values."""
+        return (self.k, self.v)
+
     def mix_flops(self, tokens: int, seen: int) -> int:
-        """Returns the operations of scores and weighted sums over a memory as long as the tokens seen."""
+        """Returns the operations of scores and weighted sums over a memory of ``seen`` tokens."""
         return 4 * self.spec.heads * self.spec.head_width * tokens * (seen + self.score.sinks)
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from groundup.context import Context, Penalties
+from groundup.context import Batch, Context, Penalties
 from groundup.errors import GenerationError, SpecError
 from groundup.model.layer import LayerModule, LayerState
 from groundup.model.stack import Stack, StackModule
@@ -123,6 +123,11 @@ class DecoderModel(StackModule):
         if state is not None:
             state.seen.add_(ids.shape[1] if lengths is None else lengths)
         return x
+
+    def read(self, batch: Batch, *, penalties: Penalties | None = None) -> Float[Tensor, "B T D"]:
+        """Returns the hidden states of whole rows from which a batch's targets are predicted."""
+        packing = {"segments": batch.segments, "positions": batch.positions}
+        return self.hidden(batch.ids, penalties=penalties, **packing)
 
     def _continue(self, ids: Tensor, state: DecoderState, lengths: Tensor | None) -> Context:
         if torch.compiler.is_compiling():  # one graph for all steps: no number that grows, and a mask over every slot

@@ -8,7 +8,7 @@ from __future__ import annotations
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from groundup.context import Context
+from groundup.context import Batch, Context, Penalties
 from groundup.errors import SpecError
 from groundup.model.pool import NoPool, Pool
 from groundup.model.stack import Stack, StackModule
@@ -74,6 +74,7 @@ class EncoderModel(StackModule):
         central: Bool[Tensor, "B T"] | None = None,
         segments: Int[Tensor, "B T"] | None = None,
         positions: Int[Tensor, "B T"] | None = None,
+        penalties: Penalties | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Returns the final hidden states.
 
@@ -86,6 +87,13 @@ class EncoderModel(StackModule):
                 None means those that the model's attention says.
             segments: which document of its row each token belongs to; None means one a row.
             positions: the place of each token in its document; None means 0, 1, 2, ...
+            penalties: where parts put what they add to the loss; None means that nobody asks.
         """
+        packing = {"segments": segments, "positions": positions}
         given = {"lengths": lengths, "types": types, "central": central}
-        return self.run(ids, Context.whole(ids, segments=segments, positions=positions, **given))
+        return self.run(ids, Context.whole(ids, penalties=penalties, **given, **packing))
+
+    def read(self, batch: Batch, *, penalties: Penalties | None = None) -> Float[Tensor, "B T D"]:
+        """Returns the hidden states of whole rows from which a batch's targets are predicted."""
+        packing = {"segments": batch.segments, "positions": batch.positions}
+        return self.hidden(batch.ids, penalties=penalties, **packing)

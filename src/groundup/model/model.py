@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from groundup.context import Batch, Penalties
 from groundup.specs import Seed, Spec, check
 
 if TYPE_CHECKING:
-    from groundup.model.stack import Stack
+    from groundup.model.stack import Stack, StackModule
 
 
 class Model(Spec, abstract=True):
@@ -33,6 +35,16 @@ class Model(Spec, abstract=True):
     @property
     def longest(self) -> int:
         """The longest sequence that it is meant for, in tokens."""
+        raise NotImplementedError(type(self).__name__)
+
+    @property
+    def predictor(self) -> Stack:
+        """The stack whose head predicts tokens: the last."""
+        *_, last = self.stacks.values()
+        return last
+
+    def with_vocab(self, vocab: int) -> Self:
+        """Returns the model with another number of token ids."""
         raise NotImplementedError(type(self).__name__)
 
     def with_distinct_layers(self) -> Self:
@@ -69,3 +81,17 @@ class ModelModule(nn.Module):
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...  # its parts, which depend on the spec
+
+    @property
+    def predictor(self) -> StackModule:
+        """The stack whose head predicts tokens."""
+        raise NotImplementedError(type(self).__name__)
+
+    def read(self, batch: Batch, *, penalties: Penalties | None = None) -> Float[Tensor, "B T D"]:
+        """Returns the hidden states of whole rows from which a batch's targets are predicted.
+
+        Args:
+            batch: what to read.
+            penalties: where parts put what they add to the loss; None means that nobody asks.
+        """
+        raise NotImplementedError(type(self).__name__)

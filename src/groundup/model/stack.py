@@ -57,6 +57,10 @@ class Stack(Model, abstract=True):
         """The longest sequence that it is meant for, in tokens: its context."""
         return self.context
 
+    def with_vocab(self, vocab: int) -> Self:
+        """Returns the stack with another number of token ids."""
+        return self.replace(vocab=vocab)
+
     def with_distinct_layers(self) -> Self:
         """Returns the model with each of its distinct layers once."""
         return self.replace(layers=tuple(dict.fromkeys(self.layers)))
@@ -80,6 +84,11 @@ class StackModule(ModelModule):
         self.norm = spec.norm.build(spec.width)
         self.transform = spec.head.transform.build(spec.width)
         self.head = spec.head.build(spec.width, self.embed)
+
+    @property
+    def predictor(self) -> StackModule:
+        """Itself."""
+        return self
 
     def run(
         self, ids: Int[Tensor, "B T"], ctx: Context, states: Sequence[LayerState] | None = None

@@ -24,6 +24,7 @@ from groundup.devices import autocast_dtype
 from groundup.errors import ConfigError
 from groundup.hub.resolve import spec as resolve
 from groundup.model.model import Model
+from groundup.objectives.objective import Objective, Shape
 from groundup.optim.optimizers import AdamW, Optimizer
 from groundup.planner import books, table
 from groundup.planner.assumptions import BATCH_TOKENS, CHINCHILLA_TOKENS_PER_PARAM, SOURCES, assumptions
@@ -141,6 +142,7 @@ def plan(
     precision: str | None = None,
     on: Machine | str = "this",
     optimizer: Optimizer = AdamW(),  # noqa: B008 - a spec is a value
+    objective: Objective | None = None,
     watts: float | None = None,
     process_bytes: int | None = None,
 ) -> Plan:
@@ -155,6 +157,8 @@ def plan(
         precision: ``bf16`` or ``fp32`` for the matrix products; None or ``auto`` means bf16 where it is native.
         on: ``this`` machine, measured, or a `Machine`.
         optimizer: what updates the weights.
+        objective: what is learnt, which says how long texts and targets are; None: each token has a target, and each
+            target a source as long where there is one.
         watts: what the machine draws under load, for the energy; None means that nobody knows.
         process_bytes: what the program holds before it trains, if that is more than a bare training process.
 
@@ -169,20 +173,22 @@ def plan(
     spec = resolve(model)
     machine, params = _machine(on), books.params(spec)
     length = _length(spec, context)
+    shape = Shape.even(length) if objective is None else objective.shape(spec, length)
     dtype = autocast_dtype(precision or "auto", torch.device(machine.device))
     rehearsal = _Rehearsal(
-        parts=partial(rehearse, spec, context=length, dtype=dtype, optimizer=optimizer, device=machine.device),
+        parts=partial(rehearse, spec, shape=shape, dtype=dtype, optimizer=optimizer, device=machine.device),
         machine=machine,
         process_bytes=process_bytes,
     )
-    wanted = batch_tokens or (rows * length if rows else max(BATCH_TOKENS, length))
-    micro = rows or rehearsal.rows(most=max(1, min(int(wanted), _micro_tokens(machine)) // length))
-    accumulate = max(1, round(wanted / (micro * length)))
-    batch = micro * length * accumulate
+    wanted = batch_tokens or (rows * shape.text if rows else max(BATCH_TOKENS, shape.text))
+    micro = rows or rehearsal.rows(most=max(1, min(int(wanted), _micro_tokens(machine)) // shape.text))
+    accumulate = max(1, round(wanted / (micro * shape.text)))
+    batch = micro * shape.text * accumulate
     steps = math.ceil((tokens or CHINCHILLA_TOKENS_PER_PARAM * params) / batch)
     memory = rehearsal.memory(micro, accumulate=accumulate)
     seconds = step_seconds(rehearsal.parts(rows=micro), machine, accumulate=accumulate)
-    per_token = books.train_flops_per_token(spec, context=length)
+    forward = books.forward_flops(spec, shape) / shape.text
+    per_token = (1 + books.BACKWARD_PER_FORWARD) * forward
     train_flops, train_seconds = per_token * steps * batch, seconds * steps
     name = str(dtype).removeprefix("torch.")
     return Plan(
@@ -197,7 +203,7 @@ def plan(
         batch_tokens=batch,
         steps=steps,
         precision=name,
-        forward_flops_per_token=books.forward_flops_per_token(spec, context=length),
+        forward_flops_per_token=forward,
         train_flops_per_token=per_token,
         step_flops=per_token * batch,
         train_flops=train_flops,

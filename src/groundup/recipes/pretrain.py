@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from statistics import median
 
@@ -27,16 +26,17 @@ from groundup.data.sources import documents
 from groundup.errors import ConfigError, DataError, GroundupError
 from groundup.evals.perplexity import Score, perplexity
 from groundup.files import alone, atomic_write, replacing
-from groundup.infer.language_model import LanguageModel
-from groundup.model.decoder import DecoderModel
-from groundup.objectives.next_token import next_token
+from groundup.model.model import ModelModule
+from groundup.objectives.objective import Reading
 from groundup.planner import measure, units
 from groundup.planner.audit import entries, read_plan, record
 from groundup.planner.plan import Plan, plan
+from groundup.recipes.batches import Text
 from groundup.recipes.learner import Learner
 from groundup.recipes.metrics import entry_of, metrics, tensorboard_writer
 from groundup.recipes.place import Place
 from groundup.recipes.report import write_report
+from groundup.recipes.samples import samples
 from groundup.recipes.settings import Run, read_run, write_run
 from groundup.recipes.watch import Watch
 from groundup.text.tokenizer import Tokenizer
@@ -45,7 +45,6 @@ from groundup.training import checkpoint
 from groundup.training.allocator import keep_freed_memory
 from groundup.training.budget import Tally
 
-PROMPT_TOKENS, SAMPLE_TOKENS = 16, 70  # of the texts that the trained model writes
 QUICK_TOKENS = 60_000  # of the validation text, for the scores along the way
 
 
@@ -65,7 +64,7 @@ class Outcome:
 
     place: Place
     run: Run
-    model: DecoderModel
+    model: ModelModule
     corpus: Corpus
     score: Score
     tally: Tally
@@ -105,7 +104,7 @@ def pretrain(
         TrainingError: loss or gradients are not finite.
     """
     if Corpus.is_there(run.data.source):
-        _check_held_out(Corpus.open(run.data.source))
+        _check_corpus(run, Corpus.open(run.data.source))
     else:
         next(documents(run.data.source, field=run.data.field))  # before the folder is there: a name may be mistyped
     _check_fit(run)
@@ -139,9 +138,21 @@ def resume(
         return _finish(read_run(place.config), place, watch, tensorboard=tensorboard)
 
 
-def _check_held_out(corpus: Corpus) -> None:
+def _check_corpus(run: Run, corpus: Corpus) -> None:
+    _check_tokenizer(run, corpus.tokenizer)
     if not corpus.split("valid").tokens:
         raise DataError(f"{corpus.folder} holds no text out, by which a run is scored; build it with --held-out 0.01")
+
+
+def _check_tokenizer(run: Run, tokenizer: Tokenizer) -> None:
+    """Makes sure that it has the special tokens that the objective needs.
+
+    Raises:
+        TextError: it lacks one.
+    """
+    reading = Reading(model=run.model, tokenizer=tokenizer, context=run.length, seed=run.seed)
+    for name in run.objective.special:
+        reading.special(name, run.objective)
 
 
 def _finish(run: Run, place: Place, watch: Watch, *, tensorboard: bool) -> Outcome:
@@ -154,34 +165,10 @@ def _finish(run: Run, place: Place, watch: Watch, *, tensorboard: bool) -> Outco
     watch.stage("Evaluating on the text that was held out")
     score = _score(run, model, corpus, quick=False, watch=watch)
     watch.stage("Letting it write, and writing the report")
-    samples = _samples(run, model, corpus)
-    write_report(run, place, tally=tally, score=score, samples=samples)
+    written = samples(run, model, corpus)
+    write_report(run, place, tally=tally, score=score, samples=written)
     place.write_json(place.result, {"tally": tally.to_dict(), "validation": score.to_dict()})
-    return Outcome(place=place, run=run, model=model, corpus=corpus, score=score, tally=tally, samples=samples)
-
-
-def _samples(run: Run, model: DecoderModel, corpus: Corpus) -> list[str]:
-    """What the model makes of the run's prompts, with these prompts."""
-    words, start = corpus.tokenizer, corpus.manifest["end"]
-    made_tokens = min(SAMPLE_TOKENS, run.model.context // 2)
-    read_tokens = run.model.context - made_tokens - 1
-    if run.prompts:
-        texts = [words.encode(text) for text in run.prompts]
-    else:
-        first = islice(corpus.split("valid").documents(), 3)
-        texts = [document.ids[:-1][:PROMPT_TOKENS].tolist() for document in first]
-    prompts = [text[:read_tokens] for text in texts]
-    if not made_tokens:
-        return []
-    made = LanguageModel(model, tokenizer=words).generations(
-        [[start, *prompt] for prompt in prompts],
-        max_new_tokens=made_tokens,
-        temperature=0.5,
-        top_p=0.9,
-        repetition_penalty=1.15,  # a small model falls into repeating itself
-        seed=run.seed,
-    )
-    return [f"{words.decode(prompt)}{one.text}".rstrip() for prompt, one in zip(prompts, made, strict=True)]
+    return Outcome(place=place, run=run, model=model, corpus=corpus, score=score, tally=tally, samples=written)
 
 
 def _corpus(run: Run, place: Place, watch: Watch) -> Corpus:
@@ -212,10 +199,12 @@ def _tokenizer(run: Run, place: Place, watch: Watch) -> Tokenizer:
         return Tokenizer.load(place.tokenizer)
     if run.data.tokenizer is not None:
         tokenizer = Tokenizer.load(run.data.tokenizer)
+        _check_tokenizer(run, tokenizer)
     else:
         watch.stage("Training the tokenizer")
         texts = (document.text for document in documents(run.data.source, field=run.data.field))
-        tokenizer = train_tokenizer(texts, kind=run.data.tokens, vocab=run.data.vocab or run.model.vocab)
+        vocab, special = run.data.vocab or run.model.predictor.vocab, run.objective.special
+        tokenizer = train_tokenizer(texts, kind=run.data.tokens, vocab=vocab, special=special)
     _save_tokenizer(tokenizer, place)
     return tokenizer
 
@@ -227,13 +216,14 @@ def _save_tokenizer(tokenizer: Tokenizer, place: Place) -> None:
 
 def _fitted(run: Run, corpus: Corpus, place: Place) -> Run:
     """The run with its model's vocabulary fitted to the tokenizer's, written down."""
-    if run.data.tokenizer is not None and run.model.vocab < corpus.vocab:
+    vocab = run.model.predictor.vocab
+    if run.data.tokenizer is not None and vocab < corpus.vocab:
         raise ConfigError(
-            f"the tokenizer has {corpus.vocab} tokens and the model {run.model.vocab}; "
+            f"the tokenizer has {corpus.vocab} tokens and the model {vocab}; "
             f"set vocab={corpus.vocab}, or choose another tokenizer"
         )
-    if run.data.tokenizer is None and run.model.vocab != corpus.vocab:
-        run = run.replace(model=run.model.replace(vocab=corpus.vocab))
+    if run.data.tokenizer is None and vocab != corpus.vocab:
+        run = run.replace(model=run.model.with_vocab(corpus.vocab))
     atomic_write(place.config, write_run(run))
     place.write_json(place.spec, run.model.to_dict())
     return run
@@ -242,7 +232,7 @@ def _fitted(run: Run, corpus: Corpus, place: Place) -> Run:
 def _plan(run: Run, place: Place, watch: Watch) -> Plan:
     """What the run will take, written down and told."""
     watch.stage("The plan")
-    batch = run.rows * run.length * run.accumulate
+    batch = run.step_tokens
     make = partial(_planned, run)
     made = make(tokens=run.budget.expected_tokens(batch, step_seconds=make(tokens=batch).step_seconds))
     if not read_plan(place.plan):  # a run that goes on is held to what was predicted at its beginning
@@ -256,8 +246,9 @@ def _planned(run: Run, *, tokens: int) -> Plan:
         run.model,
         tokens=tokens,
         rows=run.rows,
-        batch_tokens=run.rows * run.length * run.accumulate,
+        batch_tokens=run.step_tokens,
         context=run.length,
+        objective=run.objective,
         precision=run.precision,
         optimizer=run.optimizer,
         process_bytes=measure.process_bytes(),
@@ -303,7 +294,7 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch, *, tensorboard:
             times.append(step.seconds)
             watch.step(
                 step,
-                bits_per_byte=step.loss * bits,
+                bits_per_byte=step.loss * bits if run.objective.whole else None,
                 utilisation=made.utilisation * made.step_seconds / step.seconds,  # both are of the same operations
                 peak_bytes=measure.peak_bytes(learner.device),
             )
@@ -334,9 +325,9 @@ def _record(learner: Learner, place: Place, made: Plan, *, times: list[float]) -
     """Writes what was measured beside what was planned."""
     run, model, tally = learner.run, learner.model, learner.tally
     peak = measure.peak_bytes(learner.device)
-    row = learner.loader.batch(0).first_row().to(learner.device)  # as every other; counting holds more than a step
+    row = learner.batches(0).first_rows(1).to(learner.device)  # as every other; counting holds more than a step
     with devices.autocast(learner.device, learner.dtype):
-        flops = measure.count_flops(lambda: next_token(model, row).total.backward())
+        flops = measure.count_flops(lambda: run.objective.loss(model, row).total.backward())
     model.zero_grad(set_to_none=True)
     measured = {
         "parameters": sum(weight.numel() for weight in model.parameters()),
@@ -359,15 +350,18 @@ def _passes(run: Run, before: Tally, after: Tally) -> bool:
     return done < now
 
 
-def _score(run: Run, model: DecoderModel, corpus: Corpus, *, quick: bool, watch: Watch) -> Score:
+def _score(run: Run, model: ModelModule, corpus: Corpus, *, quick: bool, watch: Watch) -> Score:
     """The score on the validation text; a quick one reads its first tokens, in windows that do not overlap."""
-    held_out = corpus.split("valid").documents()
+    if not run.objective.whole:
+        text = Text(run, corpus, split="valid", order_by="file")
+        return text.score(model, tokens=QUICK_TOKENS if quick else None, watch=watch)
+    texts = corpus.split("valid").documents()
     if quick:
-        held_out = _first(held_out, tokens=QUICK_TOKENS)
+        texts = _first(texts, tokens=QUICK_TOKENS)
     device = next(model.parameters()).device
     return perplexity(
         model,
-        held_out,
+        texts,
         begin=corpus.manifest["end"],
         context=run.length,
         stride=run.length if quick else None,

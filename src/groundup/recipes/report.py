@@ -37,10 +37,10 @@ def write_report(run: Run, place: Place, *, tally: Tally, score: Score, samples:
     Raises:
         StorageError: the disk is full or the place cannot be written.
     """
-    logged = json_lines(place.metrics)
+    logged, bits = json_lines(place.metrics), score.bits_per_byte
     valid = [*_points(logged, "validation", "loss"), (tally.tokens, score.loss)]
     facts = [
-        ("bits per byte, on text that was held out", f"{score.bits_per_byte:.4f}"),
+        *([] if bits is None else [("bits per byte, on text that was held out", f"{bits:.4f}")]),
         ("loss, nats per token", f"{score.loss:.4f}"),
         ("perplexity", f"{score.perplexity:,.2f}"),
         ("steps", f"{tally.steps:,}"),

@@ -13,7 +13,9 @@ from groundup import devices
 from groundup.errors import ConfigError, SpecError
 from groundup.files import read_limited
 from groundup.hub.spec_file import MOST_BYTES_YAML
-from groundup.model.decoder import Decoder
+from groundup.model.model import Model
+from groundup.objectives.objective import Objective, Shape, Usual
+from groundup.objectives.usual import usual
 from groundup.optim.optimizers import AdamW, Optimizer
 from groundup.optim.schedules import Cosine, Schedule
 from groundup.specs import Limit, Positive, Seed, Size, Spec, override_all
@@ -59,6 +61,7 @@ class Run(Spec):
 
     Attributes:
         model: what is trained.
+        objective: what it learns; by default what is usual for the kind of the model.
         data: what it reads.
         optimizer: what updates the weights.
         schedule: the learning rate over the run.
@@ -75,7 +78,8 @@ class Run(Spec):
         prompts: what the trained model continues at the end; none means how three held-out documents begin.
     """
 
-    model: Decoder
+    model: Model
+    objective: Objective = Usual()
     data: Data = Data()
     optimizer: Optimizer = AdamW()
     schedule: Schedule = Cosine()
@@ -95,16 +99,29 @@ class Run(Spec):
         super().__post_init__()
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision={self.precision!r} does not exist; choose from {', '.join(PRECISIONS)}")
-        if self.length > self.model.context:
+        if self.length > self.model.longest:
             raise ConfigError(
-                f"context={self.length} is longer than the model's context of {self.model.context}; "
+                f"context={self.length} is longer than the model's context of {self.model.longest}; "
                 "lower it, or raise model.context"
             )
+        if self.objective == Usual():
+            object.__setattr__(self, "objective", usual(self.model))  # so that it is told, saved and can be changed
+        self.objective.check(self.model)
 
     @property
     def length(self) -> int:
         """Tokens of a sequence."""
-        return self.model.context if self.context is None else self.context
+        return self.model.longest if self.context is None else self.context
+
+    @property
+    def shape(self) -> Shape:
+        """What the objective makes of such a sequence."""
+        return self.objective.shape(self.model, self.length)
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of text in a step."""
+        return self.rows * self.shape.text * self.accumulate
 
 
 def with_overrides(run: Run, settings: Iterable[str]) -> Run:

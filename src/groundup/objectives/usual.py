@@ -1,0 +1,25 @@
+"""Which objective is usual for a kind of model; importing this registers every objective by its name."""
+
+from __future__ import annotations
+
+from groundup.model.encoder import Encoder
+from groundup.model.model import Model
+from groundup.objectives.masked import Masked
+from groundup.objectives.next_token import NextToken
+from groundup.objectives.objective import Objective
+
+
+def usual(model: Model) -> Objective:
+    """Returns the objective that models of a kind are trained with where nobody says otherwise."""
+    if isinstance(model, Encoder):
+        return Masked()
+    return NextToken()
+
+
+def named(kind: str) -> Objective:
+    """Returns the objective of a name, such as ``masked``, with its usual settings.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    return Objective.from_dict({"kind": kind})
