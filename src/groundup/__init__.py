@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from groundup.context import Context
     from groundup.data.corpus import Corpus
     from groundup.data.loader import Loader
     from groundup.errors import GroundupError
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from groundup.infer.language_model import LanguageModel
     from groundup.infer.load import load
     from groundup.infer.text_encoder import TextEncoder
+    from groundup.infer.text_to_text import TextToText
     from groundup.mixers.attention import Attention
+    from groundup.mixers.base import Mixer, MixerSpec
     from groundup.mixers.gated_conv import GatedConv
     from groundup.mixers.mlp import MLP, GatedMLP
     from groundup.mixers.moe import MoE
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from groundup.optim.optimizers import AdamW, Muon
     from groundup.optim.schedules import WSD, Constant, Cosine
     from groundup.parts.embed import Embed
+    from groundup.parts.linear import Linear
     from groundup.parts.mask import Causal, Window
     from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
     from groundup.parts.position import (
@@ -62,11 +66,13 @@ if TYPE_CHECKING:
     from groundup.parts.score import Capped, Scaled, Sink
     from groundup.planner.plan import plan
     from groundup.recipes.train import train
+    from groundup.state import State
     from groundup.text.tokenizer import Tokenizer
     from groundup.training.budget import hours, minutes, seconds, tokens, updates
     from groundup.training.steps import steps
 
 _HOME = {
+    "groundup.context": "Context",
     "groundup.data.corpus": "Corpus",
     "groundup.data.loader": "Loader",
     "groundup.errors": "GroundupError",
@@ -75,7 +81,9 @@ _HOME = {
     "groundup.infer.language_model": "LanguageModel",
     "groundup.infer.load": "load",
     "groundup.infer.text_encoder": "TextEncoder",
+    "groundup.infer.text_to_text": "TextToText",
     "groundup.mixers.attention": "Attention",
+    "groundup.mixers.base": "Mixer MixerSpec",
     "groundup.mixers.gated_conv": "GatedConv",
     "groundup.mixers.mlp": "GatedMLP MLP",
     "groundup.mixers.moe": "MoE",
@@ -96,6 +104,7 @@ _HOME = {
     "groundup.optim.optimizers": "AdamW Muon",
     "groundup.optim.schedules": "Constant Cosine WSD",
     "groundup.parts.embed": "Embed",
+    "groundup.parts.linear": "Linear",
     "groundup.parts.mask": "Causal Window",
     "groundup.parts.norm": "AcrossHeads LayerNorm NoNorm RMSNorm",
     "groundup.parts.position": "ALiBi Learned LinearScaling Llama3Scaling NTKScaling NoPosition RoPE Sinusoidal YaRN",
@@ -103,6 +112,7 @@ _HOME = {
     "groundup.parts.score": "Capped Scaled Sink",
     "groundup.planner.plan": "plan",
     "groundup.recipes.train": "train",
+    "groundup.state": "State",
     "groundup.text.tokenizer": "Tokenizer",
     "groundup.training.budget": "hours minutes seconds tokens updates",
     "groundup.training.steps": "steps",
@@ -127,6 +137,7 @@ __all__ = [
     "Causal",
     "ChannelMix",
     "Constant",
+    "Context",
     "Corpus",
     "Cosine",
     "Decoder",
@@ -141,10 +152,13 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "Learned",
+    "Linear",
     "LinearScaling",
     "Llama3Scaling",
     "Loader",
     "Masked",
+    "Mixer",
+    "MixerSpec",
     "Mixture",
     "MoE",
     "Muon",
@@ -164,7 +178,9 @@ __all__ = [
     "SoftmaxOfTop",
     "SpanCorruption",
     "Stacked",
+    "State",
     "TextEncoder",
+    "TextToText",
     "Tied",
     "Tokenizer",
     "TopOfSoftmax",

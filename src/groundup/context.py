@@ -5,15 +5,18 @@ Letters: B rows, T tokens of this call, S all tokens seen so far with these.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Penalties = dict[str, list[Tensor]]  # of each layer that has one, with its weight
+
+DOCUMENTS = "documents"  # of a context, under which `Context.shared` holds them
 
 NOT_COUNTED = -100  # a target that no loss counts: padding, or the end of what is known
 
@@ -68,6 +71,14 @@ class Batch:
         return Batch(**{name: change(value) for name, value in there.items()})
 
 
+class Document(NamedTuple):
+    """Where a document is: its row, its first token and the place after its last one."""
+
+    row: int
+    first: int
+    end: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """What every mixer of one forward may know besides its input.
@@ -80,6 +91,8 @@ class Context:
         lengths: how many of the T tokens of each row are real, (B,); the rest is padding on the right, which nobody
             sees. None: all.
         types: which of two texts each token belongs to, (B, T), for models that were trained on pairs; None: the first.
+        central: which tokens see all of their document and are seen by all of it, (B, T), in attention that has such
+            tokens; None: those that the attention says.
         reach: an upper bound of positions + 1 in this call, known without asking the device; 0 where there is none.
         memory: what another model made of a text that this one attends to, (B, M, D); None: there is none, or the
             state holds what is needed of it.
@@ -93,6 +106,7 @@ class Context:
     seen: Int[Tensor, "B"] | None = None
     lengths: Int[Tensor, "B"] | None = None
     types: Int[Tensor, "B T"] | None = None
+    central: Bool[Tensor, "B T"] | None = None
     reach: int = 0
     memory: Float[Tensor, "B M D"] | None = None
     memory_lengths: Int[Tensor, "B"] | None = None
@@ -108,6 +122,7 @@ class Context:
         positions: Int[Tensor, "B T"] | None = None,
         lengths: Int[Tensor, "B"] | None = None,
         types: Int[Tensor, "B T"] | None = None,
+        central: Bool[Tensor, "B T"] | None = None,
         memory: Float[Tensor, "B M D"] | None = None,
         memory_lengths: Int[Tensor, "B"] | None = None,
         penalties: Penalties | None = None,
@@ -121,6 +136,7 @@ class Context:
             segments=segments,
             lengths=lengths,
             types=types,
+            central=central,
             reach=reach,
             memory=memory,
             memory_lengths=memory_lengths,
@@ -151,6 +167,23 @@ class Context:
             return None
         place = torch.arange(self.positions.shape[1], device=lengths.device)
         return self.once("real", lambda: place < lengths[:, None])
+
+    @property
+    def documents(self) -> list[Document]:
+        """The documents of all rows, without padding; found out once, by asking the device where they are packed."""
+        if DOCUMENTS not in self.shared:
+            rows, tokens = self.positions.shape
+            ends = [tokens] * rows if self.lengths is None else self.lengths.tolist()
+            starts = (
+                [[0]] * rows if self.starts is None else [[0, *row.nonzero().flatten().tolist()] for row in self.starts]
+            )
+            self.shared[DOCUMENTS] = [
+                Document(row, first, min(after, ends[row]))
+                for row in range(rows)
+                for first, after in itertools.pairwise([*starts[row], tokens])
+                if first < ends[row]
+            ]
+        return self.shared[DOCUMENTS]
 
     def penalise(self, name: str, make: Callable[[], Tensor]) -> None:
         """Tells whoever asks what a layer adds to the loss."""

@@ -15,14 +15,15 @@ import groundup.mixers
 import groundup.model
 import groundup.parts
 from groundup.families import PRESETS
-from groundup.mixers.attention import Attention
+from groundup.mixers.attention import Attention, GatedAttention
 from groundup.mixers.cross import CrossAttention
 from groundup.mixers.gated_conv import GatedConv
 from groundup.mixers.griffin import RGLRU
 from groundup.mixers.linear_attention import LinearAttention
+from groundup.mixers.local_global import LocalGlobalAttention
 from groundup.mixers.mamba import Mamba
 from groundup.mixers.mamba2 import Mamba2
-from groundup.mixers.mlp import MLP, GatedMLP
+from groundup.mixers.mlp import MLP, GatedMLP, WeighedMLP
 from groundup.mixers.moe import MoE
 from groundup.mixers.recurrent import GRU, LSTM, RNN
 from groundup.mixers.rwkv import RWKV4, ChannelMix
@@ -39,8 +40,9 @@ from groundup.model.stack import Stack
 from groundup.parts.decay import FixedDecay, HeadDecay, LowRankDecay
 from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
+from groundup.parts.gating import ClampedProduct
 from groundup.parts.init import ScaledNormal
-from groundup.parts.mask import Everything, Window
+from groundup.parts.mask import AnchoredWindow, Everything, Near, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
     ALiBi,
@@ -87,6 +89,7 @@ SMALL: dict[str, Callable[[Any], float]] = {
     "value_rank": lambda spec: spec.value_rank and 4,
     "groups": lambda spec: 1 if spec.groups == 1 else 2,
     "size": lambda _: 5,
+    "reach": lambda _: 3,
     "original": lambda _: 16,
     "experts": lambda _: 4,
     "active": lambda spec: min(spec.active, 2),
@@ -192,6 +195,7 @@ HAND_MADE: dict[str, Model] = {
         _rotated(RoPE(scaling=NTKScaling(factor=4.0)), "relu"),
         _rotated(RoPE(scaling=Llama3Scaling(original=32)), "relu2"),
         _rotated(RoPE(theta=500.0, scaling=YaRN(factor=4.0, original=16)), "gelu_tanh"),
+        _rotated(RoPE(theta=50.0, scaling=YaRN(factor=4.0, original=32, fast=2.0, whole=False)), "gelu_sigmoid"),
     ),
     "odd heads": decoder(
         Layer(
@@ -209,6 +213,18 @@ HAND_MADE: dict[str, Model] = {
         Layer(mix=Residual(attention(score=Sink(), mask=Window(5), norm=AcrossHeads(ROOT)), pre=UNLEARNT)),
         Layer(mix=Residual(attention(score=Sink(scale=0.2), position=ALiBi()))),
         head=Untied(cap=6.0, width_power=-0.25),
+    ),
+    "gated": decoder(
+        Layer(
+            mix=Residual(GatedAttention(heads=4, kv_heads=2, head_width=6, mask=Window(5), bias=True)),
+            ffn=Residual(WeighedMLP(hidden=24, bias=True)),
+        ),
+        Layer(ffn=Residual(MoE(experts=3, active=2, hidden=16, shared=WeighedMLP(hidden=8)))),
+    ),
+    "anchored": decoder(
+        Layer(mix=Residual(attention(mask=AnchoredWindow(3, first=2)))),
+        Layer(mix=Residual(attention(mask=AnchoredWindow(1, first=1), position=ALiBi()))),
+        Layer(mix=Residual(attention(mask=AnchoredWindow(2, first=3)))),
     ),
     "no places": decoder(Layer(mix=Residual(attention(position=NoPosition())))),
     "experts": decoder(
@@ -228,6 +244,19 @@ HAND_MADE: dict[str, Model] = {
                     shared=GatedMLP(hidden=16),
                 )
             ),
+        ),
+        Layer(
+            ffn=Residual(
+                MoE(
+                    experts=3,
+                    active=2,
+                    hidden=16,
+                    act="relu",
+                    gating=ClampedProduct(limit=0.5, shift=-0.5),
+                    bias=True,
+                    router=SoftmaxOfTop(bias=True),
+                )
+            )
         ),
     ),
     "recurrent": decoder(
@@ -249,6 +278,7 @@ HAND_MADE: dict[str, Model] = {
     ),
     "state spaces": decoder(
         Layer(mix=Residual(Mamba(states=5, rank=3, expand=1, conv=3, act="gelu", bias=True, conv_bias=False))),
+        Layer(mix=Residual(Mamba(states=4, rank=2, norm=CENTRED))),
         Layer(mix=Residual(Mamba(states=1, rank=1, conv=1, steps=(0.1, 1.0))), ffn=Residual(GatedMLP(hidden=48))),
         Layer(mix=Residual(Mamba2(heads=6, head_width=5, states=7, groups=3, conv=2, act="relu", bias=True))),
         Layer(mix=Residual(Mamba2(heads=3, head_width=4, states=2, conv_bias=False, eps=0.01, steps=(0.1, 1.0)))),
@@ -282,6 +312,11 @@ HAND_MADE: dict[str, Model] = {
         norm=NoNorm(),
         head=Tied(transform=Dense(norm=CENTRED), bias=True),
     ),
+    "window and global tokens": encoder(
+        Layer(mix=Residual(LocalGlobalAttention(heads=3, head_width=6, reach=2, bias=True))),
+        Layer(mix=Residual(LocalGlobalAttention(heads=2, head_width=8, reach=1, leading=3, out_bias=True))),
+        Layer(mix=Residual(LocalGlobalAttention(heads=2, head_width=4, reach=30, leading=2))),
+    ),
     "pair": EncoderDecoder(
         encoder=encoder(
             Layer(mix=Residual(attention(mask=Everything(), position=SharedBias())), ffn=Residual(MLP(hidden=48))),
@@ -313,6 +348,7 @@ HAND_MADE: dict[str, Model] = {
     "rotating encoder": encoder(
         Layer(mix=Residual(attention(mask=Everything(), norm=ROOT)), ffn=Residual(GatedMLP(hidden=48))),
         Layer(mix=Residual(attention(mask=Everything(), score=Capped(cap=0.5)))),
+        Layer(mix=Residual(attention(mask=Near(2)))),
         head=Untied(transform=Dense(act="silu", norm=NoNorm(), bias=False)),
     ),
 }

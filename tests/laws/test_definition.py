@@ -12,6 +12,7 @@ from torch import Tensor
 import groundup.ops
 from groundup.ops import (
     attention,
+    block_attention,
     blocked_attention,
     causal_conv,
     cross_entropy,
@@ -29,6 +30,7 @@ from groundup.ops import (
 
 COVERED = {
     attention,
+    block_attention,
     causal_conv,
     cross_entropy,
     delta_rule,

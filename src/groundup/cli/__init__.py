@@ -17,6 +17,7 @@ import click
 
 from groundup.errors import GroundupError, nearest
 
+IMPORT = "GROUNDUP_IMPORT"  # the variable that names a Python file with kinds of the user's own
 EXIT_FAULT, EXIT_MISTAKE = 1, 2
 EXIT_INTERRUPTED, EXIT_PIPE = 128 + 2, 128 + 13  # what shells make of SIGINT and SIGPIPE
 
@@ -105,7 +106,8 @@ def _reader_may_leave() -> Iterator[None]:
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="MODEL is a preset (groundup list models), a run or checkpoint folder, a Hugging Face folder or id, a spec "
-    "in .yaml or .json, or a bare config.json. With --debug a mistake shows its traceback.",
+    "in .yaml or .json, a bare config.json, or one of your own as FILE.py:NAME. What FILE.py defines is known to every "
+    f"verb where {IMPORT}=FILE.py is set. With --debug a mistake shows its traceback.",
 )
 @click.version_option(package_name="groundup")
 def groundup() -> None:
@@ -113,6 +115,10 @@ def groundup() -> None:
 
     Begin with:  groundup quickstart
     """
+    if IMPORT in os.environ:
+        from groundup.hub.own_file import import_file
+
+        import_file(Path(os.environ[IMPORT]))
 
 
 def main() -> None:

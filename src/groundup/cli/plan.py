@@ -27,7 +27,6 @@ def plan(model: str, as_json: bool, optimizer: str, objective: str | None, **set
 
     Example:  groundup plan gpt2 --tokens 2B --context 1024
     """
-    from groundup.hub.resolve import spec
     from groundup.objectives.usual import named
     from groundup.optim.optimizers import Optimizer
     from groundup.planner.plan import plan as make
@@ -35,7 +34,7 @@ def plan(model: str, as_json: bool, optimizer: str, objective: str | None, **set
     asked = {name: value for name, value in settings.items() if value is not None}
     if objective is not None:
         asked["objective"] = named(objective)
-    made = make(spec(model), optimizer=Optimizer.from_dict({"kind": optimizer}), **asked)
+    made = make(model, optimizer=Optimizer.from_dict({"kind": optimizer}), **asked)
     if as_json:
         print_json(made.to_dict())
     else:

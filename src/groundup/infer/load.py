@@ -12,8 +12,10 @@ from groundup.hub import resolve
 from groundup.hub.sentences import Sentences, read_sentences
 from groundup.infer.language_model import LanguageModel
 from groundup.infer.text_encoder import TextEncoder
+from groundup.infer.text_to_text import TextToText
 from groundup.model.decoder import DecoderModel
 from groundup.model.encoder import EncoderModel
+from groundup.model.encoder_decoder import EncoderDecoderModel
 from groundup.model.model import ModelModule
 from groundup.text.tokenizer import Tokenizer
 
@@ -75,9 +77,9 @@ def as_called(
             return LanguageModel(module, tokenizer=tokenizer)
         case EncoderModel():
             return TextEncoder(module, tokenizer=tokenizer, sentences=sentences)
-    raise ModelError(
-        "a model that writes after a source is not served by load; see groundup.hub.folder.read, which gives its module"
-    )
+        case EncoderDecoderModel():
+            return TextToText(module, tokenizer=tokenizer)
+    raise ModelError(f"{type(module.spec).__name__} is a model that load does not know; see groundup.hub.folder")
 
 
 def _dtype(name: torch.dtype | str | None) -> torch.dtype | None:

@@ -17,8 +17,8 @@ from torch import Tensor
 from groundup.errors import GenerationError, TextError
 from groundup.hub.sentences import Sentences
 from groundup.infer.fill import Filling, fillings
-from groundup.infer.generate import Generation
-from groundup.infer.ids import several
+from groundup.infer.generation import Generation
+from groundup.infer.ids import several, side_by_side
 from groundup.infer.language_model import LanguageModel
 from groundup.model.encoder import EncoderModel
 from groundup.text.tokenizer import Tokenizer
@@ -78,11 +78,8 @@ class TextEncoder(LanguageModel):
         return ids[: most - len(last)] + last
 
     def _embed(self, rows: list[list[int]]) -> Float[Tensor, "B D"]:
-        lengths = torch.tensor([len(row) for row in rows], device=self._device)
-        ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
-        for row, known in enumerate(rows):
-            ids[row, : len(known)] = torch.tensor(known)
-        hidden = self.module.hidden(ids.to(self._device), lengths=lengths).float()
+        ids, lengths = side_by_side(rows, device=self._device)
+        hidden = self.module.hidden(ids, lengths=lengths).float()
         return self.sentences.pooled(hidden, lengths)
 
     def fill(self, text: str, *, count: int = 5) -> list[Filling]:

@@ -18,6 +18,7 @@ from groundup.model.encoder import Encoder
 from groundup.model.heads import NoHead
 from groundup.model.layer import LayerModule
 from groundup.model.model import Model, ModelModule
+from groundup.specs import Count
 
 
 class EncoderDecoder(Model):
@@ -28,12 +29,18 @@ class EncoderDecoder(Model):
         decoder: writes the target.
         shared: whether both look their tokens up in one table.
         start: the token that stands before the target's first.
+        end: the token that ends a target; None where none does.
+        first: the token that every target begins with; None means any. For generation.
+        last: the token of a target that is as long as it may be; None means any. For generation.
     """
 
     encoder: Encoder
     decoder: Decoder
     shared: bool = True
-    start: int = 0
+    start: Count = 0
+    end: Count | None = None
+    first: Count | None = None
+    last: Count | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,6 +49,10 @@ class EncoderDecoder(Model):
             raise SpecError(f"the encoder is {one.width} wide and the decoder {two.width}; make them as wide")
         if self.shared and one.vocab != two.vocab:
             raise SpecError(f"vocabularies of {one.vocab} and {two.vocab} cannot share a table; give shared=False")
+        frame = {"start": self.start, "end": self.end, "first": self.first, "last": self.last}
+        for name, id in frame.items():
+            if id is not None and id >= two.vocab:
+                raise SpecError(f"{name}={id} is no token of the decoder, whose vocabulary is {two.vocab}; change it")
         if one.head != NoHead():
             raise SpecError("the encoder of an EncoderDecoder has no head; give it head=NoHead()")
 

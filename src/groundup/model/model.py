@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from groundup.context import Batch, Penalties
-from groundup.specs import Spec
+from groundup.specs import Seed, Spec, check
 
 if TYPE_CHECKING:
     from groundup.model.stack import Stack, StackModule
@@ -56,7 +56,12 @@ class Model(Spec, abstract=True):
         raise NotImplementedError(type(self).__name__)
 
     def build(self, *, seed: int = 0) -> Any:
-        """Returns the model with its first weights drawn; on the meta device, only their shapes."""
+        """Returns the model with its first weights drawn; on the meta device, only their shapes.
+
+        Raises:
+            SpecError: the seed is no whole number from 0 to 2**63 - 1.
+        """
+        check(seed, Seed, name="seed")
         model = self.module()
         for name, stack in self.stacks.items():
             residuals = sum(len(layer.parts) for layer in stack.layers)

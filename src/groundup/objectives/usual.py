@@ -13,7 +13,6 @@ from groundup.objectives.objective import Objective
 from groundup.objectives.prefix import PrefixLM
 from groundup.objectives.span_corruption import SpanCorruption
 
-
 OBJECTIVES = (NextToken, Masked, SpanCorruption, Denoising, PrefixLM, Mixture)
 
 

@@ -222,6 +222,7 @@ class YaRN(Scaling):
         original: the context that was trained, in tokens.
         fast: pairs that turn more often than this over ``original`` are left as they are.
         slow: pairs that turn less often than this are squeezed whole.
+        whole: whether the pairs between which the squeeze grows are rounded to whole ones, as published code does.
         sharpness: what rotated vectors are multiplied by; None means the paper's 0.1 ln(factor) + 1.
     """
 
@@ -229,24 +230,32 @@ class YaRN(Scaling):
     original: Size
     fast: Positive = 32.0
     slow: Positive = 1.0
+    whole: bool = True
     sharpness: Positive | None = None
 
     @property
     def amplitude(self) -> float:
         """What the rotated vectors are multiplied by (equation 22)."""
-        return 0.1 * math.log(max(self.factor, 1.0)) + 1 if self.sharpness is None else self.sharpness
+        return yarn_amplitude(self.factor) if self.sharpness is None else self.sharpness
 
     def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
-        """Returns the blended frequencies (section 3.2, with pairs counted as published code does)."""
+        """Returns the blended frequencies (section 3.2)."""
         turned = 2 * frequencies.shape[0]
         fast, slow = (
             turned * math.log(self.original / (times * 2 * math.pi)) / (2 * math.log(theta))
             for times in (self.fast, self.slow)
         )  # the pairs, as fractions, that turn this often
-        first, last = max(math.floor(fast), 0), min(math.ceil(slow), turned - 1)
+        if self.whole:
+            fast, slow = math.floor(fast), math.ceil(slow)
+        first, last = max(fast, 0), min(slow, turned - 1)
         pair = torch.arange(turned // 2, dtype=torch.float32, device=frequencies.device)
         squeezed = ((pair - first) / (max(last - first, 0.001))).clamp(0, 1)
         return frequencies / self.factor * squeezed + frequencies * (1 - squeezed)
+
+
+def yarn_amplitude(factor: float, strength: float = 1.0) -> float:
+    """Returns 0.1 strength ln(factor) + 1 for a context that is longer by a factor (YaRN, equation 22)."""
+    return 0.1 * strength * math.log(max(factor, 1.0)) + 1
 
 
 class RoPE(Position):

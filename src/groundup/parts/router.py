@@ -36,10 +36,12 @@ class Router(Spec, abstract=True):
     Attributes:
         balance: the weight of the balance loss in training.
         z: the weight of the z loss in training.
+        bias: whether the map that scores has a bias.
     """
 
     balance: NotNegative = 0.0
     z: NotNegative = 0.0
+    bias: bool = False
 
     def check(self, experts: int, active: int) -> None:
         """Refuses sizes that do not fit.
@@ -62,7 +64,7 @@ class RouterModule(nn.Module):
         super().__init__()
         self.active = active
         self.balance, self.z = spec.balance, spec.z
-        self.score = Linear(width, experts, bias=False, role="in")
+        self.score = Linear(width, experts, bias=spec.bias, role="in")
 
     def forward(self, x: Float[Tensor, "N D"], ctx: Context) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A"]]:
         """Returns the experts of each token and what each of them counts; the context is told the losses."""

@@ -1,6 +1,6 @@
 """What training a model will take: parameters, operations, memory, time, before anything is spent.
 
-    plan = plan(spec, tokens=2e9, context=1024)
+    plan = plan("gpt2", tokens=2e9, context=1024)
     print(plan)
 
 Parameters and operations are counted (books.py), memory is what a step rehearsed without memory holds (rehearsal.py,
@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from types import UnionType
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 
 from groundup.devices import autocast_dtype
 from groundup.errors import ConfigError
+from groundup.hub.resolve import spec as resolve
 from groundup.model.model import Model
 from groundup.objectives.objective import Objective, Shape
 from groundup.optim.optimizers import AdamW, Optimizer
@@ -131,7 +133,7 @@ class Plan:
 
 
 def plan(
-    spec: Model,
+    model: Model | str | Path,
     *,
     tokens: float | None = None,
     batch_tokens: float | None = None,
@@ -147,7 +149,7 @@ def plan(
     """Returns what training a model will take.
 
     Args:
-        spec: the model.
+        model: any MODEL, such as a spec or the name of a preset.
         tokens: to train on; None means 20 for each parameter.
         batch_tokens: of a step; None means one micro-batch where ``rows`` is given, else 0.5M.
         rows: of a micro-batch; None means as many as fit, up to 8,192 tokens on a processor.
@@ -161,13 +163,14 @@ def plan(
         process_bytes: what the program holds before it trains, if that is more than a bare training process.
 
     Raises:
-        SpecError: the spec is not one of a decoder.
+        ModelError: there is no such model.
         ConfigError: a figure is not positive, or the context is longer than the model's.
     """
     _check_positive(int | float, tokens=tokens, batch_tokens=batch_tokens, watts=watts, most=10**30)
     _check_positive(int, rows=rows, context=context, most=LARGEST)
     if not isinstance(optimizer, Optimizer):
         raise ConfigError(f"optimizer={optimizer!r} is no optimizer; give one, such as AdamW(lr=3e-4)")
+    spec = resolve(model)
     machine, params = _machine(on), books.params(spec)
     length = _length(spec, context)
     shape = Shape.even(length) if objective is None else objective.shape(spec, length)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from groundup.context import Context
+from groundup.context import DOCUMENTS, Context, Document
 from groundup.devices import autocast
 from groundup.model.layer import LayerSpec
 from groundup.model.model import Model
@@ -139,6 +139,7 @@ def _play_stack(
     places = torch.zeros_like(ids)
     # Rows are packed with documents.
     ctx = Context.whole(ids, segments=places, positions=places, memory=torch.empty(rows, memory, model.spec.width))
+    ctx.shared[DOCUMENTS] = [Document(row, 0, tokens) for row in range(rows)]  # as long as rows, for all that is known
     graded = [model.embed.weight] if isinstance(model.head, TiedHead) and model.embed.weight is not None else []
     yield stage.play("embed", [model.embed], lambda _: model.embed(ids, ctx), reads=(), graded=graded)
     with torch.no_grad(), autocast(stage.meter.device, stage.dtype):

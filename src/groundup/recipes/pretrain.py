@@ -308,7 +308,7 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch, *, tensorboard:
             quick = None
             if evaluate and not asked.is_set():
                 quick = _score(run, learner.model, corpus, quick=True, watch=watch)
-            if step.every(10) or quick:
+            if step.tally.steps < 10 or step.every(10) or quick:
                 log(entry_of(step, quick))
             if asked.is_set():
                 raise KeyboardInterrupt

@@ -48,6 +48,7 @@ def train(
     budget: Budget,
     folder: str | Path | None = None,
     watch: Watch = Watch(),  # noqa: B008 - it has no state
+    tensorboard: bool = False,
     **settings: Any,
 ) -> Trained:
     """Trains a model on a text and returns it with its score.
@@ -58,13 +59,15 @@ def train(
         budget: how long: ``hours(1)``, ``tokens(2e9)``, ``updates(1000)``.
         folder: where the run will lie; None means a new folder in ``runs/``.
         watch: who hears how it goes.
+        tensorboard: whether events for TensorBoard are written beside the metrics.
         **settings: other fields of `groundup.recipes.settings.Run`, such as ``rows=32`` or ``objective=Masked()``.
 
     Raises:
         GroundupError: something given does not fit; the message says what to change.
     """
     run = Run.from_dict({"model": resolve(model), "data": Data(source=str(data)), "budget": budget} | settings)
-    return trained(pretrain(run, run_folder(model) if folder is None else as_path(folder), watch=watch))
+    place = run_folder(model) if folder is None else as_path(folder)
+    return trained(pretrain(run, place, watch=watch, tensorboard=tensorboard))
 
 
 def trained(outcome: Outcome) -> Trained:
@@ -77,7 +80,7 @@ def run_folder(model: str | Path | Model) -> Path:
     """Returns the first free folder in ``runs/`` that is named after a MODEL."""
     if isinstance(model, Model):
         name = "model"
-    elif (path := Path(model)).suffix in (".yaml", ".yml", ".json"):
+    elif (path := Path(str(model).partition(".py:")[0])).suffix in (".yaml", ".yml", ".json", ".py"):
         name = path.absolute().parent.name if path.stem == "config" else path.stem
     else:
         name = path.name
