@@ -39,8 +39,12 @@ if TYPE_CHECKING:
     from groundup.model.heads import Tied, Untied
     from groundup.model.layer import Layer, Parallel, Stacked, pattern
     from groundup.model.residual import Residual
+    from groundup.objectives.denoising import Denoising
     from groundup.objectives.masked import EachToken, Masked, WholeWords
+    from groundup.objectives.mixture import Mixture
     from groundup.objectives.next_token import NextToken, next_token
+    from groundup.objectives.prefix import PrefixLM
+    from groundup.objectives.span_corruption import SpanCorruption
     from groundup.optim.optimizers import AdamW, Muon
     from groundup.optim.schedules import WSD, Constant, Cosine
     from groundup.parts.embed import Embed
@@ -91,8 +95,12 @@ _HOME = {
     "groundup.model.heads": "Tied Untied",
     "groundup.model.layer": "Layer Parallel Stacked pattern",
     "groundup.model.residual": "Residual",
+    "groundup.objectives.denoising": "Denoising",
     "groundup.objectives.masked": "EachToken Masked WholeWords",
+    "groundup.objectives.mixture": "Mixture",
     "groundup.objectives.next_token": "NextToken next_token",
+    "groundup.objectives.prefix": "PrefixLM",
+    "groundup.objectives.span_corruption": "SpanCorruption",
     "groundup.optim.optimizers": "AdamW Muon",
     "groundup.optim.schedules": "Constant Cosine WSD",
     "groundup.parts.embed": "Embed",
@@ -133,6 +141,7 @@ __all__ = [
     "Corpus",
     "Cosine",
     "Decoder",
+    "Denoising",
     "EachToken",
     "Embed",
     "GatedConv",
@@ -150,6 +159,7 @@ __all__ = [
     "Masked",
     "Mixer",
     "MixerSpec",
+    "Mixture",
     "MoE",
     "Muon",
     "NTKScaling",
@@ -157,6 +167,7 @@ __all__ = [
     "NoNorm",
     "NoPosition",
     "Parallel",
+    "PrefixLM",
     "RMSNorm",
     "Residual",
     "RoPE",
@@ -165,6 +176,7 @@ __all__ = [
     "Sink",
     "Sinusoidal",
     "SoftmaxOfTop",
+    "SpanCorruption",
     "Stacked",
     "State",
     "TextEncoder",

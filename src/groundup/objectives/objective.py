@@ -79,6 +79,17 @@ class Reading:
             )
         return found
 
+    @property
+    def end(self) -> int:
+        """The id of the token that ends a text.
+
+        Raises:
+            TextError: the tokenizer has none.
+        """
+        if self.tokenizer.end is None:
+            raise TextError("the tokenizer has no token that ends a text; set tokenizer.end to the id of one")
+        return self.tokenizer.end
+
     def ordinary(self) -> Ids:
         """Returns the ids of all tokens that are not special."""
         special = set(self.tokenizer.special.values())

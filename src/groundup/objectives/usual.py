@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from groundup.model.encoder import Encoder
+from groundup.model.encoder_decoder import EncoderDecoder
 from groundup.model.model import Model
+from groundup.objectives.denoising import Denoising
 from groundup.objectives.masked import Masked
+from groundup.objectives.mixture import Mixture
 from groundup.objectives.next_token import NextToken
 from groundup.objectives.objective import Objective
+from groundup.objectives.prefix import PrefixLM
+from groundup.objectives.span_corruption import SpanCorruption
+
+OBJECTIVES = (NextToken, Masked, SpanCorruption, Denoising, PrefixLM, Mixture)
 
 
 def usual(model: Model) -> Objective:
     """Returns the objective that models of a kind are trained with where nobody says otherwise."""
     if isinstance(model, Encoder):
         return Masked()
+    if isinstance(model, EncoderDecoder):
+        return SpanCorruption()
     return NextToken()
 
 
