@@ -82,7 +82,7 @@ def test_every_way_to_cut_is_as_likely() -> None:
 def test_more_spans_than_sentinels_are_refused() -> None:
     long = t5(width=16, layers=1, heads=2, hidden=24, vocab=WORDS.vocab, context=4096)
     reading = Reading(model=long, tokenizer=WORDS, context=4096, seed=0)
-    with pytest.raises(ConfigError, match="there are 100 sentinels; lower context, or raise objective.length"):
+    with pytest.raises(ConfigError, match=r"there are 100 sentinels; lower context, or raise objective.length"):
         SpanCorruption().batches(lambda step: pytest.fail("read"), reading)
     with pytest.raises(SpecError, match="take out nothing or all"):
         SpanCorruption(length=0.5)
