@@ -19,7 +19,7 @@ from groundup.recipes.evaluate import evaluate
 from groundup.recipes.place import Place
 from groundup.recipes.pretrain import pretrain, resume
 from groundup.recipes.quickstart import check_same, design
-from groundup.recipes.settings import Data, Run, read_run, with_overrides, write_run
+from groundup.recipes.settings import Data, Run, read_run, with_overrides, write_spec
 from groundup.recipes.train import resolve_run, run_folder
 from groundup.recipes.watch import Watch
 from groundup.text.train import train
@@ -135,7 +135,7 @@ def test_a_folder_that_holds_something_is_left_alone(finished: Path, texts: Path
 
 def test_a_run_is_written_and_read_back(texts: Path, tmp_path: Path) -> None:
     run = settings(texts, budget=Seconds(1.5))
-    (tmp_path / "config.yaml").write_text(write_run(run))
+    (tmp_path / "config.yaml").write_text(write_spec(run))
     assert read_run(tmp_path / "config.yaml") == run
     assert resolve_run(str(tmp_path / "config.yaml"), steps=3).budget == Steps(3)
 
@@ -187,7 +187,7 @@ def test_settings_that_do_not_exist_or_fit_are_refused(texts: Path, setting: str
 @pytest.mark.parametrize("tokens", ["bpe", "char", "word"])
 def test_every_setting_is_read_back_as_it_was_written(texts: Path, tmp_path: Path, tokens: str) -> None:
     run = settings(texts, data=Data(source=str(texts), tokens=tokens, field="body"), prompts=("a", "b"))
-    (tmp_path / "config.yaml").write_text(write_run(run))
+    (tmp_path / "config.yaml").write_text(write_spec(run))
     assert read_run(tmp_path / "config.yaml") == run
 
 

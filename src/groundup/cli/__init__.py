@@ -43,6 +43,7 @@ VERBS = {
     "data": Verb("data", "data", "Build a corpus of tokens from text, or look into a source."),
     "train": Verb("train", "train", "Train a model on text."),
     "resume": Verb("train", "resume", "Go on with a run that was stopped."),
+    "compare": Verb("compare", "compare", "Find out which architecture is best on a text, at a matched budget."),
     "evaluate": Verb("evaluate", "evaluate", "Tell how well a model predicts a text: loss, perplexity, bits per byte."),
     "generate": Verb("generate", "generate", "Continue a prompt."),
     "audit": Verb("audit", "audit", "Compare a run's plan with what was measured."),

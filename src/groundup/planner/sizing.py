@@ -54,7 +54,7 @@ def sized(
     made = {id(layer): change(layer) for layer in first + period}
     layers = tuple(made[id(layer)] for layer in first + period * periods)
     ends = {f.name: change(getattr(spec, f.name)) for f in fields(spec) if f.name not in OWN}
-    return _placed(spec.replace(width=width, vocab=vocab, context=context, layers=layers, **ends), context)
+    return lengthened(spec.replace(width=width, vocab=vocab, layers=layers, **ends), context)
 
 
 def fitted(
@@ -148,7 +148,8 @@ def _heads(was: dict[str, Any], new: dict[str, Any], ratio: float) -> dict[str, 
     widths = {name: was[name] for name in HEAD_WIDTHS if name in was}
     heads = was["heads"] * ratio
     while widths and round(heads) < min(was["heads"], FEWEST_HEADS) and min(widths.values()) > NARROWEST_HEAD:
-        heads, widths = heads * 2, {name: width // 2 for name, width in widths.items()}
+        narrower = {name: 1 << (width - 1).bit_length() - 1 for name, width in widths.items()}  # powers of two
+        heads, widths = heads * min(widths.values()) / min(narrower.values()), narrower
     count = max(1, round(heads))
     if not widths and "channels" in new:  # heads that cut channels into blocks
         count = _divisor(new["channels"], count)
@@ -168,9 +169,9 @@ def _divisor(number: int, most: float) -> int:
     return max(n for n in range(1, number + 1) if number % n == 0 and n <= max(most, 1))
 
 
-def _placed(spec: Decoder, context: int) -> Decoder:
-    """The spec with a table of learnt positions as long as its context."""
+def lengthened(spec: Decoder, context: int) -> Decoder:
+    """Returns a decoder that reads so many tokens at most, with a place for each if its places are learnt."""
     position = spec.embed.position
-    if "length" not in position.__dataclass_fields__:
-        return spec
-    return spec.replace(embed=spec.embed.replace(position=position.replace(length=context)))
+    if "length" in position.__dataclass_fields__:
+        spec = spec.replace(embed=spec.embed.replace(position=position.replace(length=context)))
+    return spec.replace(context=context)

@@ -23,26 +23,23 @@ import torch
 
 from groundup import devices
 from groundup.data.corpus import Corpus, TokenDocument
-from groundup.data.shards import build
 from groundup.data.sources import documents
 from groundup.errors import ConfigError, DataError, GroundupError
 from groundup.evals.perplexity import Score, document_scores, perplexity, together
-from groundup.files import alone, atomic_write, replacing
+from groundup.files import alone, atomic_write
 from groundup.model.model import ModelModule
-from groundup.objectives.objective import Reading
 from groundup.planner import measure, units
 from groundup.planner.audit import entries, read_plan, record
 from groundup.planner.plan import Plan, plan
 from groundup.recipes.batches import Text
+from groundup.recipes.corpora import check_tokenizer, corpus_of
 from groundup.recipes.learner import Learner
 from groundup.recipes.metrics import entry_of, metrics, tensorboard_writer
 from groundup.recipes.place import Place
 from groundup.recipes.report import write_report
 from groundup.recipes.samples import samples
-from groundup.recipes.settings import Run, read_run, write_run
+from groundup.recipes.settings import Run, read_run, write_spec
 from groundup.recipes.watch import Watch
-from groundup.text.tokenizer import Tokenizer
-from groundup.text.train import train as train_tokenizer
 from groundup.training import checkpoint
 from groundup.training.allocator import keep_freed_memory
 from groundup.training.budget import Tally
@@ -113,7 +110,7 @@ def pretrain(
     place = Place.new(folder)
     try:
         with alone(place.folder):
-            atomic_write(place.config, write_run(run))
+            atomic_write(place.config, write_spec(run))
             return _finish(run, place, watch, tensorboard=tensorboard)
     except GroundupError:
         place.forget_if_empty()  # so that the mended command may take the same folder
@@ -141,26 +138,15 @@ def resume(
 
 
 def _check_corpus(run: Run, corpus: Corpus) -> None:
-    _check_tokenizer(run, corpus.tokenizer)
+    check_tokenizer(run, corpus.tokenizer)
     if not corpus.split("valid").tokens:
         raise DataError(f"{corpus.folder} holds no text out, by which a run is scored; build it with --held-out 0.01")
-
-
-def _check_tokenizer(run: Run, tokenizer: Tokenizer) -> None:
-    """Makes sure that it has the special tokens that the objective needs.
-
-    Raises:
-        TextError: it lacks one.
-    """
-    reading = Reading(model=run.model, tokenizer=tokenizer, context=run.length, seed=run.seed)
-    for name in run.objective.special:
-        reading.special(name, run.objective)
 
 
 def _finish(run: Run, place: Place, watch: Watch, *, tensorboard: bool) -> Outcome:
     if tensorboard:
         tensorboard_writer()  # before any work is done: it may not be installed
-    corpus = _corpus(run, place, watch)
+    corpus = corpus_of(run, place, watch)
     run = _fitted(run, corpus, place)
     learner = _train(run, place, corpus, watch, tensorboard=tensorboard)
     model, tally = learner.model, learner.tally
@@ -173,49 +159,6 @@ def _finish(run: Run, place: Place, watch: Watch, *, tensorboard: bool) -> Outco
     return Outcome(place=place, run=run, model=model, corpus=corpus, score=score, tally=tally, samples=written)
 
 
-def _corpus(run: Run, place: Place, watch: Watch) -> Corpus:
-    """The run's corpus, made now unless it is there."""
-    found = place.corpus_of(run.data.source)
-    if found.exists():
-        mine = Tokenizer.load(place.tokenizer) if place.tokenizer.exists() else None
-        corpus = Corpus.open(found, tokenizer=mine)
-        corpus.verify()
-        if mine is None:
-            _save_tokenizer(corpus.tokenizer, place)
-        return corpus
-    tokenizer = _tokenizer(run, place, watch)
-    watch.stage("Cleaning, splitting and tokenizing the text")
-    return build(
-        run.data.source,
-        place.corpus,
-        field=run.data.field,
-        tokenizer=tokenizer,
-        held_out=run.data.held_out,
-        seed=run.seed,
-        progress=watch.progress,
-    )
-
-
-def _tokenizer(run: Run, place: Place, watch: Watch) -> Tokenizer:
-    if place.tokenizer.exists():
-        return Tokenizer.load(place.tokenizer)
-    if run.data.tokenizer is not None:
-        tokenizer = Tokenizer.load(run.data.tokenizer)
-        _check_tokenizer(run, tokenizer)
-    else:
-        watch.stage("Training the tokenizer")
-        texts = (document.text for document in documents(run.data.source, field=run.data.field))
-        vocab, special = run.data.vocab or run.model.predictor.vocab, run.objective.special
-        tokenizer = train_tokenizer(texts, kind=run.data.tokens, vocab=vocab, special=special)
-    _save_tokenizer(tokenizer, place)
-    return tokenizer
-
-
-def _save_tokenizer(tokenizer: Tokenizer, place: Place) -> None:
-    with replacing(place.tokenizer) as folder:
-        tokenizer.save(folder)
-
-
 def _fitted(run: Run, corpus: Corpus, place: Place) -> Run:
     """The run with its model's vocabulary fitted to the tokenizer's, written down."""
     vocab = run.model.predictor.vocab
@@ -226,7 +169,7 @@ def _fitted(run: Run, corpus: Corpus, place: Place) -> Run:
         )
     if run.data.tokenizer is None and vocab != corpus.vocab:
         run = run.replace(model=run.model.with_vocab(corpus.vocab))
-    atomic_write(place.config, write_run(run))
+    atomic_write(place.config, write_spec(run))
     place.write_json(place.spec, run.model.to_dict())
     return run
 

@@ -18,7 +18,7 @@ from groundup.objectives.objective import Objective, Shape, Usual
 from groundup.objectives.usual import usual
 from groundup.optim.optimizers import AdamW, Optimizer
 from groundup.optim.schedules import Cosine, Schedule
-from groundup.specs import Limit, Positive, Seed, Size, Spec, override_all
+from groundup.specs import AnySpec, Limit, Positive, Seed, Size, Spec, override_all
 from groundup.text.train import KINDS
 from groundup.training.budget import Budget
 
@@ -160,9 +160,18 @@ def read_run(path: Path) -> Run:
     Raises:
         ConfigError: the file cannot be read as one.
     """
+    return read_spec(path, Run)
+
+
+def read_spec(path: Path, kind: type[AnySpec]) -> AnySpec:
+    """Returns the spec of a kind that a YAML file holds.
+
+    Raises:
+        ConfigError: the file cannot be read as one.
+    """
     data = _read_yaml(path)
     try:
-        return Run.from_dict(data)
+        return kind.from_dict(data)
     except (ConfigError, SpecError) as fault:
         raise type(fault)(f"{path}: {fault}") from fault
 
@@ -194,6 +203,6 @@ def _read_yaml(path: Path) -> object:
         raise ConfigError(f"{path} is not YAML{line}: {getattr(fault, 'problem', 'damaged')}; mend it there") from fault
 
 
-def write_run(run: Run) -> str:
-    """Returns the text of a run's config.yaml: every setting, so that later defaults do not change what it was."""
-    return yaml.safe_dump(run.to_dict(whole=True), sort_keys=False, allow_unicode=True, width=120)
+def write_spec(spec: Spec) -> str:
+    """Returns the text of a config.yaml: every setting, so that later defaults do not change what it was."""
+    return yaml.safe_dump(spec.to_dict(whole=True), sort_keys=False, allow_unicode=True, width=120)

@@ -38,3 +38,10 @@ class Watch:
 
     def table(self, title: str, rows: Sequence[Sequence[str]]) -> None:
         """A table whose first row is its header."""
+
+
+class StepsOnly(Watch):
+    """Passes on the steps of a job that is part of a larger one, and nothing else."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.step = watch.step
