@@ -28,11 +28,12 @@ from groundup.mixers.recurrent import GRU, LSTM, RNN
 from groundup.mixers.rwkv import RWKV4, ChannelMix
 from groundup.mixers.rwkv5 import RWKV5
 from groundup.mixers.rwkv7 import RWKV7, ShiftedMLP
+from groundup.mixers.zamba import AdaptedMLP, RecallAttention
 from groundup.model.decoder import Decoder
 from groundup.model.encoder import Encoder
 from groundup.model.encoder_decoder import EncoderDecoder
 from groundup.model.heads import Dense, NoHead, Tied, Untied
-from groundup.model.layer import Layer, LayerSpec, Parallel, Stacked, pattern
+from groundup.model.layer import Fed, Layer, LayerSpec, Parallel, Stacked, pattern
 from groundup.model.model import Model
 from groundup.model.residual import Residual
 from groundup.model.stack import Stack
@@ -73,12 +74,12 @@ SMALL: dict[str, Callable[[Any], float]] = {
     "hidden": lambda spec: spec.hidden and 48,
     "heads": lambda _: 4,
     "kv_heads": lambda spec: 4 if spec.kv_heads == spec.heads else 1 if spec.kv_heads == 1 else 2,
-    "head_width": lambda _: 8,
+    "head_width": lambda spec: 16 if isinstance(spec, RecallAttention) else 8,  # of two streams
     "key_heads": lambda spec: 4 if spec.key_heads == spec.heads else 2,
     "key_width": lambda _: 8,
     "value_width": lambda _: 8,
     "features": lambda _: 12,
-    "rank": lambda _: 4,
+    "rank": lambda spec: spec.rank and 4,
     "states": lambda _: 5,
     "channels": lambda _: 32,
     "decay_rank": lambda _: 3,
@@ -95,11 +96,11 @@ SMALL: dict[str, Callable[[Any], float]] = {
 
 
 def shrink(spec: Model) -> Any:
-    """Returns the model made small enough to run: the sizes of `SMALL`, each distinct layer once, two at least."""
+    """Returns the model made small enough to run: the sizes of `SMALL`, each kind of layer once, two at least."""
     if not isinstance(spec, Stack):
         return spec.replace(**{name: shrink(stack) for name, stack in spec.stacks.items()})
     small = _shrunk(spec, width=spec.width)
-    distinct = tuple(dict.fromkeys(small.layers))
+    distinct = small.with_distinct_layers().layers
     return small.replace(layers=distinct if len(distinct) > 1 else distinct * 2)
 
 
@@ -216,6 +217,30 @@ HAND_MADE: dict[str, Model] = {
             ffn=Residual(WeighedMLP(hidden=24, bias=True)),
         ),
         Layer(ffn=Residual(MoE(experts=3, active=2, hidden=16, shared=WeighedMLP(hidden=8)))),
+    ),
+    "tied": decoder(
+        *(PLAIN.replace(tie="a"),) * 2,
+        Parallel(mix=Residual(attention()), ffn=Residual(MLP(hidden=24)), pre=ROOT, tie="b"),
+        Layer(mix=Residual(Mamba(states=3, rank=2)), tie="c"),
+        PLAIN.replace(tie="a"),
+        PLAIN,
+        Parallel(mix=Residual(attention()), ffn=Residual(MLP(hidden=24)), pre=ROOT, tie="b"),
+        Layer(mix=Residual(Mamba(states=3, rank=2)), tie="c"),
+    ),
+    "fed": decoder(
+        *(
+            Fed(
+                mix=Residual(RGLRU(channels=16, heads=2), scale=0.5),
+                block=Stacked(
+                    mix=Residual(RecallAttention(heads=4, kv_heads=2, head_width=6, rank=3, mask=Window(5))),
+                    ffn=Residual(AdaptedMLP(hidden=24, rank=3, bias=True)),
+                    tie="shared",
+                ),
+            ),
+            PLAIN,
+        )
+        * 2,
+        Fed(mix=Residual(GatedMLP(hidden=24)), block=PLAIN),
     ),
     "no places": decoder(Layer(mix=Residual(attention(position=NoPosition())))),
     "experts": decoder(

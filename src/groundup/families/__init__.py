@@ -41,6 +41,7 @@ from groundup.families import (
     rwkv5,
     rwkv7,
     t5,
+    zamba2,
 )
 from groundup.families.family import Config, Family
 from groundup.model.model import Model
@@ -80,6 +81,7 @@ FAMILIES: tuple[Family, ...] = (
     recurrent_gemma.FAMILY,
     jamba.FAMILY,
     qwen3_next.FAMILY,
+    zamba2.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}

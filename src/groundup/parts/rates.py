@@ -1,6 +1,6 @@
 """What state spaces learn besides maps: the rates at which states fade, and how far a token moves them.
 
-    a = -exp(log);   d = softplus(raw + bias),   softplus(bias) log-uniform between two steps at the start
+    a = -exp(log);   d = max(softplus(raw + bias), least),   softplus(bias) log-uniform between two steps at the start
 
 Sources: Gu et al. 2022 (S4D, arXiv:2206.11893), section 4; Gu and Dao 2023 (Mamba, arXiv:2312.00752), section 3.6.
 """
@@ -32,11 +32,11 @@ class Rates(nn.Module):
 class Steps(nn.Module):
     """How far each token moves the states of a channel or head: positive, and zero for padding."""
 
-    def __init__(self, size: int, *, between: tuple[float, float]) -> None:
+    def __init__(self, size: int, *, between: tuple[float, float], least: float = 0.0) -> None:
         super().__init__()
         if not 0 < between[0] <= between[1]:
             raise SpecError(f"steps={between} must be two positive numbers, the smaller one first")
-        self.between = between
+        self.between, self.least = between, least
         self.bias = nn.Parameter(torch.zeros(size))
 
     def draw(self, generator: torch.Generator) -> None:
@@ -50,4 +50,5 @@ class Steps(nn.Module):
         """Returns the steps, in float32 or wider; ``real`` (B, T) says which tokens are no padding, None means all."""
         wide = torch.promote_types(raw.dtype, torch.float32)
         step = F.softplus(raw.to(wide) + self.bias.to(wide))
+        step = step.clamp(min=self.least) if self.least else step
         return step if real is None else step * real[:, :, None]

@@ -18,11 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from groundup.context import Context
+from groundup.context import EMBEDDED, Context
 from groundup.devices import autocast
-from groundup.model.layer import LayerSpec
 from groundup.model.model import Model
-from groundup.model.stack import StackModule
+from groundup.model.stack import LayerKind, StackModule
 from groundup.ops import cross_entropy
 from groundup.optim.joint import JointOptimizer
 from groundup.optim.optimizers import Optimizer
@@ -124,12 +123,12 @@ def _play(stage: _Stage, spec: Model, optimizer: Optimizer, *, rows: int, contex
     for name, stack in spec.stacks.items():
         module = model.get_submodule(name)
         assert isinstance(module, StackModule)
-        yield from _play_stack(stage, module, Counter(stack.layers), rows=rows, context=context)
+        yield from _play_stack(stage, module, Counter(stack.layer_kinds), rows=rows, context=context)
     yield _loss(stage, module, rows * context)
 
 
 def _play_stack(
-    stage: _Stage, model: StackModule, counts: Counter[LayerSpec], *, rows: int, context: int
+    stage: _Stage, model: StackModule, counts: Counter[LayerKind], *, rows: int, context: int
 ) -> Iterator[Part]:
     """The embedding, the layers and the norm of a stack; a decoder's memory, if it has one, is as long as its text."""
     stream = (rows, context, model.spec.width)
@@ -139,6 +138,7 @@ def _play_stack(
     ctx = Context.whole(ids, segments=places, positions=places, memory=torch.empty(stream))
     graded = [model.embed.weight] if isinstance(model.head, TiedHead) and model.embed.weight is not None else []
     yield stage.play("embed", [model.embed], lambda _: model.embed(ids, ctx), reads=(), graded=graded)
+    ctx.once(EMBEDDED, lambda: torch.empty(stream))
     with torch.no_grad(), autocast(stage.meter.device, stage.dtype):
         for layer in model.layers:
             layer(torch.empty(stream), ctx)  # so that what layers share is there, as it is for all but the first
