@@ -40,6 +40,7 @@ from groundup.families import (
     rwkv,
     rwkv5,
     rwkv7,
+    s4,
     t5,
     zamba2,
 )
@@ -82,6 +83,7 @@ FAMILIES: tuple[Family, ...] = (
     jamba.FAMILY,
     qwen3_next.FAMILY,
     zamba2.FAMILY,
+    s4.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
