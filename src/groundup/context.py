@@ -17,6 +17,7 @@ from torch import Tensor
 Penalties = dict[str, list[Tensor]]  # of each layer that has one, with its weight
 
 DOCUMENTS = "documents"  # of a context, under which `Context.shared` holds them
+EMBEDDED = "embedded"  # the vectors that enter the first layer, among what layers share
 
 NOT_COUNTED = -100  # a target that no loss counts: padding, or the end of what is known
 

@@ -30,11 +30,14 @@ from groundup.mixers.recurrent import GRU, LSTM, RNN
 from groundup.mixers.rwkv import RWKV4, ChannelMix
 from groundup.mixers.rwkv5 import RWKV5
 from groundup.mixers.rwkv7 import RWKV7, ShiftedMLP
+from groundup.mixers.s4 import S4D
+from groundup.mixers.s5 import S5
+from groundup.mixers.zamba import AdaptedMLP, RecallAttention
 from groundup.model.decoder import Decoder
 from groundup.model.encoder import Encoder
 from groundup.model.encoder_decoder import EncoderDecoder
 from groundup.model.heads import Dense, NoHead, Tied, Untied
-from groundup.model.layer import Layer, LayerSpec, Parallel, Stacked, pattern
+from groundup.model.layer import Fed, Layer, LayerSpec, Parallel, Stacked, pattern
 from groundup.model.model import Model
 from groundup.model.residual import Residual
 from groundup.model.stack import Stack
@@ -61,6 +64,7 @@ from groundup.parts.position import (
 from groundup.parts.reading import Gated, Normed
 from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, TopOfSoftmax
 from groundup.parts.score import Capped, Sink
+from groundup.parts.spectrum import Inv, LegS
 from groundup.parts.update import Delta
 from groundup.specs import Spec
 
@@ -76,13 +80,14 @@ SMALL: dict[str, Callable[[Any], float]] = {
     "hidden": lambda spec: spec.hidden and 48,
     "heads": lambda _: 4,
     "kv_heads": lambda spec: 4 if spec.kv_heads == spec.heads else 1 if spec.kv_heads == 1 else 2,
-    "head_width": lambda _: 8,
+    "head_width": lambda spec: 16 if isinstance(spec, RecallAttention) else 8,  # of two streams
     "key_heads": lambda spec: 4 if spec.key_heads == spec.heads else 2,
     "key_width": lambda _: 8,
     "value_width": lambda _: 8,
     "features": lambda _: 12,
-    "rank": lambda _: 4,
-    "states": lambda _: 5,
+    "rank": lambda spec: spec.rank and 4,
+    "states": lambda spec: 8 if isinstance(spec, S4D | S5) else 5,  # in pairs
+    "blocks": lambda _: 2,
     "channels": lambda _: 32,
     "decay_rank": lambda _: 3,
     "rate_rank": lambda _: 2,
@@ -101,11 +106,11 @@ SMALL: dict[str, Callable[[Any], float]] = {
 
 
 def shrink(spec: Model) -> Any:
-    """Returns the model made small enough to run: the sizes of `SMALL`, each distinct layer once, two at least."""
+    """Returns the model made small enough to run: the sizes of `SMALL`, each kind of layer once, two at least."""
     if not isinstance(spec, Stack):
         return spec.replace(**{name: shrink(stack) for name, stack in spec.stacks.items()})
     small = _shrunk(spec, width=spec.width)
-    distinct = tuple(dict.fromkeys(small.layers))
+    distinct = small.with_distinct_layers().layers
     return small.replace(layers=distinct if len(distinct) > 1 else distinct * 2)
 
 
@@ -229,6 +234,30 @@ HAND_MADE: dict[str, Model] = {
         Layer(mix=Residual(attention(mask=AnchoredWindow(1, first=1), position=ALiBi()))),
         Layer(mix=Residual(attention(mask=AnchoredWindow(2, first=3)))),
     ),
+    "tied": decoder(
+        *(PLAIN.replace(tie="a"),) * 2,
+        Parallel(mix=Residual(attention()), ffn=Residual(MLP(hidden=24)), pre=ROOT, tie="b"),
+        Layer(mix=Residual(Mamba(states=3, rank=2)), tie="c"),
+        PLAIN.replace(tie="a"),
+        PLAIN,
+        Parallel(mix=Residual(attention()), ffn=Residual(MLP(hidden=24)), pre=ROOT, tie="b"),
+        Layer(mix=Residual(Mamba(states=3, rank=2)), tie="c"),
+    ),
+    "fed": decoder(
+        *(
+            Fed(
+                mix=Residual(RGLRU(channels=16, heads=2), scale=0.5),
+                block=Stacked(
+                    mix=Residual(RecallAttention(heads=4, kv_heads=2, head_width=6, rank=3, mask=Window(5))),
+                    ffn=Residual(AdaptedMLP(hidden=24, rank=3, bias=True)),
+                    tie="shared",
+                ),
+            ),
+            PLAIN,
+        )
+        * 2,
+        Fed(mix=Residual(GatedMLP(hidden=24)), block=PLAIN),
+    ),
     "no places": decoder(Layer(mix=Residual(attention(position=NoPosition())))),
     "experts": decoder(
         Layer(mix=Residual(attention()), ffn=Residual(MoE(experts=5, active=2, hidden=48))),
@@ -285,6 +314,8 @@ HAND_MADE: dict[str, Model] = {
         Layer(mix=Residual(Mamba(states=1, rank=1, conv=1, steps=(0.1, 1.0))), ffn=Residual(GatedMLP(hidden=48))),
         Layer(mix=Residual(Mamba2(heads=6, head_width=5, states=7, groups=3, conv=2, act="relu", bias=True))),
         Layer(mix=Residual(Mamba2(heads=3, head_width=4, states=2, conv_bias=False, eps=0.01, steps=(0.1, 1.0)))),
+        Layer(mix=Residual(S4D(states=6, spectrum=LegS(), bias=False)), ffn=Residual(S5(states=12, blocks=3))),
+        Layer(mix=Residual(S5(states=2, spectrum=Inv(), act="relu", steps=(0.1, 1.0)))),
         Layer(mix=Residual(RGLRU(channels=15, heads=3, conv=2, act="relu", decays=(0.1, 0.5)))),
     ),
     "gated convolution": decoder(

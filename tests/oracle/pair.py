@@ -24,8 +24,9 @@ TOLERANCE = 1e-5
 # By model_type, where float32 is looser: a head that reads next to nothing is normed to full size, rounding and all.
 # Transformers' own two forms of that layer, in chunks and by token, differ by 1.4e-4 in logits, more in gradients.
 # Qwen3-Next has the same layer: its cases norm with a larger eps.
-# Jamba norms steps, b and c, however small: in float32 theirs and ours are both 2e-5 to 5e-5 from ours in float64.
-LOOSER = {"olmo_hybrid": 1e-3, "jamba": 1e-4, "qwen3_next": 1e-4}
+# Jamba norms steps, b and c, however small, Zamba2 what a block without residuals makes: in float32 theirs and ours
+# are about as far from ours in float64, 2e-5 to 1e-4.
+LOOSER = {"olmo_hybrid": 1e-3, "jamba": 1e-4, "qwen3_next": 1e-4, "zamba2": 1e-4}
 COUNTING = {"longformer"}  # whose positions count the tokens that are not padding, by its id
 
 

@@ -135,6 +135,15 @@ def test_parameters_round_to_what_was_published(name: str, billions: str):
     assert f"{parameters(PRESETS[name]()) / 1e9:.{digits}f}" == billions
 
 
+# Zamba2's units are transformers' (5.23).
+@pytest.mark.parametrize(
+    ("name", "total"),
+    [("zamba2-1.2b", 1_215_064_704), ("zamba2-2.7b", 2_662_214_560), ("zamba2-7b", 7_356_749_648)],
+)
+def test_shared_blocks_count_once(name: str, total: int):
+    assert books.params(PRESETS[name]()) == parameters(PRESETS[name]()) == total
+
+
 def test_small_llamas_tie_their_embeddings_and_large_ones_do_not():
     tied = {name for name, make in llama.PRESETS.items() if make().head == Tied()}
     assert tied == {"llama-3.2-1b", "llama-3.2-3b", "smollm2-135m", "smollm2-360m", "smollm2-1.7b"}
@@ -350,6 +359,8 @@ def test_a_fraction_that_turns_is_no_llama_of_transformers_but_a_phi_3():
         ("qwen3_moe", {"mlp_only_layers": "all"}, "mlp_only_layers"),
         ("qwen3_next", {"layer_types": ["linear_attention"] * 2}, "layer_types"),
         ("qwen3_next", {"hidden_act": "gelu"}, "hidden_act"),
+        ("zamba2", {"tie_word_embeddings": False}, "tie_word_embeddings"),
+        ("zamba2", {"layers_block_type": ["hybrid", "attention"]}, "layers_block_type"),
         ("jamba", {"attn_layer_offset": 8}, "attn_layer_offset"),
         ("jamba", {"mamba_inner_layernorms": False}, "mamba_inner_layernorms"),
     ],

@@ -44,7 +44,9 @@ from groundup.families import (
     rwkv,
     rwkv5,
     rwkv7,
+    s4,
     t5,
+    zamba2,
 )
 from groundup.families.family import Config, Family
 from groundup.model.model import Model
@@ -88,6 +90,8 @@ FAMILIES: tuple[Family, ...] = (
     qwen3_next.FAMILY,
     longformer.FAMILY,
     big_bird.FAMILY,
+    zamba2.FAMILY,
+    s4.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}

@@ -21,9 +21,10 @@ class Decoder(Stack):
     def __post_init__(self) -> None:
         super().__post_init__()
         for i, layer in enumerate(self.layers):
-            for name, part in layer.parts.items():
+            parts = {(path, name): part for path, inner in layer.within.items() for name, part in inner.parts.items()}
+            for names, part in parts.items():
                 if not part.mixer.causal:
-                    path = f"layers.{i}.{name}.mixer"
+                    path = ".".join(filter(None, ("layers", str(i), *names, "mixer")))
                     raise SpecError(
                         f"{path} is {part.mixer!r}, which sees what comes after; a Decoder must not, an Encoder may"
                     )

@@ -29,6 +29,7 @@ from groundup.model.model import Model, ModelModule
 from groundup.model.stack import Stack, StackModule
 from groundup.objectives.objective import Shape
 from groundup.parts.linear import Counted, ExpertLinear
+from groundup.parts.tie import used
 
 BACKWARD_PER_FORWARD = 2  # see the conventions above
 
@@ -71,7 +72,7 @@ def blueprint(spec: Model) -> Blueprint:
     counts = {
         join(name, f"layers.{i}"): count
         for name, stack in spec.stacks.items()
-        for i, count in enumerate(Counter(stack.layers).values())
+        for i, count in enumerate(Counter(stack.layer_kinds).values())
     }
     with torch.device("meta"):
         return Blueprint(spec.with_distinct_layers().build(), counts)
@@ -200,11 +201,11 @@ def _stack(plan: Blueprint, path: str, stack: Stack, context: int, dtype: torch.
     module = plan.model.get_submodule(path)
     parts = {name: _node(join(path, name), part, context, dtype) for name, part in module.named_children()}
     layers = module.get_submodule("layers")
-    built = dict(zip(dict.fromkeys(stack.layers), layers.children(), strict=True))
+    built = dict(zip(dict.fromkeys(stack.layer_kinds), layers.children(), strict=True))
     yield parts.pop("embed")
     del parts["layers"]
     first = 0
-    for layer, run in itertools.groupby(stack.layers):
+    for layer, run in itertools.groupby(stack.layer_kinds):
         count = len(list(run))
         name = str(first) if count == 1 else f"{first}-{first + count - 1}"
         yield _node(join(path, name), built[layer], context, dtype, count=count)
@@ -241,7 +242,7 @@ def _flops(module: nn.Module, context: int) -> float:
 
 def _row_flops(module: nn.Module, tokens: int, *, memory: int = 0) -> int:
     """The operations of a part's forward for a row of so many tokens and a memory of so many."""
-    parts = list(module.modules())
+    parts = list(used(module))
     mixers = [(part, part.memory_maps()) for part in parts if isinstance(part, Mixer)]
     of_memory = {id(part) for _, maps in mixers for part in maps or ()}
     flops = sum(part.mix_flops(tokens, tokens if maps is None else memory) for part, maps in mixers)
@@ -252,5 +253,5 @@ def _row_flops(module: nn.Module, tokens: int, *, memory: int = 0) -> int:
 
 
 def _state_bytes(module: nn.Module, rows: int, max_len: int, dtype: torch.dtype) -> int:
-    mixers = (part for part in module.modules() if isinstance(part, Mixer))
+    mixers = (part for part in used(module) if isinstance(part, Mixer))
     return sum(mixer.new_state(rows, max_len, device="meta", dtype=dtype).nbytes for mixer in mixers)

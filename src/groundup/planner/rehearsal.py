@@ -18,11 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from groundup.context import DOCUMENTS, Context, Document
+from groundup.context import DOCUMENTS, EMBEDDED, Context, Document
 from groundup.devices import autocast
-from groundup.model.layer import LayerSpec
 from groundup.model.model import Model
-from groundup.model.stack import StackModule
+from groundup.model.stack import LayerKind, StackModule
 from groundup.objectives.objective import Shape
 from groundup.ops import cross_entropy
 from groundup.optim.joint import JointOptimizer
@@ -125,13 +124,13 @@ def _play(stage: _Stage, spec: Model, optimizer: Optimizer, *, rows: int, shape:
     for name, stack in spec.stacks.items():
         module = model.get_submodule(name)
         assert isinstance(module, StackModule)
-        tokens = shape.ids if stack is spec.predictor else shape.source
-        yield from _play_stack(stage, module, Counter(stack.layers), rows=rows, tokens=tokens, memory=shape.source)
+        tokens, kinds = shape.ids if stack is spec.predictor else shape.source, Counter(stack.layer_kinds)
+        yield from _play_stack(stage, module, kinds, rows=rows, tokens=tokens, memory=shape.source)
     yield _loss(stage, module, rows * shape.predicted)
 
 
 def _play_stack(
-    stage: _Stage, model: StackModule, counts: Counter[LayerSpec], *, rows: int, tokens: int, memory: int
+    stage: _Stage, model: StackModule, counts: Counter[LayerKind], *, rows: int, tokens: int, memory: int
 ) -> Iterator[Part]:
     """The embedding, the layers and the norm of a stack that reads so many rows of tokens, beside such a memory."""
     stream = (rows, tokens, model.spec.width)
@@ -142,6 +141,7 @@ def _play_stack(
     ctx.shared[DOCUMENTS] = [Document(row, 0, tokens) for row in range(rows)]  # as long as rows, for all that is known
     graded = [model.embed.weight] if isinstance(model.head, TiedHead) and model.embed.weight is not None else []
     yield stage.play("embed", [model.embed], lambda _: model.embed(ids, ctx), reads=(), graded=graded)
+    ctx.once(EMBEDDED, lambda: torch.empty(stream))
     with torch.no_grad(), autocast(stage.meter.device, stage.dtype):
         for layer in model.layers:
             layer(torch.empty(stream), ctx)  # so that what layers share is there, as it is for all but the first
