@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from groundup.infer.text_encoder import TextEncoder
     from groundup.mixers.attention import Attention
     from groundup.mixers.gated_conv import GatedConv
+    from groundup.mixers.latent_attention import LatentAttention
     from groundup.mixers.mlp import MLP, GatedMLP
     from groundup.mixers.moe import MoE
     from groundup.mixers.recurrent import GRU, LSTM, RNN
@@ -72,6 +73,7 @@ _HOME = {
     "groundup.infer.text_encoder": "TextEncoder",
     "groundup.mixers.attention": "Attention",
     "groundup.mixers.gated_conv": "GatedConv",
+    "groundup.mixers.latent_attention": "LatentAttention",
     "groundup.mixers.mlp": "GatedMLP MLP",
     "groundup.mixers.moe": "MoE",
     "groundup.mixers.recurrent": "GRU LSTM RNN",
@@ -126,6 +128,7 @@ __all__ = [
     "GroundupError",
     "GroupedSigmoid",
     "LanguageModel",
+    "LatentAttention",
     "Layer",
     "LayerNorm",
     "Learned",

@@ -87,8 +87,9 @@ def test_sizes_that_differ_in_context_only_have_the_same_parameters():
 
 # Published: 13B of 47B, Jiang et al. 2024 (arXiv:2401.04088), section 3; 39B of 141B, the model card of 8x22B; 3B of
 # 30B and 22B of 235B, Yang et al. 2025 (arXiv:2505.09388), section 2; 3.61B of 20.91B and 5.13B of 116.83B, the table
-# of tokens left out of the former, OpenAI 2025 (arXiv:2508.10925), table 1. The units of 8x7B and of gpt-oss are
-# transformers' (5.23).
+# of tokens left out of the former, OpenAI 2025 (arXiv:2508.10925), table 1; 2.4B of 15.7B and 21B of 236B, DeepSeek-AI
+# 2024 (arXiv:2405.04434), appendix B and abstract; 37B of 671B, DeepSeek-AI 2024 (arXiv:2412.19437), abstract. The
+# units of 8x7B, gpt-oss and DeepSeek are transformers' (5.23).
 @pytest.mark.parametrize(
     ("name", "total", "active"),
     [
@@ -98,6 +99,9 @@ def test_sizes_that_differ_in_context_only_have_the_same_parameters():
         ("qwen3-235b-a22b", 235_093_634_560, 22_190_763_520),
         ("gpt-oss-20b", 20_914_757_184, 4_187_440_704),
         ("gpt-oss-120b", 116_829_156_672, 5_711_982_912),
+        ("deepseek-v2-lite", 15_706_484_224, 2_661_150_208),
+        ("deepseek-v2", 235_741_434_880, 21_375_800_320),
+        ("deepseek-v3", 671_026_404_352, 37_552_282_624),
     ],
 )
 def test_parameters_of_mixtures_that_are_there_and_that_take_part(name: str, total: int, active: int):
@@ -342,6 +346,10 @@ def test_a_fraction_that_turns_is_no_llama_of_transformers_but_a_phi_3():
         ("mixtral", {"num_local_experts": 2, "num_experts_per_tok": 3}, "active=3"),
         ("qwen3_moe", {"mlp_only_layers": [0, 1]}, "no layer experts"),
         ("qwen3_moe", {"mlp_only_layers": "all"}, "mlp_only_layers"),
+        ("gpt_oss", {"swiglu_alpha": 1.0}, "swiglu_alpha"),
+        ("deepseek_v2", {"norm_topk_prob": True}, "norm_topk_prob"),
+        ("deepseek_v3", {"num_key_value_heads": 4, "first_k_dense_replace": 2}, "first_k_dense_replace"),
+        ("deepseek_v3", {"num_key_value_heads": 4, "scoring_func": "softmax"}, "scoring_func"),
     ],
     ids=str,
 )

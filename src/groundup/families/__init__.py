@@ -9,6 +9,8 @@ from groundup.errors import SpecError, nearest
 from groundup.families import (
     bert,
     bloom,
+    deepseek_v2,
+    deepseek_v3,
     falcon,
     gemma,
     gemma2,
@@ -78,6 +80,8 @@ FAMILIES: tuple[Family, ...] = (
     palm.FAMILY,
     recurrent_gemma.FAMILY,
     gpt_oss.FAMILY,
+    deepseek_v2.FAMILY,
+    deepseek_v3.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}

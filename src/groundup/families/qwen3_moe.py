@@ -14,11 +14,8 @@ from groundup.errors import SpecError
 from groundup.families import llama, mistral, mixtral, qwen3
 from groundup.families.family import Keys
 from groundup.families.windows import write_window
-from groundup.mixers.mlp import GatedMLP
 from groundup.mixers.moe import MoE
 from groundup.model.decoder import Decoder
-from groundup.model.layer import LayerSpec
-from groundup.model.residual import Residual
 from groundup.parts.position import RoPE
 from groundup.parts.router import Router, SoftmaxOfTop, TopOfSoftmax
 from groundup.rules import Rule
@@ -83,10 +80,8 @@ def write(spec: Decoder) -> dict[str, Any]:
     Raises:
         SpecError: the spec is of other parts.
     """
-    sparse, moe = _sparse(spec)
-    wide = [mlp.hidden for layer in spec.layers if (mlp := _mlp(layer)) is not None]
-    plain = GatedMLP(hidden=wide[0] if wide else moe.hidden, act=moe.act)
-    attention, _ = llama.parts(plain_spec := override_all(spec, {f"layers.{i}.ffn.mixer": plain for i in sparse}))
+    plain, sparse, moe = mixtral.dense(spec)
+    attention, _ = llama.parts(plain)
     window = write_window(spec)
     said = {
         "moe_intermediate_size": moe.hidden,
@@ -99,34 +94,12 @@ def write(spec: Decoder) -> dict[str, Any]:
         "attention_bias": attention.bias,
         "use_sliding_window": window["sliding_window"] is not None,
     }
-    return {"architectures": ["Qwen3MoeForCausalLM"], **llama.write_sizes(plain_spec), **window, **said}
-
-
-def _sparse(spec: Decoder) -> tuple[list[int], MoE]:
-    """The layers with experts, and the experts of the first of them."""
-    found = {i: moe for i, layer in enumerate(spec.layers) if (moe := _moe(layer)) is not None}
-    if not found:
-        raise SpecError("Qwen3-MoE has layers of Attention and MoE; see groundup.families.qwen3_moe")
-    return list(found), next(iter(found.values()))
-
-
-def _moe(layer: LayerSpec) -> MoE | None:
-    match layer.ffn:
-        case Residual(mixer=MoE(shared=None) as moe):
-            return moe
-    return None
-
-
-def _mlp(layer: LayerSpec) -> GatedMLP | None:
-    match layer.ffn:
-        case Residual(mixer=GatedMLP() as mlp):
-            return mlp
-    return None
+    return {"architectures": ["Qwen3MoeForCausalLM"], **llama.write_sizes(plain), **window, **said}
 
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules: Qwen3's, and stacks of what transformers writes expert by expert."""
-    _, moe = _sparse(spec)
+    *_, moe = mixtral.dense(spec)
     named = {name: f"{name}_proj" for name in ("gate", "up", "down")}
     return [*qwen3.rules(spec), *mixtral.expert_rules("mlp", moe.experts, named)]
 
