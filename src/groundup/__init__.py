@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from groundup.mixers.attention import Attention
     from groundup.mixers.base import Mixer, MixerSpec
     from groundup.mixers.gated_conv import GatedConv
+    from groundup.mixers.latent_attention import LatentAttention
     from groundup.mixers.mlp import MLP, GatedMLP
     from groundup.mixers.moe import MoE
     from groundup.mixers.recurrent import GRU, LSTM, RNN
@@ -85,6 +86,7 @@ _HOME = {
     "groundup.mixers.attention": "Attention",
     "groundup.mixers.base": "Mixer MixerSpec",
     "groundup.mixers.gated_conv": "GatedConv",
+    "groundup.mixers.latent_attention": "LatentAttention",
     "groundup.mixers.mlp": "GatedMLP MLP",
     "groundup.mixers.moe": "MoE",
     "groundup.mixers.recurrent": "GRU LSTM RNN",
@@ -149,6 +151,7 @@ __all__ = [
     "GroundupError",
     "GroupedSigmoid",
     "LanguageModel",
+    "LatentAttention",
     "Layer",
     "LayerNorm",
     "Learned",

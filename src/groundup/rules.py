@@ -106,20 +106,22 @@ def split_within(groups: int, *sizes: int) -> Op:
     return Op(read, write)
 
 
-def halves(heads: int, turned: int) -> Op:
+def halves(heads: int, turned: int, *, kept: int = 0) -> Op:
     """Returns the operation that reorders queries or keys whose rotation pairs neighbours, so that it pairs halves.
 
     Products of queries and keys are sums over pairs, so any order that both have gives the same.
 
     Args:
         heads: heads in the tensor's first axis.
-        turned: how many of each head's first values are turned.
+        turned: how many of each head's values are turned.
+        kept: how many come before them.
     """
+    end = kept + turned
 
     def reorder(ts: list[Tensor], pairs: tuple[int, int]) -> list[Tensor]:
         each = ts[0].unflatten(0, (heads, -1))
-        first = each[:, :turned].unflatten(1, pairs).transpose(1, 2).flatten(1, 2)
-        return [torch.cat([first, each[:, turned:]], 1).flatten(0, 1)]
+        moved = each[:, kept:end].unflatten(1, pairs).transpose(1, 2).flatten(1, 2)
+        return [torch.cat([each[:, :kept], moved, each[:, end:]], 1).flatten(0, 1)]
 
     return Op(lambda ts: reorder(ts, (-1, 2)), lambda ts: reorder(ts, (2, -1)))
 

@@ -20,6 +20,7 @@ from groundup.mixers.block_sparse import BlockSparseAttention, DrawnBlocks, Firs
 from groundup.mixers.cross import CrossAttention
 from groundup.mixers.gated_conv import GatedConv
 from groundup.mixers.griffin import RGLRU
+from groundup.mixers.latent_attention import LatentAttention
 from groundup.mixers.linear_attention import LinearAttention
 from groundup.mixers.local_global import LocalGlobalAttention
 from groundup.mixers.mamba import Mamba
@@ -94,6 +95,10 @@ SMALL: dict[str, Callable[[Any], float]] = {
     "gate_rank": lambda _: 5,
     "value_rank": lambda spec: spec.value_rank and 4,
     "groups": lambda spec: 1 if spec.groups == 1 else 2,
+    "kept": lambda _: 1,
+    "latent": lambda _: 12,
+    "query_latent": lambda spec: spec.query_latent and 10,
+    "turned_width": lambda _: 4,
     "size": lambda _: 5,
     "reach": lambda _: 3,
     "block": lambda _: 4,
@@ -135,6 +140,12 @@ def linear(*, heads: int = 4, key_heads: int = 4, key_width: int = 8, value_widt
     """Returns a layer of linear attention of a small size."""
     sizes = {"heads": heads, "key_heads": key_heads, "key_width": key_width, "value_width": value_width}
     return Layer(mix=Residual(LinearAttention(**sizes, **settings)))
+
+
+def latent(**changes: Any) -> LatentAttention:
+    """Returns attention over latents of a small size."""
+    sizes: dict[str, Any] = {"heads": 4, "latent": 12, "key_width": 8, "turned_width": 4, "value_width": 6}
+    return LatentAttention(**(sizes | changes))
 
 
 def decoder(*layers: LayerSpec, **settings: Any) -> Decoder:
@@ -264,6 +275,7 @@ HAND_MADE: dict[str, Model] = {
         Layer(
             ffn=Residual(MoE(experts=4, active=1, hidden=24, act="gelu", router=TopOfSoftmax(balance=0.01, z=0.001)))
         ),
+        Layer(ffn=Residual(MoE(experts=6, active=2, hidden=8, router=TopOfSoftmax(groups=3, kept=2, scale=1.5)))),
         Layer(ffn=Residual(MoE(experts=1, active=1, hidden=16, router=SoftmaxOfTop(balance=0.1)))),
         Parallel(
             mix=Residual(attention(kv_heads=1)),
@@ -290,6 +302,12 @@ HAND_MADE: dict[str, Model] = {
                 )
             )
         ),
+    ),
+    "latent attention": decoder(
+        Layer(mix=Residual(latent()), ffn=Residual(GatedMLP(hidden=48))),
+        Layer(mix=Residual(latent(query_latent=10, position=RoPE(theta=100.0, fraction=0.5), sharpness=1.7))),
+        Parallel(mix=Residual(latent(latent=5, turned_width=2, position=ALiBi(), norm=CENTRED))),
+        Layer(mix=Residual(latent(latent=40, heads=1, key_width=3, position=NoPosition(), norm=NoNorm()))),
     ),
     "recurrent": decoder(
         Layer(mix=Residual(LSTM()), ffn=Residual(GatedMLP(hidden=48))),

@@ -20,6 +20,7 @@ from groundup.ops import (
     diagonal_low_rank,
     diagonal_scan,
     experts,
+    latent_attention,
     linear_attention,
     linear_scan,
     recurrent,
@@ -38,6 +39,7 @@ COVERED = {
     diagonal_low_rank,
     diagonal_scan,
     experts,
+    latent_attention,
     linear_attention,
     linear_scan,
     recurrent,
@@ -130,6 +132,29 @@ def test_attention_in_bfloat16_is_as_near_to_float32_as_its_definition(queries, 
         )
         assert (fast - truth).norm() <= 1.2 * (slow - truth).norm() + 1e-6
         assert (fast - truth).norm() < 0.01 * truth.norm()
+
+
+@precisions
+@pytest.mark.parametrize("latent", [2, 9, 40])  # below half of what is made of it, keys and values never are
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (63, 63), (100, 100), (1, 63), (13, 20), (2, 100)])
+def test_attention_over_latents_equals_its_definition(queries, keys, latent, dtype):
+    sizes = [(2, 3, queries, 6), (2, keys, latent), (2, keys, 2), (3, 9, latent)]
+    inputs = [noise(*size, seed=seed, dtype=dtype) for seed, size in enumerate(sizes)]
+    for bias in (None, noise(1, 3, 1, keys, seed=4, dtype=dtype)):
+        for allowed in masks(queries, keys).values():
+            fast, slow = (
+                values_and_gradients(op, inputs, allowed=allowed, causal=True, scale=0.4, bias=bias)
+                for op in (latent_attention.attend, latent_attention.reference)
+            )
+            assert_equal(fast, slow, tolerance=TOLERANCE[dtype])
+
+
+def test_attention_over_latents_takes_the_way_of_fewer_products():
+    deepseek = {"latent": 512, "rest": 64, "up": 256}
+    for queries, keys, absorbs in ((1, 1, False), (1, 4096, True), (100, 4096, True), (4096, 4096, False)):
+        made, absorbed = latent_attention.products(queries, keys, **deepseek)
+        assert (absorbed < made) == absorbs
+        assert made == queries * keys * (192 + 128) + keys * 512 * 256
 
 
 @precisions

@@ -101,6 +101,9 @@ def test_sizes_that_differ_in_context_only_have_the_same_parameters():
         # 20.91, 3.61 without the table of tokens: OpenAI 2025 (arXiv:2508.10925), table 1
         ("gpt-oss-20b", 20_914_757_184, 4_187_440_704),
         ("gpt-oss-120b", 116_829_156_672, 5_711_982_912),  # 116.83, 5.13 without it: the same
+        ("deepseek-v2-lite", 15_706_484_224, 2_661_150_208),  # 15.7, 2.4: DeepSeek-AI 2024 (arXiv:2405.04434)
+        ("deepseek-v2", 235_741_434_880, 21_375_800_320),  # 236, 21: the same
+        ("deepseek-v3", 671_026_404_352, 37_552_282_624),  # 671, 37: DeepSeek-AI 2024 (arXiv:2412.19437)
         ("qwen3-next-80b-a3b", 79_674_391_296, 3_874_929_408),  # 80, 3: its model card
         ("jamba-v0.1", 51_570_323_328, 12_110_311_296),  # 52, 12: Lieber et al. 2024 (arXiv:2403.19887), section 3
         ("jamba-1.5-large", 398_555_145_696, 94_149_338_592),  # 398, 94: Jamba Team 2024 (arXiv:2408.12570), section 2
@@ -363,6 +366,10 @@ def test_a_fraction_that_turns_is_no_llama_of_transformers_but_a_phi_3():
         ("zamba2", {"layers_block_type": ["hybrid", "attention"]}, "layers_block_type"),
         ("jamba", {"attn_layer_offset": 8}, "attn_layer_offset"),
         ("jamba", {"mamba_inner_layernorms": False}, "mamba_inner_layernorms"),
+        ("gpt_oss", {"swiglu_alpha": 1.0}, "swiglu_alpha"),
+        ("deepseek_v2", {"norm_topk_prob": True}, "norm_topk_prob"),
+        ("deepseek_v3", {"num_key_value_heads": 4, "first_k_dense_replace": 2}, "first_k_dense_replace"),
+        ("deepseek_v3", {"num_key_value_heads": 4, "scoring_func": "softmax"}, "scoring_func"),
     ],
     ids=str,
 )

@@ -9,6 +9,8 @@ import pytest
 from groundup.errors import ConfigError
 from groundup.families import PRESETS
 from groundup.model.decoder import Decoder
+from groundup.model.layer import LayerSpec
+from groundup.parts.position import Learned
 from groundup.planner import books
 from groundup.planner.sizing import fitted, lengthened, sized
 from groundup.specs import walk
@@ -19,6 +21,11 @@ DESIGNS = ["gpt2", "llama-3-8b", "gemma-3-4b", "bloom-560m", "mamba-130m", "mamb
 
 def design(name: str) -> Any:
     return PRESETS[name]()
+
+
+def mixer(layer: LayerSpec) -> Any:
+    assert layer.mix is not None
+    return layer.mix.mixer
 
 
 def flops(spec: Decoder) -> float:
@@ -48,20 +55,20 @@ def test_depth_goes_with_the_width_and_counts_parts():
 
 
 def test_heads_keep_their_width_and_their_shares():
-    llama = sized(design("llama-3-8b"), width=1024, vocab=512, context=64).layers[0].mix.mixer
+    llama = mixer(sized(design("llama-3-8b"), width=1024, vocab=512, context=64).layers[0])
     assert (llama.heads, llama.kv_heads, llama.head_width) == (8, 2, 128)
-    narrow = sized(design("llama-3-8b"), width=256, vocab=512, context=64).layers[0].mix.mixer
+    narrow = mixer(sized(design("llama-3-8b"), width=256, vocab=512, context=64).layers[0])
     assert (narrow.heads, narrow.kv_heads, narrow.head_width) == (4, 1, 64)
 
 
 def test_pattern_of_layers_is_kept_whole():
     gemma = sized(design("gemma-3-4b"), width=1024, vocab=512, context=64)
-    windows = [type(layer.mix.mixer.mask).__name__ for layer in gemma.layers]
+    windows = [type(mixer(layer).mask).__name__ for layer in gemma.layers]
     assert windows[:6] == ["Window"] * 5 + ["Causal"] and len(windows) % 6 == 0
 
 
 def test_learnt_places_are_as_many_as_the_context():
-    assert lengthened(design("gpt2"), 4096).embed.position.length == 4096
+    assert lengthened(design("gpt2"), 4096).embed.position == Learned(4096)
 
 
 def test_a_figure_that_no_size_meets_is_told():

@@ -10,6 +10,8 @@ from groundup.families import (
     bert,
     big_bird,
     bloom,
+    deepseek_v2,
+    deepseek_v3,
     falcon,
     gemma,
     gemma2,
@@ -92,6 +94,8 @@ FAMILIES: tuple[Family, ...] = (
     big_bird.FAMILY,
     zamba2.FAMILY,
     s4.FAMILY,
+    deepseek_v2.FAMILY,
+    deepseek_v3.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}

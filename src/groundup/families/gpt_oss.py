@@ -106,7 +106,7 @@ def write(spec: Decoder) -> dict[str, Any]:
     Raises:
         SpecError: the spec is of other parts.
     """
-    plain, moe = mixtral.dense(spec)
+    plain, _, moe = mixtral.dense(spec)
     attention, _ = llama.parts(plain)
     match moe.gating:
         case ClampedProduct(limit=limit):

@@ -1,7 +1,8 @@
 """What attention remembers: keys and values, all of them or those of a window.
 
 Both states write in place into tensors of a fixed shape and return what to attend over, with the place of every key;
-a place of -1 holds nothing. Letters: B rows, T new tokens, G key/value heads, S slots, K head width.
+a place of -1 holds nothing. Letters: B rows, T new tokens, G key/value heads, S slots, K width of a head's keys, L of
+its values.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from torch import Tensor
 from groundup.context import Context
 from groundup.state import State
 
-Heads = Float[Tensor, "B G T K"]
+Keys = Float[Tensor, "B G T K"]
+Values = Float[Tensor, "B G T L"]
 
 
 @dataclass
@@ -23,9 +25,9 @@ class KVState(State):
     """All keys and values, each in the slot of its place."""
 
     k: Float[Tensor, "B G S K"]
-    v: Float[Tensor, "B G S K"]
+    v: Float[Tensor, "B G S L"]
 
-    def append(self, k: Heads, v: Heads, ctx: Context) -> tuple[Tensor, Tensor, Int[Tensor, "B S"]]:
+    def append(self, k: Keys, v: Values, ctx: Context) -> tuple[Tensor, Tensor, Int[Tensor, "B S"]]:
         """Writes new keys and values and returns all that may be seen, with their places.
 
         Padding is written beyond the row's end, where no query of the row looks before a real token replaces it.
@@ -52,7 +54,7 @@ class WindowState(State):
     """
 
     k: Float[Tensor, "B G S K"]
-    v: Float[Tensor, "B G S K"]
+    v: Float[Tensor, "B G S L"]
     first: int = 0
 
     @property
@@ -60,7 +62,7 @@ class WindowState(State):
         """False: what a window has let go cannot come back."""
         return False
 
-    def append(self, k: Heads, v: Heads, ctx: Context) -> tuple[Tensor, Tensor, Int[Tensor, "B S"]]:
+    def append(self, k: Keys, v: Values, ctx: Context) -> tuple[Tensor, Tensor, Int[Tensor, "B S"]]:
         """Writes new keys and values and returns all that may be seen, with their places."""
         assert ctx.seen is not None  # a context with states says what they have seen
         seen, tokens = ctx.seen, k.shape[2]
@@ -86,7 +88,7 @@ class WindowState(State):
             return torch.where(place <= last, place, -1)
         return torch.where(place >= 0, place, -1)
 
-    def _write(self, k: Heads, v: Heads, seen: Int[Tensor, "B"], lengths: Int[Tensor, "B"]) -> None:
+    def _write(self, k: Keys, v: Values, seen: Int[Tensor, "B"], lengths: Int[Tensor, "B"]) -> None:
         size, tokens = self.k.shape[2] - self.first, k.shape[2]
         # The last `size` real tokens of each row: no two of them share a slot.
         kept = min(size, tokens)
