@@ -17,9 +17,11 @@ import groundup.parts
 from groundup.families import PRESETS
 from groundup.mixers.attention import Attention
 from groundup.mixers.block_sparse import BlockSparseAttention, DrawnBlocks, FirstBlock
+from groundup.mixers.chunked import ChunkedAttention
 from groundup.mixers.cross import CrossAttention
 from groundup.mixers.gated_conv import GatedConv
 from groundup.mixers.griffin import RGLRU
+from groundup.mixers.hashed import HashedAttention
 from groundup.mixers.linear_attention import LinearAttention
 from groundup.mixers.local_global import LocalGlobalAttention
 from groundup.mixers.mamba import Mamba
@@ -37,15 +39,17 @@ from groundup.model.heads import Dense, NoHead, Tied, Untied
 from groundup.model.layer import Layer, LayerSpec, Parallel, Stacked, pattern
 from groundup.model.model import Model
 from groundup.model.residual import Residual
+from groundup.model.reversible import Reversible, ReversibleDecoder
 from groundup.model.stack import Stack
 from groundup.parts.decay import FixedDecay, HeadDecay, LowRankDecay
 from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
 from groundup.parts.init import ScaledNormal
-from groundup.parts.mask import AnchoredWindow, Everything, Near, Window
+from groundup.parts.mask import AnchoredWindow, Chunks, Everything, Near, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
     ALiBi,
+    Axial,
     Learned,
     LinearScaling,
     Llama3Scaling,
@@ -66,7 +70,7 @@ from groundup.specs import Spec
 VOCAB, CONTEXT = 97, 64
 
 # What a size becomes, by the name of its field; the number of key/value heads keeps its kind: all, some or one.
-SMALL: dict[str, Callable[[Any], float]] = {
+SMALL: dict[str, Callable[[Any], Any]] = {
     "width": lambda _: 32,
     "table_width": lambda _: 16,
     "vocab": lambda _: VOCAB,
@@ -90,6 +94,11 @@ SMALL: dict[str, Callable[[Any], float]] = {
     "groups": lambda spec: 1 if spec.groups == 1 else 2,
     "size": lambda _: 5,
     "reach": lambda _: 3,
+    "chunk": lambda _: 6,
+    "factors": lambda spec: (4, 2)[: len(spec.factors)],
+    "rounds": lambda spec: min(spec.rounds, 2),
+    "shape": lambda _: (8, 8),
+    "widths": lambda _: (8, 24),
     "block": lambda _: 4,
     "seed": lambda _: 0,
     "original": lambda _: 16,
@@ -280,6 +289,32 @@ HAND_MADE: dict[str, Model] = {
             ffn=Residual(ShiftedMLP(hidden=48)),
         ),
     ),
+    "chunks": decoder(
+        Layer(mix=Residual(ChunkedAttention(heads=2, head_width=6, chunk=2))),
+        Layer(mix=Residual(ChunkedAttention(heads=3, head_width=4, chunk=3, before=0))),
+        Layer(mix=Residual(attention(mask=Chunks(1, before=3)))),
+    ),
+    "reversible": ReversibleDecoder(
+        width=32,
+        vocab=VOCAB,
+        context=CONTEXT,
+        layers=(
+            Reversible(
+                mix=Residual(ChunkedAttention(heads=2, head_width=6, chunk=2)), ffn=Residual(MLP(hidden=48, bias=True))
+            ),
+            Reversible(
+                mix=Residual(attention(), scale=0.5), ffn=Residual(GatedMLP(hidden=24), pre=NoNorm(), post=ROOT)
+            ),
+        ),
+        embed=Embed(position=Axial(shape=(4, 16), widths=(12, 20))),
+        head=Untied(bias=True),
+    ),
+    "hashed": decoder(
+        Layer(mix=Residual(HashedAttention(heads=2, head_width=6, factors=(4,), chunk=3))),
+        Layer(
+            mix=Residual(HashedAttention(heads=2, head_width=4, factors=(2, 4), rounds=2, chunk=4, before=0, seed=3))
+        ),
+    ),
     "no layers": decoder(),
     "encoder": encoder(
         Layer(
@@ -357,8 +392,15 @@ _PRESET_OF = {spec: name for name, spec in reversed(SHRUNK.items())}  # presets 
 EXAMPLES: dict[str, Model] = HAND_MADE | {name: spec for spec, name in _PRESET_OF.items()}
 
 
+def steady(spec: Decoder) -> bool:
+    """Returns whether pieces give what the whole does, as every mixer says of itself."""
+    return all(part.mixer.steady for layer in spec.layers for part in layer.parts.values())
+
+
 # Those that can be read in pieces, and show nothing before it is read.
-DECODERS: dict[str, Decoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Decoder)}
+DECODERS: dict[str, Decoder] = {
+    name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Decoder) and steady(spec)
+}
 ENCODERS: dict[str, Encoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Encoder)}
 PAIRS: dict[str, EncoderDecoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, EncoderDecoder)}
 STACKS: dict[str, Stack] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Stack)}

@@ -37,6 +37,7 @@ from groundup.families import (
     qwen3_moe,
     recurrent,
     recurrent_gemma,
+    reformer,
     rwkv,
     rwkv5,
     rwkv7,
@@ -80,6 +81,7 @@ FAMILIES: tuple[Family, ...] = (
     recurrent_gemma.FAMILY,
     longformer.FAMILY,
     big_bird.FAMILY,
+    reformer.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}

@@ -49,6 +49,11 @@ class CrossAttention(MixerSpec):
         if self.heads % self.kv_heads:
             raise SpecError(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}; change one of them")
 
+    @property
+    def alone(self) -> bool:
+        """False: it reads what another model made."""
+        return False
+
     def build(self, width: int) -> CrossAttentionMixer:
         """Returns the module for a stream and a memory of ``width``."""
         return CrossAttentionMixer(self, width)

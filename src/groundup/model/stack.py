@@ -5,7 +5,7 @@ h_0 = embed(ids);  h_i = layer_i(h_{i-1});  output = head(norm(h_n))
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import torch
@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from groundup.context import Context
+from groundup.errors import SpecError
 from groundup.model.heads import Head, Untied
 from groundup.model.layer import LayerSpec, LayerState
 from groundup.model.model import Model, ModelModule
@@ -47,6 +48,25 @@ class Stack(Model, abstract=True):
     head: Head = Untied()
     init: Init = ScaledNormal()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for i, layer in enumerate(self.layers):
+            if layer.streams != self.streams:
+                raise SpecError(
+                    f"layers.{i} is a {type(layer).__name__}, which carries {layer.streams} streams and "
+                    f"{type(self).__name__} {self.streams}; Reversible layers and ReversibleDecoder go together"
+                )
+
+    @property
+    def streams(self) -> int:
+        """How many streams run through the layers side by side."""
+        return 1
+
+    @property
+    def carried(self) -> int:
+        """The width of all streams together, which the last norm and the head read."""
+        return self.streams * self.width
+
     @property
     def stacks(self) -> dict[str, Stack]:
         """Itself: it is a model that is one stack."""
@@ -77,18 +97,31 @@ class StackModule(ModelModule):
         self.spec = spec
         self.embed = spec.embed.build(spec.vocab, spec.width)
         self.layers = nn.ModuleList(layer.build(spec.width) for layer in spec.layers)
-        self.norm = spec.norm.build(spec.width)
-        self.transform = spec.head.transform.build(spec.width)
-        self.head = spec.head.build(spec.width, self.embed)
+        self.norm = spec.norm.build(spec.carried)
+        self.transform = spec.head.transform.build(spec.carried)
+        self.head = spec.head.build(spec.carried, self.embed)
 
     def run(
         self, ids: Int[Tensor, "B T"], ctx: Context, states: Sequence[LayerState] | None = None
-    ) -> Float[Tensor, "B T D"]:
+    ) -> Float[Tensor, "B T _"]:
         """Returns the final hidden states of tokens in a context; with states, continued in place."""
-        x = self.embed(ids, ctx)
-        for i, layer in enumerate(self.layers):
+        return self.norm(self.through(self.layers, self.opened(self.embed(ids, ctx)), ctx, states))
+
+    def opened(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T _"]:
+        """Returns what enters the layers: the embedding, as it is."""
+        return x
+
+    def through(
+        self,
+        layers: Iterable[nn.Module],
+        x: Float[Tensor, "B T D"],
+        ctx: Context,
+        states: Sequence[LayerState] | None = None,
+    ) -> Float[Tensor, "B T _"]:
+        """Returns what layers make of the stream; with their states, continued in place."""
+        for i, layer in enumerate(layers):
             x = layer(x, ctx, None if states is None else states[i])
-        return self.norm(x)
+        return x
 
     def logits(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """Returns the head's logits of hidden states, in float32 (in float64 for a model in float64)."""

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from groundup.context import Context
-from groundup.specs import Size, Spec
+from groundup.specs import Count, Size, Spec
 
 
 class Mask(Spec, abstract=True):
@@ -132,3 +132,19 @@ class Near(Mask):
     def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
         """Returns whether ``k`` is at most ``reach`` places away."""
         return ((k - q).abs() <= self.reach) & (k >= 0) & (q >= 0)
+
+
+class Chunks(Mask):
+    """Every token sees those before it in its chunk of ``size`` and in the ``before`` chunks before that one."""
+
+    size: Size = dataclasses.field(kw_only=False)
+    before: Count = 1
+
+    @property
+    def window(self) -> int:
+        """How many tokens, its own included, a query sees at most."""
+        return (self.before + 1) * self.size
+
+    def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
+        """Returns whether ``k`` is not after ``q``, and in a chunk that it sees."""
+        return (k <= q) & (k // self.size >= q // self.size - self.before) & (k >= 0)
