@@ -24,6 +24,7 @@ from groundup.mixers.griffin import RGLRU
 from groundup.mixers.hashed import HashedAttention
 from groundup.mixers.linear_attention import LinearAttention
 from groundup.mixers.local_global import LocalGlobalAttention
+from groundup.mixers.low_rank_attention import LowRankAttention
 from groundup.mixers.mamba import Mamba
 from groundup.mixers.mamba2 import Mamba2
 from groundup.mixers.mlp import MLP, GatedMLP
@@ -331,6 +332,10 @@ HAND_MADE: dict[str, Model] = {
         Layer(mix=Residual(LocalGlobalAttention(heads=3, head_width=6, reach=2, bias=True))),
         Layer(mix=Residual(LocalGlobalAttention(heads=2, head_width=8, reach=1, leading=3, out_bias=True))),
         Layer(mix=Residual(LocalGlobalAttention(heads=2, head_width=4, reach=30, leading=2))),
+    ),
+    "sums": encoder(
+        Layer(mix=Residual(LowRankAttention(heads=2, head_width=6, rank=3, length=CONTEXT, bias=True))),
+        Layer(mix=Residual(LowRankAttention(heads=3, head_width=4, rank=CONTEXT, length=CONTEXT, out_bias=True))),
     ),
     "blocks": encoder(
         Layer(

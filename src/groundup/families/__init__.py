@@ -18,6 +18,7 @@ from groundup.families import (
     gpt_neox,
     gptj,
     linear_attention,
+    linformer,
     llama,
     longformer,
     mamba,
@@ -82,6 +83,7 @@ FAMILIES: tuple[Family, ...] = (
     longformer.FAMILY,
     big_bird.FAMILY,
     reformer.FAMILY,
+    linformer.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
