@@ -46,7 +46,7 @@ from groundup.parts.decay import FixedDecay, HeadDecay, LowRankDecay
 from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
 from groundup.parts.init import ScaledNormal
-from groundup.parts.mask import AnchoredWindow, Chunks, Everything, Near, Window
+from groundup.parts.mask import AnchoredWindow, Chunks, Everything, Graph, Near, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
     ALiBi,
@@ -64,7 +64,7 @@ from groundup.parts.position import (
 )
 from groundup.parts.reading import Gated, Normed
 from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, TopOfSoftmax
-from groundup.parts.score import Capped, Sink
+from groundup.parts.score import Additive, Capped, Sink
 from groundup.parts.update import Delta
 from groundup.specs import Spec
 
@@ -162,6 +162,8 @@ LOCAL = Layer(
     mix=Residual(attention(mask=Window(5), norm=ROOT, position=RoPE(theta=100.0)), post=ROOT),
     ffn=Residual(GatedMLP(hidden=48, act="gelu_tanh"), post=ROOT),
 )
+
+RING = tuple((place, (place + 1) % 15) for place in range(15))
 
 HAND_MADE: dict[str, Model] = {
     "post-norm": decoder(
@@ -332,6 +334,18 @@ HAND_MADE: dict[str, Model] = {
         Layer(mix=Residual(LocalGlobalAttention(heads=3, head_width=6, reach=2, bias=True))),
         Layer(mix=Residual(LocalGlobalAttention(heads=2, head_width=8, reach=1, leading=3, out_bias=True))),
         Layer(mix=Residual(LocalGlobalAttention(heads=2, head_width=4, reach=30, leading=2))),
+    ),
+    "graph": encoder(
+        Layer(
+            mix=Residual(
+                attention(kv_heads=4, position=NoPosition(), mask=Graph(edges=RING), score=Additive(), out_bias=True)
+            )
+        ),
+        Layer(mix=Residual(attention(mask=Graph(edges=((2, 0), (0, 9), (5, 1)))))),
+    ),
+    "additive": decoder(
+        Layer(mix=Residual(attention(score=Additive(slope=0.0), mask=Window(5)))),
+        Layer(mix=Residual(attention(score=Additive(), position=ALiBi()))),
     ),
     "sums": encoder(
         Layer(mix=Residual(LowRankAttention(heads=2, head_width=6, rank=3, length=CONTEXT, bias=True))),

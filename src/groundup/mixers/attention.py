@@ -144,4 +144,5 @@ class AttentionMixer(Mixer):
         """
         window = self.spec.mask.window
         keys = seen if window is None else min(seen, window + tokens - 1)
-        return 4 * self.spec.heads * self.spec.head_width * tokens * (keys + self.score.sinks)
+        keys += self.score.sinks
+        return 2 * self.score.products * self.spec.heads * self.spec.head_width * tokens * keys

@@ -114,7 +114,8 @@ class CrossAttentionMixer(Mixer):
 
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of scores and weighted sums over a memory as long as the tokens seen."""
-        return 4 * self.spec.heads * self.spec.head_width * tokens * (seen + self.score.sinks)
+        seen += self.score.sinks
+        return 2 * self.score.products * self.spec.heads * self.spec.head_width * tokens * seen
 
 
 def _real(lengths: Int[Tensor, "B"], queries: int, keys: int) -> Tensor:
