@@ -17,12 +17,15 @@ import groundup.parts
 from groundup.families import PRESETS
 from groundup.mixers.attention import Attention, GatedAttention
 from groundup.mixers.block_sparse import BlockSparseAttention, DrawnBlocks, FirstBlock
+from groundup.mixers.chunked import ChunkedAttention
 from groundup.mixers.cross import CrossAttention
 from groundup.mixers.gated_conv import GatedConv
 from groundup.mixers.griffin import RGLRU
+from groundup.mixers.hashed import HashedAttention
 from groundup.mixers.latent_attention import LatentAttention
 from groundup.mixers.linear_attention import LinearAttention
 from groundup.mixers.local_global import LocalGlobalAttention
+from groundup.mixers.low_rank_attention import LowRankAttention
 from groundup.mixers.mamba import Mamba
 from groundup.mixers.mamba2 import Mamba2
 from groundup.mixers.mlp import MLP, GatedMLP, WeighedMLP
@@ -41,16 +44,18 @@ from groundup.model.heads import Dense, NoHead, Tied, Untied
 from groundup.model.layer import Fed, Layer, LayerSpec, Parallel, Stacked, pattern
 from groundup.model.model import Model
 from groundup.model.residual import Residual
+from groundup.model.reversible import Reversible, ReversibleDecoder
 from groundup.model.stack import Stack
 from groundup.parts.decay import FixedDecay, HeadDecay, LowRankDecay
 from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
 from groundup.parts.gating import ClampedProduct
 from groundup.parts.init import ScaledNormal
-from groundup.parts.mask import AnchoredWindow, Everything, Near, Window
+from groundup.parts.mask import AnchoredWindow, Chunks, Everything, Graph, Near, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
     ALiBi,
+    Axial,
     Learned,
     LinearScaling,
     Llama3Scaling,
@@ -64,7 +69,7 @@ from groundup.parts.position import (
 )
 from groundup.parts.reading import Gated, Normed
 from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, TopOfSoftmax
-from groundup.parts.score import Capped, Sink
+from groundup.parts.score import Additive, Capped, Sink
 from groundup.parts.spectrum import Inv, LegS
 from groundup.parts.update import Delta
 from groundup.specs import Spec
@@ -72,7 +77,7 @@ from groundup.specs import Spec
 VOCAB, CONTEXT = 97, 64
 
 # What a size becomes, by the name of its field; the number of key/value heads keeps its kind: all, some or one.
-SMALL: dict[str, Callable[[Any], float]] = {
+SMALL: dict[str, Callable[[Any], Any]] = {
     "width": lambda _: 32,
     "table_width": lambda _: 16,
     "vocab": lambda _: VOCAB,
@@ -101,6 +106,11 @@ SMALL: dict[str, Callable[[Any], float]] = {
     "turned_width": lambda _: 4,
     "size": lambda _: 5,
     "reach": lambda _: 3,
+    "chunk": lambda _: 6,
+    "factors": lambda spec: (4, 2)[: len(spec.factors)],
+    "rounds": lambda spec: min(spec.rounds, 2),
+    "shape": lambda _: (8, 8),
+    "widths": lambda _: (8, 24),
     "block": lambda _: 4,
     "seed": lambda _: 0,
     "original": lambda _: 16,
@@ -169,6 +179,8 @@ LOCAL = Layer(
     mix=Residual(attention(mask=Window(5), norm=ROOT, position=RoPE(theta=100.0)), post=ROOT),
     ffn=Residual(GatedMLP(hidden=48, act="gelu_tanh"), post=ROOT),
 )
+
+RING = tuple((place, (place + 1) % 15) for place in range(15))
 
 HAND_MADE: dict[str, Model] = {
     "post-norm": decoder(
@@ -352,6 +364,32 @@ HAND_MADE: dict[str, Model] = {
             ffn=Residual(ShiftedMLP(hidden=48)),
         ),
     ),
+    "chunks": decoder(
+        Layer(mix=Residual(ChunkedAttention(heads=2, head_width=6, chunk=2))),
+        Layer(mix=Residual(ChunkedAttention(heads=3, head_width=4, chunk=3, before=0))),
+        Layer(mix=Residual(attention(mask=Chunks(1, before=3)))),
+    ),
+    "reversible": ReversibleDecoder(
+        width=32,
+        vocab=VOCAB,
+        context=CONTEXT,
+        layers=(
+            Reversible(
+                mix=Residual(ChunkedAttention(heads=2, head_width=6, chunk=2)), ffn=Residual(MLP(hidden=48, bias=True))
+            ),
+            Reversible(
+                mix=Residual(attention(), scale=0.5), ffn=Residual(GatedMLP(hidden=24), pre=NoNorm(), post=ROOT)
+            ),
+        ),
+        embed=Embed(position=Axial(shape=(4, 16), widths=(12, 20))),
+        head=Untied(bias=True),
+    ),
+    "hashed": decoder(
+        Layer(mix=Residual(HashedAttention(heads=2, head_width=6, factors=(4,), chunk=3))),
+        Layer(
+            mix=Residual(HashedAttention(heads=2, head_width=4, factors=(2, 4), rounds=2, chunk=4, before=0, seed=3))
+        ),
+    ),
     "no layers": decoder(),
     "encoder": encoder(
         Layer(
@@ -368,6 +406,22 @@ HAND_MADE: dict[str, Model] = {
         Layer(mix=Residual(LocalGlobalAttention(heads=3, head_width=6, reach=2, bias=True))),
         Layer(mix=Residual(LocalGlobalAttention(heads=2, head_width=8, reach=1, leading=3, out_bias=True))),
         Layer(mix=Residual(LocalGlobalAttention(heads=2, head_width=4, reach=30, leading=2))),
+    ),
+    "graph": encoder(
+        Layer(
+            mix=Residual(
+                attention(kv_heads=4, position=NoPosition(), mask=Graph(edges=RING), score=Additive(), out_bias=True)
+            )
+        ),
+        Layer(mix=Residual(attention(mask=Graph(edges=((2, 0), (0, 9), (5, 1)))))),
+    ),
+    "additive": decoder(
+        Layer(mix=Residual(attention(score=Additive(slope=0.0), mask=Window(5)))),
+        Layer(mix=Residual(attention(score=Additive(), position=ALiBi()))),
+    ),
+    "sums": encoder(
+        Layer(mix=Residual(LowRankAttention(heads=2, head_width=6, rank=3, length=CONTEXT, bias=True))),
+        Layer(mix=Residual(LowRankAttention(heads=3, head_width=4, rank=CONTEXT, length=CONTEXT, out_bias=True))),
     ),
     "blocks": encoder(
         Layer(
@@ -429,8 +483,15 @@ _PRESET_OF = {spec: name for name, spec in reversed(SHRUNK.items())}  # presets 
 EXAMPLES: dict[str, Model] = HAND_MADE | {name: spec for spec, name in _PRESET_OF.items()}
 
 
+def steady(spec: Decoder) -> bool:
+    """Returns whether pieces give what the whole does, as every mixer says of itself."""
+    return all(part.mixer.steady for layer in spec.layers for part in layer.parts.values())
+
+
 # Those that can be read in pieces, and show nothing before it is read.
-DECODERS: dict[str, Decoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Decoder)}
+DECODERS: dict[str, Decoder] = {
+    name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Decoder) and steady(spec)
+}
 ENCODERS: dict[str, Encoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Encoder)}
 PAIRS: dict[str, EncoderDecoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, EncoderDecoder)}
 STACKS: dict[str, Stack] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Stack)}

@@ -22,6 +22,7 @@ from groundup.families import (
     gptj,
     jamba,
     linear_attention,
+    linformer,
     llama,
     longformer,
     mamba,
@@ -43,6 +44,7 @@ from groundup.families import (
     qwen3_next,
     recurrent,
     recurrent_gemma,
+    reformer,
     rwkv,
     rwkv5,
     rwkv7,
@@ -96,6 +98,8 @@ FAMILIES: tuple[Family, ...] = (
     s4.FAMILY,
     deepseek_v2.FAMILY,
     deepseek_v3.FAMILY,
+    reformer.FAMILY,
+    linformer.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}

@@ -20,7 +20,7 @@ from groundup.mixers.kv import KVState, WindowState
 from groundup.parts.linear import Linear
 from groundup.parts.mask import Causal, Mask
 from groundup.parts.norm import NoNorm, Norm
-from groundup.parts.position import Position, RoPE
+from groundup.parts.position import Position, RoPE, SharedBias
 from groundup.parts.score import Scaled, Score
 from groundup.specs import ShareBelowOne, Size
 from groundup.state import State
@@ -67,6 +67,11 @@ class Attention(MixerSpec):
     def causal(self) -> bool:
         """Whether no token sees what comes after it: the mask says so."""
         return self.mask.causal
+
+    @property
+    def alone(self) -> bool:
+        """Whether it computes with its input and weights only, and not with a bias that layers share."""
+        return not isinstance(self.position, SharedBias)
 
     def build(self, width: int) -> AttentionMixer:
         """Returns the module for a stream of ``width``."""
@@ -145,7 +150,8 @@ class AttentionMixer(Mixer):
         """
         window = self.spec.mask.window
         keys = seen if window is None else min(seen, window + tokens - 1)
-        return 4 * self.spec.heads * self.spec.head_width * tokens * (keys + self.score.sinks)
+        keys += self.score.sinks
+        return 2 * self.score.products * self.spec.heads * self.spec.head_width * tokens * keys
 
 
 class GatedAttention(Attention):

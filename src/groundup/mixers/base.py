@@ -20,6 +20,16 @@ class MixerSpec(Spec, abstract=True):
         """Whether no token sees what comes after it, so that a sequence can be read in pieces with a state."""
         return True
 
+    @property
+    def steady(self) -> bool:
+        """Whether what is made of a token stays as it is when more tokens follow, so that pieces give the whole."""
+        return True
+
+    @property
+    def alone(self) -> bool:
+        """Whether it shares nothing with other layers and adds nothing to the loss, so it may be computed again."""
+        return True
+
     def build(self, width: int) -> Mixer:
         """Returns the module for a stream of ``width``."""
         raise NotImplementedError(type(self).__name__)

@@ -50,6 +50,11 @@ class CrossAttention(MixerSpec):
         if self.heads % self.kv_heads:
             raise SpecError(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}; change one of them")
 
+    @property
+    def alone(self) -> bool:
+        """False: it reads what another model made."""
+        return False
+
     def build(self, width: int) -> CrossAttentionMixer:
         """Returns the module for a stream and a memory of ``width``."""
         return CrossAttentionMixer(self, width)
@@ -114,7 +119,8 @@ class CrossAttentionMixer(Mixer):
 
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of scores and weighted sums over a memory of ``seen`` tokens."""
-        return 4 * self.spec.heads * self.spec.head_width * tokens * (seen + self.score.sinks)
+        seen += self.score.sinks
+        return 2 * self.score.products * self.spec.heads * self.spec.head_width * tokens * seen
 
 
 def _real(lengths: Int[Tensor, "B"], queries: int, keys: int) -> Tensor:

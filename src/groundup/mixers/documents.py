@@ -6,13 +6,13 @@ from collections.abc import Callable
 from itertools import groupby
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
 from groundup.context import Context, Document
 
-Heads = Float[Tensor, "B _H T _K"]
+Heads = Shaped[Tensor, "B _H T _K"]
 
 
 def each(run: Callable[..., Heads], *tensors: Heads, ctx: Context) -> Heads:

@@ -99,7 +99,7 @@ class WindowState(State):
             self._put(k, v, seen, index=index, lengths=torch.minimum(lengths, self.first - seen))
 
     def _put(
-        self, k: Heads, v: Heads, seen: Int[Tensor, "B"], *, index: Int[Tensor, "B N"], lengths: Int[Tensor, "B"]
+        self, k: Keys, v: Values, seen: Int[Tensor, "B"], *, index: Int[Tensor, "B N"], lengths: Int[Tensor, "B"]
     ) -> None:
         """Writes the new tokens of these indices, where they are below ``lengths``."""
         real = (index < lengths[:, None])[:, None, :, None]

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from groundup.context import Context
-from groundup.specs import Size, Spec
+from groundup.errors import SpecError
+from groundup.specs import Count, Size, Spec
 
 
 class Mask(Spec, abstract=True):
@@ -26,6 +27,11 @@ class Mask(Spec, abstract=True):
         return 0
 
     @property
+    def order_alone(self) -> bool:
+        """Whether nothing but the order of the tokens decides who sees whom."""
+        return self.window is None
+
+    @property
     def causal(self) -> bool:
         """Whether no query sees what comes after it."""
         return True
@@ -40,7 +46,7 @@ class Mask(Spec, abstract=True):
 
     def within(self, ctx: Context) -> Bool[Tensor, "B 1 T T"] | None:
         """Returns who sees whom among the context's own tokens; None means all, up to its own place if `causal`."""
-        if ctx.segments is None and self.window is None and (self.causal or ctx.lengths is None):
+        if ctx.segments is None and self.order_alone and (self.causal or ctx.lengths is None):
             return None
         return ctx.once(repr(self), lambda: self._within(ctx))
 
@@ -132,3 +138,54 @@ class Near(Mask):
     def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
         """Returns whether ``k`` is at most ``reach`` places away."""
         return ((k - q).abs() <= self.reach) & (k >= 0) & (q >= 0)
+
+
+class Chunks(Mask):
+    """Every token sees those before it in its chunk of ``size`` and in the ``before`` chunks before that one."""
+
+    size: Size = dataclasses.field(kw_only=False)
+    before: Count = 1
+
+    @property
+    def window(self) -> int:
+        """How many tokens, its own included, a query sees at most."""
+        return (self.before + 1) * self.size
+
+    def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
+        """Returns whether ``k`` is not after ``q``, and in a chunk that it sees."""
+        return (k <= q) & (k // self.size >= q // self.size - self.before) & (k >= 0)
+
+
+class Graph(Mask):
+    """Every token sees itself and its neighbours in a graph whose nodes are the places of a text.
+
+    Source: Velickovic et al. 2017 (arXiv:1710.10903), section 2.1.
+
+    Attributes:
+        edges: pairs of places; the second of each sees the first, and the first the second only where a pair says so.
+    """
+
+    edges: tuple[tuple[Count, Count], ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.edges:
+            raise SpecError("a Graph without edges lets nobody see anybody; give it edges")
+
+    @property
+    def order_alone(self) -> bool:
+        """False: the edges decide."""
+        return False
+
+    @property
+    def causal(self) -> bool:
+        """False: tokens see what comes after them."""
+        return False
+
+    def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
+        """Returns whether there is an edge from ``k`` to ``q``, or they are one; places beyond the graph have none."""
+        first, second = torch.tensor(self.edges, device=q.device).unbind(1)
+        nodes = 1 + max(max(edge) for edge in self.edges)
+        beside = torch.zeros(nodes + 1, nodes + 1, dtype=torch.bool, device=q.device)
+        beside[second, first] = True
+        return (beside[q.clamp(0, nodes), k.clamp(0, nodes)] | (k == q)) & (k >= 0) & (q >= 0)

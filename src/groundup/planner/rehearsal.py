@@ -133,7 +133,7 @@ def _play_stack(
     stage: _Stage, model: StackModule, counts: Counter[LayerKind], *, rows: int, tokens: int, memory: int
 ) -> Iterator[Part]:
     """The embedding, the layers and the norm of a stack that reads so many rows of tokens, beside such a memory."""
-    stream = (rows, tokens, model.spec.width)
+    stream = (rows, tokens, model.spec.carried)
     ids = torch.zeros(rows, tokens, dtype=torch.int64)
     places = torch.zeros_like(ids)
     # Rows are packed with documents.
@@ -141,12 +141,15 @@ def _play_stack(
     ctx.shared[DOCUMENTS] = [Document(row, 0, tokens) for row in range(rows)]  # as long as rows, for all that is known
     graded = [model.embed.weight] if isinstance(model.head, TiedHead) and model.embed.weight is not None else []
     yield stage.play("embed", [model.embed], lambda _: model.embed(ids, ctx), reads=(), graded=graded)
-    ctx.once(EMBEDDED, lambda: torch.empty(stream))
+    ctx.once(EMBEDDED, lambda: torch.empty(rows, tokens, model.spec.width))
     with torch.no_grad(), autocast(stage.meter.device, stage.dtype):
         for layer in model.layers:
-            layer(torch.empty(stream), ctx)  # so that what layers share is there, as it is for all but the first
+            # So that what layers share is there, as it is for all but the first.
+            model.through([layer], torch.empty(stream), ctx)
     for layer, count in zip(model.layers, counts.values(), strict=True):
-        yield stage.play("layer", [layer], lambda x, layer=layer: layer(x, ctx), reads=stream, count=count)
+        yield stage.play(
+            "layer", [layer], lambda x, layer=layer: model.through([layer], x, ctx), reads=stream, count=count
+        )
     yield stage.play("norm", [model.norm], lambda x: model.norm(x).flatten(0, 1), reads=stream)
 
 
@@ -164,7 +167,7 @@ def _loss(stage: _Stage, model: StackModule, tokens: int) -> Part:
                 / tokens
             )
 
-        return stage.play("loss", [model.transform, head], loss, reads=(count, model.spec.width))
+        return stage.play("loss", [model.transform, head], loss, reads=(count, model.spec.carried))
 
     if tokens <= 4 * chunk:
         return play(tokens)
