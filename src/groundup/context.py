@@ -61,6 +61,10 @@ class Batch:
         """Returns the batch of the first rows alone."""
         return self._with_each(lambda t: t[:count])
 
+    def by_row(self) -> list[Batch]:
+        """Returns a batch of each row."""
+        return [self._with_each(lambda t, row=row: t[row : row + 1]) for row in range(len(self.ids))]
+
     def to(self, device: torch.device | str) -> Batch:
         """Returns the batch on another device."""
         return self._with_each(lambda t: t.to(device, non_blocking=True))

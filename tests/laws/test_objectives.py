@@ -54,7 +54,7 @@ def tokenizer(*special: str) -> Tokenizer:
 
 
 def model_of(kind: str, words: Tokenizer) -> Model:
-    return HAND_MADE[KINDS[kind]].with_vocab(words.vocab + 3)
+    return HAND_MADE[KINDS[kind]].with_words(words.vocab + 3, end=words.end or 0)
 
 
 def fitting() -> list[tuple[str, str]]:

@@ -222,8 +222,9 @@ def _fitted(run: Run, corpus: Corpus, place: Place) -> Run:
             f"the tokenizer has {corpus.vocab} tokens and the model {vocab}; "
             f"set vocab={corpus.vocab}, or choose another tokenizer"
         )
-    if run.data.tokenizer is None and vocab != corpus.vocab:
-        run = run.replace(model=run.model.with_vocab(corpus.vocab))
+    if run.data.tokenizer is None:
+        vocab = corpus.vocab
+    run = run.replace(model=run.model.with_words(vocab, end=corpus.manifest["end"]))
     atomic_write(place.config, write_run(run))
     place.write_json(place.spec, run.model.to_dict())
     return run
@@ -325,13 +326,17 @@ def _record(learner: Learner, place: Place, made: Plan, *, times: list[float]) -
     """Writes what was measured beside what was planned."""
     run, model, tally = learner.run, learner.model, learner.tally
     peak = measure.peak_bytes(learner.device)
-    row = learner.batches(0).first_rows(1).to(learner.device)  # as every other; counting holds more than a step
-    with devices.autocast(learner.device, learner.dtype):
-        flops = measure.count_flops(lambda: run.objective.loss(model, row).total.backward())
-    model.zero_grad(set_to_none=True)
+    batch = learner.batches(0).to(learner.device)
+    if run.objective.whole:
+        batch = batch.first_rows(1)  # as every other
+    flops = 0
+    for row in batch.by_row():  # one by one, for counting holds more than a step
+        with devices.autocast(learner.device, learner.dtype):
+            flops += measure.count_flops(lambda row=row: run.objective.loss(model, row).total.backward())
+        model.zero_grad(set_to_none=True)
     measured = {
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "step_flops": flops * run.rows * run.accumulate,
+        "step_flops": flops * run.rows // len(batch.ids) * run.accumulate,
         "steps": tally.steps,
         "train_seconds": tally.seconds,
     }
