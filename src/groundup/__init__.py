@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from groundup.objectives.next_token import NextToken, next_token
     from groundup.objectives.prefix import PrefixLM
     from groundup.objectives.span_corruption import SpanCorruption
+    from groundup.objectives.translation import Translation
     from groundup.optim.optimizers import AdamW, Muon
     from groundup.optim.schedules import WSD, Constant, Cosine
     from groundup.parts.embed import Embed
@@ -101,6 +102,7 @@ _HOME = {
     "groundup.objectives.next_token": "NextToken next_token",
     "groundup.objectives.prefix": "PrefixLM",
     "groundup.objectives.span_corruption": "SpanCorruption",
+    "groundup.objectives.translation": "Translation",
     "groundup.optim.optimizers": "AdamW Muon",
     "groundup.optim.schedules": "Constant Cosine WSD",
     "groundup.parts.embed": "Embed",
@@ -184,6 +186,7 @@ __all__ = [
     "Tied",
     "Tokenizer",
     "TopOfSoftmax",
+    "Translation",
     "Untied",
     "WholeWords",
     "Window",

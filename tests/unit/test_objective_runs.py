@@ -24,6 +24,7 @@ from groundup.objectives.mixture import Mixture
 from groundup.objectives.objective import Objective
 from groundup.objectives.prefix import PrefixLM
 from groundup.objectives.span_corruption import SpanCorruption
+from groundup.objectives.translation import Translation
 from groundup.optim.optimizers import AdamW, Muon
 from groundup.planner.audit import audit
 from groundup.recipes.evaluate import evaluate
@@ -100,6 +101,31 @@ def test_a_run_is_planned_trained_resumed_and_scored(name: str, texts: Path, tmp
     assert "bits_per_byte" not in told
     on_text = evaluate(str(tmp_path / "whole"), str(texts / "3.txt"))
     assert on_text["loss"] > 0
+
+
+@pytest.mark.slow
+def test_texts_are_translated_as_was_learnt(tmp_path: Path) -> None:
+    """A language in which every word has its word and adjectives stand behind."""
+    words = {"red": "roja", "old": "vieja", "big": "grande", "house": "casa", "table": "mesa", "box": "caja"}
+    sources = [(a, b, n) for a in list(words)[:3] for b in list(words)[:3] for n in list(words)[3:]]
+    rows = [{"source": f"{a} {b} {n}", "target": f"{words[n]} {words[b]} {words[a]}"} for a, b, n in sources]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sizes = {"width": 64, "layers": 1, "heads": 2, "head_width": 32, "hidden": 128, "context": 12}
+    run = Run(
+        model=t5(**sizes, vocab=300, tied=False, gated=True, act="silu"),
+        objective=Translation(),
+        data=Data(source=str(tmp_path / "pairs.jsonl"), vocab=290, held_out=0.1),
+        optimizer=Muon(lr=0.02, adamw=AdamW(lr=3e-3)),
+        budget=Steps(200),
+        rows=8,
+        evaluations=2,
+    )
+    pretrain(run, tmp_path / "run")
+    found = load(tmp_path / "run")
+    assert evaluate(str(tmp_path / "run"))["loss"] < 0.5
+    for row in rows[::5]:
+        assert found.generate(row["source"], temperature=0.0, max_new_tokens=11) == row["target"]
+    assert prove(tmp_path / "run").holds
 
 
 def test_a_resumed_run_is_proven_to_lose_nothing(texts: Path, tmp_path: Path) -> None:

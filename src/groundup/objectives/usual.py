@@ -12,8 +12,9 @@ from groundup.objectives.next_token import NextToken
 from groundup.objectives.objective import Objective
 from groundup.objectives.prefix import PrefixLM
 from groundup.objectives.span_corruption import SpanCorruption
+from groundup.objectives.translation import Translation
 
-OBJECTIVES = (NextToken, Masked, SpanCorruption, Denoising, PrefixLM, Mixture)
+OBJECTIVES = (NextToken, Masked, SpanCorruption, Denoising, PrefixLM, Mixture, Translation)
 
 
 def usual(model: Model) -> Objective:

@@ -106,7 +106,9 @@ def pretrain(
     if Corpus.is_there(run.data.source):
         _check_corpus(run, Corpus.open(run.data.source))
     else:
-        next(documents(run.data.source, field=run.data.field))  # before the folder is there: a name may be mistyped
+        next(
+            documents(run.data.source, field=run.data.field, target=run.target)
+        )  # before the folder is there: a name may be mistyped
     _check_fit(run)
     place = Place.new(folder)
     try:
@@ -187,6 +189,7 @@ def _corpus(run: Run, place: Place, watch: Watch) -> Corpus:
         run.data.source,
         place.corpus,
         field=run.data.field,
+        target=run.target,
         tokenizer=tokenizer,
         held_out=run.data.held_out,
         seed=run.seed,
@@ -202,7 +205,8 @@ def _tokenizer(run: Run, place: Place, watch: Watch) -> Tokenizer:
         _check_tokenizer(run, tokenizer)
     else:
         watch.stage("Training the tokenizer")
-        texts = (document.text for document in documents(run.data.source, field=run.data.field))
+        read = documents(run.data.source, field=run.data.field, target=run.target)
+        texts = (text for document in read for text in document.texts)
         vocab, special = run.data.vocab or run.model.predictor.vocab, run.objective.special
         tokenizer = train_tokenizer(texts, kind=run.data.tokens, vocab=vocab, special=special)
     _save_tokenizer(tokenizer, place)
