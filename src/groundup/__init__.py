@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from groundup.model.layer import Layer, Parallel, Stacked, pattern
     from groundup.model.residual import Residual
     from groundup.objectives.denoising import Denoising
+    from groundup.objectives.diffusion import MaskedDiffusion
     from groundup.objectives.masked import EachToken, Masked, WholeWords
     from groundup.objectives.mixture import Mixture
     from groundup.objectives.next_token import NextToken, next_token
@@ -97,6 +98,7 @@ _HOME = {
     "groundup.model.layer": "Layer Parallel Stacked pattern",
     "groundup.model.residual": "Residual",
     "groundup.objectives.denoising": "Denoising",
+    "groundup.objectives.diffusion": "MaskedDiffusion",
     "groundup.objectives.masked": "EachToken Masked WholeWords",
     "groundup.objectives.mixture": "Mixture",
     "groundup.objectives.next_token": "NextToken next_token",
@@ -159,6 +161,7 @@ __all__ = [
     "Llama3Scaling",
     "Loader",
     "Masked",
+    "MaskedDiffusion",
     "Mixer",
     "MixerSpec",
     "Mixture",

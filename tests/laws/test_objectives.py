@@ -12,6 +12,7 @@ from groundup.context import NOT_COUNTED, Batch
 from groundup.errors import ConfigError, TextError
 from groundup.model.model import Model
 from groundup.objectives.denoising import Denoising
+from groundup.objectives.diffusion import MaskedDiffusion
 from groundup.objectives.masked import Masked, WholeWords
 from groundup.objectives.mixture import Mixture
 from groundup.objectives.next_token import NextToken
@@ -38,6 +39,7 @@ OBJECTIVES: dict[str, Objective] = {
     "next token": NextToken(),
     "masked": Masked(),
     "masked, whole words": Masked(rate=0.3, hidden=0.5, random=0.5, unit=WholeWords()),
+    "diffusion": MaskedDiffusion(),
     "span corruption": SpanCorruption(),
     "span corruption, half": SpanCorruption(rate=0.5, length=2.0, mode="[X]"),
     "denoising": Denoising(),

@@ -19,6 +19,7 @@ from groundup.infer.text_encoder import TextEncoder
 from groundup.infer.text_to_text import TextToText
 from groundup.model.model import Model
 from groundup.objectives.denoising import Denoising
+from groundup.objectives.diffusion import MaskedDiffusion
 from groundup.objectives.masked import Masked, WholeWords
 from groundup.objectives.mixture import Mixture
 from groundup.objectives.objective import Objective
@@ -43,6 +44,7 @@ T5 = t5(width=16, layers=1, heads=2, head_width=8, hidden=24, vocab=400, context
 CASES: dict[str, tuple[Model, Objective]] = {
     "masked": (BERT, Masked()),
     "masked, whole words": (BERT, Masked(unit=WholeWords())),
+    "diffusion": (BERT, MaskedDiffusion()),
     "span corruption": (T5, SpanCorruption()),
     "span corruption, decoder": (LLAMA, SpanCorruption()),
     "denoising": (T5, Denoising()),
@@ -92,7 +94,9 @@ def test_a_run_is_planned_trained_resumed_and_scored(name: str, texts: Path, tmp
     assert again.score == whole.score
     found = {entry.quantity: entry for entry in audit(tmp_path / "whole").entries}
     assert found["parameters"].error == 0
-    if not isinstance(run.objective, PrefixLM | Mixture):  # whose lengths are drawn, so that the plan holds in the mean
+    if not isinstance(
+        run.objective, PrefixLM | Mixture | MaskedDiffusion
+    ):  # whose lengths are drawn, so that the plan holds in the mean
         assert found["step_flops"].error == pytest.approx(0, abs=0.02)
     assert found["steps"].error == 0
     assert read_run(tmp_path / "whole" / "config.yaml").objective == run.objective

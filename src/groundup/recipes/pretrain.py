@@ -106,9 +106,8 @@ def pretrain(
     if Corpus.is_there(run.data.source):
         _check_corpus(run, Corpus.open(run.data.source))
     else:
-        next(
-            documents(run.data.source, field=run.data.field, target=run.target)
-        )  # before the folder is there: a name may be mistyped
+        # Before the folder is there: a name may be mistyped.
+        next(documents(run.data.source, field=run.data.field, target=run.target))
     _check_fit(run)
     place = Place.new(folder)
     try:
