@@ -16,6 +16,7 @@ import groundup.model
 import groundup.parts
 from groundup.families import PRESETS
 from groundup.mixers.attention import Attention, GatedAttention
+from groundup.mixers.block_sparse import BlockSparseAttention, DrawnBlocks, FirstBlock
 from groundup.mixers.cross import CrossAttention
 from groundup.mixers.gated_conv import GatedConv
 from groundup.mixers.griffin import RGLRU
@@ -90,6 +91,8 @@ SMALL: dict[str, Callable[[Any], float]] = {
     "groups": lambda spec: 1 if spec.groups == 1 else 2,
     "size": lambda _: 5,
     "reach": lambda _: 3,
+    "block": lambda _: 4,
+    "seed": lambda _: 0,
     "original": lambda _: 16,
     "experts": lambda _: 4,
     "active": lambda spec: min(spec.active, 2),
@@ -316,6 +319,23 @@ HAND_MADE: dict[str, Model] = {
         Layer(mix=Residual(LocalGlobalAttention(heads=3, head_width=6, reach=2, bias=True))),
         Layer(mix=Residual(LocalGlobalAttention(heads=2, head_width=8, reach=1, leading=3, out_bias=True))),
         Layer(mix=Residual(LocalGlobalAttention(heads=2, head_width=4, reach=30, leading=2))),
+    ),
+    "blocks": encoder(
+        Layer(
+            mix=Residual(BlockSparseAttention(heads=3, head_width=6, block=1, length=20, further=DrawnBlocks(count=1)))
+        ),
+        Layer(
+            mix=Residual(
+                BlockSparseAttention(heads=2, head_width=4, block=1, length=8, further=FirstBlock(count=2), bias=True)
+            )
+        ),
+        Layer(
+            mix=Residual(
+                BlockSparseAttention(
+                    heads=2, head_width=4, block=2, length=8, further=DrawnBlocks(count=0), out_bias=True
+                )
+            )
+        ),
     ),
     "pair": EncoderDecoder(
         encoder=encoder(

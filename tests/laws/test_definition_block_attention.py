@@ -23,7 +23,7 @@ def test_attention_in_blocks_equals_its_definition(blocks, size, heads, shared, 
     q = noise(2, 3, tokens, 6, seed=0, dtype=dtype)
     k, v = (noise(2, 3, tokens + shared, width, seed=width, dtype=dtype) for width in (6, 5))
     for plan in (block_attention.window(blocks, before=1, after=1, device=q.device), drawn_plan(heads, blocks)):
-        place = block_attention.places(plan, size=size).unflatten(1, (blocks, 1))  # (heads, N, 1, J C)
+        place = block_attention.places(plan, size=size, keys=tokens).unflatten(1, (blocks, 1))  # (heads, N, 1, J C)
         query = torch.arange(tokens).view(blocks, size, 1)
         beside = ((place >= 0) & ((query - place) % 3 != 1)).expand(plan.shape[0], blocks, size, -1)
         allowed = torch.cat([beside, torch.ones(*beside.shape[:3], shared, dtype=torch.bool)], -1)[None]

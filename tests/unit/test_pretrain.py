@@ -83,6 +83,15 @@ def test_a_run_leaves_all_that_it_promises(finished: Path) -> None:
     assert ["validation" in entry for entry in json_lines(Place(finished).metrics)][2]
 
 
+def test_the_score_of_a_run_is_that_of_its_documents(finished: Path) -> None:
+    every = json_lines(Place(finished).documents)
+    whole = json.loads(Place(finished).result.read_text())["validation"]
+    assert len(every) == whole["documents"] and {"document", "text_bytes"} <= set(every[0])
+    assert sum(entry["tokens"] for entry in every) == whole["tokens"]
+    nats = sum(entry["loss"] * entry["tokens"] for entry in every)
+    assert nats / whole["tokens"] == pytest.approx(whole["loss"])
+
+
 def test_the_ledger_holds_the_plan_beside_what_was_measured(finished: Path) -> None:
     found = {entry.quantity: entry for entry in audit(finished).entries}
     assert found["parameters"].error == 0

@@ -73,6 +73,7 @@ class Score:
 class _Window:
     """Consecutive tokens of one document; the targets before ``first`` were counted by an earlier window."""
 
+    document: int
     ids: NDArray[np.int64]
     first: int
 
@@ -104,6 +105,22 @@ def perplexity(
         ConfigError: stride and context do not fit together, or the context is beyond the model's.
         DataError: there is no text.
     """
+    settings = {"context": context, "stride": stride, "tokens_per_batch": tokens_per_batch, "dtype": dtype}
+    return together(document_scores(model, documents, begin=begin, progress=progress, **settings))
+
+
+def document_scores(
+    model: ModelModule,
+    documents: Iterable[TokenDocument],
+    *,
+    begin: int,
+    context: int | None = None,
+    stride: int | None = None,
+    tokens_per_batch: int = 8192,
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Score]:
+    """Returns how well a model predicts each document; arguments and errors are those of `perplexity`."""
     context = model.spec.longest if context is None else context
     stride = max(context // 2, 1) if stride is None else stride
     if not 0 < context <= model.spec.longest:
@@ -113,43 +130,64 @@ def perplexity(
     model.eval()
     device = next(model.parameters()).device
     documents = list(documents)
-    windows = [window for doc in documents for window in _windows(doc, begin=begin, context=context, stride=stride)]
+    windows = [
+        _Window(number, *piece)
+        for number, doc in enumerate(documents)
+        for piece in _pieces(doc, begin=begin, context=context, stride=stride)
+    ]
     # Windows of like length share a batch, so that little of it is padding.
     windows.sort(key=lambda window: len(window.ids))
-    nats, tokens, read = 0.0, 0, 0
-    for batch in _batches(windows, tokens_per_batch=tokens_per_batch):
+    nats, tokens, read = [0.0] * len(documents), [0] * len(documents), 0
+    for group in _groups(windows, tokens_per_batch=tokens_per_batch):
+        batch = _batch(group)
         with autocast(device, dtype):
             losses = token_losses(model, batch.to(device))
-        nats += losses.double().sum().item()
-        tokens += losses.shape[0]
-        read += batch.ids.shape[0]
+        counts = (batch.targets != NOT_COUNTED).sum(1).tolist()
+        for window, of_window in zip(group, losses.double().split(counts), strict=True):
+            nats[window.document] += of_window.sum().item()
+            tokens[window.document] += of_window.shape[0]
+        read += len(group)
         progress(read, len(windows))
-    text_bytes = sum(doc.text_bytes for doc in documents)
-    if not tokens or not text_bytes:
+    if not sum(tokens) or not sum(doc.text_bytes for doc in documents):
         raise DataError("there is no text to evaluate on; give documents that are not empty")
-    return Score(nats=nats, tokens=tokens, text_bytes=text_bytes, documents=len(documents))
+    every = zip(nats, tokens, documents, strict=True)
+    return [Score(nats=sum_, tokens=count, text_bytes=doc.text_bytes, documents=1) for sum_, count, doc in every]
 
 
-def _windows(document: TokenDocument, *, begin: int, context: int, stride: int) -> Iterator[_Window]:
+def together(scores: Iterable[Score]) -> Score:
+    """Returns the score of several texts as that of one."""
+    scores = list(scores)
+    return Score(
+        nats=math.fsum(score.nats for score in scores),
+        tokens=sum(score.tokens for score in scores),
+        text_bytes=sum(score.text_bytes or 0 for score in scores),
+        documents=sum(score.documents or 0 for score in scores),
+    )
+
+
+def _pieces(
+    document: TokenDocument, *, begin: int, context: int, stride: int
+) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """Yields windows of a document, each with the number of its first target that no earlier one counted."""
     ids = np.concatenate([[begin], document.ids]).astype(np.int64)
     first = 0
     for start in range(0, len(ids) - 1, stride):
         window = ids[start : start + context + 1]
-        yield _Window(window, first - start)
+        yield window, first - start
         first = start + len(window) - 1
         if first == len(ids) - 1:
             return
 
 
-def _batches(windows: list[_Window], *, tokens_per_batch: int) -> Iterator[Batch]:
+def _groups(windows: list[_Window], *, tokens_per_batch: int) -> Iterator[list[_Window]]:
     group: list[_Window] = []
     for window in windows:
         if group and (len(group) + 1) * (len(window.ids) - 1) > tokens_per_batch:
-            yield _batch(group)
+            yield group
             group = []
         group.append(window)
     if group:
-        yield _batch(group)
+        yield group
 
 
 def _batch(windows: list[_Window]) -> Batch:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from groundup.errors import SpecError, nearest
 from groundup.families import (
     bert,
+    big_bird,
     bloom,
     falcon,
     gemma,
@@ -86,6 +87,7 @@ FAMILIES: tuple[Family, ...] = (
     jamba.FAMILY,
     qwen3_next.FAMILY,
     longformer.FAMILY,
+    big_bird.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}

@@ -70,7 +70,7 @@ def as_called(
     """Returns a module as the class that its users call.
 
     Raises:
-        ModelError: it writes after a source.
+        ModelError: it is no kind of model that is called.
     """
     match module:
         case DecoderModel():

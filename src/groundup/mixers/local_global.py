@@ -128,7 +128,7 @@ class LocalGlobalMixer(Mixer):
     ) -> Bool[Tensor, "B 1 N C X"]:
         tokens = ctx.positions.shape[1]
         query = torch.arange(plan.shape[1] * block, device=plan.device).unflatten(0, (-1, block))  # (N, C)
-        key = block_attention.places(plan, size=block)[0]  # (N, J C)
+        key = block_attention.places(plan, size=block, keys=plan.shape[1] * block)[0]  # (N, J C)
         near = (
             (key[:, None] >= 0) & (key[:, None] < tokens) & ((key[:, None] - query[..., None]).abs() <= self.spec.reach)
         )

@@ -28,20 +28,22 @@ def reference(
 
     Args:
         q: queries, T = N C.
-        k: keys: those of the N blocks, then G that every block reads (S = T + G).
+        k: keys: those in blocks of C, then G that every block of queries reads.
         v: values.
         plan: which blocks of keys a block of queries reads; what is no block's number stands for none.
         allowed: which query of a block sees which key on its list; each sees one at least, and none of what is none.
         scale: what scores are multiplied by.
     """
-    tokens, size = q.shape[2], allowed.shape[3]
-    place = places(plan, size=size)
-    every = torch.arange(tokens, k.shape[2], device=q.device).expand(*place.shape[:2], -1)
-    listed = torch.cat([place.clamp(0, tokens - 1), every], -1)  # (#H, N, X)
+    size = allowed.shape[3]
+    shared = allowed.shape[4] - plan.shape[2] * size
+    place = places(plan, size=size, keys=k.shape[2] - shared)
+    every = torch.arange(k.shape[2] - shared, k.shape[2], device=q.device).expand(*place.shape[:2], -1)
+    listed = torch.cat([place.clamp(min=0), every], -1)  # (#H, N, X)
     times = torch.zeros(*q.shape[:3], k.shape[2], dtype=q.dtype, device=q.device)
     for n in range(plan.shape[1]):
         seen = allowed[:, :, n].expand(*q.shape[:2], -1, -1)
-        times[:, :, n * size : (n + 1) * size].scatter_add_(3, listed[:, n, None].expand_as(seen), seen.to(times.dtype))
+        index = listed[:, n, None].expand_as(seen)
+        times[:, :, n * size : (n + 1) * size].scatter_add_(3, index, seen.to(times.dtype))
     weight = (scale * q @ k.mT + times.log()).softmax(-1)
     return weight @ v
 
@@ -58,29 +60,37 @@ def attend(
 ) -> Float[Tensor, "B H T L"]:
     """Returns what `reference` does, a block of queries with the keys on its list; ``dropout`` is of the weights."""
     rows, blocks = q.shape[0], plan.shape[1]
-    k, v = (_listed(t, plan, tokens=q.shape[2]).transpose(1, 2).flatten(0, 1) for t in (k, v))  # (B N, H, X, K)
+    shared = allowed.shape[4] - plan.shape[2] * allowed.shape[3]
+    k, v = (_listed(t, plan, shared=shared, size=allowed.shape[3]) for t in (k, v))  # (B N, H, X, K)
     seen = allowed.expand(rows, -1, -1, -1, -1).transpose(1, 2).flatten(0, 1)
     q = q.unflatten(2, (blocks, -1)).transpose(1, 2).flatten(0, 1)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, dropout_p=dropout)
     return y.unflatten(0, (rows, blocks)).transpose(1, 2).flatten(2, 3)
 
 
-def _listed(x: Float[Tensor, "B H S K"], plan: Int[Tensor, "#H N J"], *, tokens: int) -> Float[Tensor, "B H N X K"]:
+def _listed(
+    x: Float[Tensor, "B H S K"], plan: Int[Tensor, "#H N J"], *, shared: int, size: int
+) -> Float[Tensor, "BN H X K"]:
     """Returns the keys or values on each block's list; where there is none, those of some block."""
-    blocks = plan.shape[1]
-    head = torch.arange(plan.shape[0], device=x.device)[:, None, None] if plan.shape[0] > 1 else slice(None)
-    inside = plan.clamp(0, blocks - 1)
-    listed = (
-        x[:, :, :tokens].unflatten(2, (blocks, -1))[:, head, inside if plan.shape[0] > 1 else inside[0]].flatten(3, 4)
-    )
-    if x.shape[2] == tokens:
-        return listed
-    return torch.cat([listed, x[:, :, None, tokens:].expand(-1, -1, blocks, -1, -1)], 3)
+    blocks = x[:, :, : x.shape[2] - shared].unflatten(2, (-1, size))
+    inside = plan.clamp(0, blocks.shape[2] - 1)
+    head = torch.arange(plan.shape[0], device=x.device)[:, None, None]
+    listed = (blocks[:, head, inside] if plan.shape[0] > 1 else blocks[:, :, inside[0]]).flatten(3, 4)
+    if shared:
+        every = x[:, :, None, x.shape[2] - shared :].expand(-1, -1, plan.shape[1], -1, -1)
+        listed = torch.cat([listed, every], 3)
+    return listed.transpose(1, 2).flatten(0, 1)
 
 
-def places(plan: Int[Tensor, "#H N J"], *, size: int) -> Int[Tensor, "#H N X"]:
-    """Returns the place of each key on a block's list, -1 where there is none."""
-    inside = (plan >= 0) & (plan < plan.shape[1])
+def places(plan: Int[Tensor, "#H N J"], *, size: int, keys: int) -> Int[Tensor, "#H N X"]:
+    """Returns the place of each key in a block on each list, -1 where there is none.
+
+    Args:
+        plan: the lists.
+        size: the tokens of a block.
+        keys: how many keys are in blocks.
+    """
+    inside = (plan >= 0) & (plan < keys // size)
     place = plan[..., None] * size + torch.arange(size, device=plan.device)
     return torch.where(inside[..., None], place, -1).flatten(2)
 

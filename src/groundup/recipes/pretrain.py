@@ -6,6 +6,7 @@ is there is taken, the rest is made.
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import threading
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -24,7 +26,7 @@ from groundup.data.corpus import Corpus, TokenDocument
 from groundup.data.shards import build
 from groundup.data.sources import documents
 from groundup.errors import ConfigError, DataError, GroundupError
-from groundup.evals.perplexity import Score, perplexity
+from groundup.evals.perplexity import Score, document_scores, perplexity, together
 from groundup.files import alone, atomic_write, replacing
 from groundup.model.model import ModelModule
 from groundup.objectives.objective import Reading
@@ -164,7 +166,7 @@ def _finish(run: Run, place: Place, watch: Watch, *, tensorboard: bool) -> Outco
     learner = _train(run, place, corpus, watch, tensorboard=tensorboard)
     model, tally = learner.model, learner.tally
     watch.stage("Evaluating on the text that was held out")
-    score = _score(run, model, corpus, quick=False, watch=watch)
+    score = _final_score(run, place, model, corpus, watch=watch)
     watch.stage("Letting it write, and writing the report")
     written = samples(run, model, corpus)
     write_report(run, place, tally=tally, score=score, samples=written)
@@ -311,7 +313,7 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch, *, tensorboard:
                 last_save = time.monotonic()
             quick = None
             if evaluate and not asked.is_set():
-                quick = _score(run, learner.model, corpus, quick=True, watch=watch)
+                quick = _quick_score(run, learner.model, corpus, watch=watch)
             if step.tally.steps < 10 or step.every(10) or quick:
                 log(entry_of(step, quick))
             if asked.is_set():
@@ -358,24 +360,34 @@ def _passes(run: Run, before: Tally, after: Tally) -> bool:
     return done < now
 
 
-def _score(run: Run, model: ModelModule, corpus: Corpus, *, quick: bool, watch: Watch) -> Score:
-    """The score on the validation text; a quick one reads its first tokens, in windows that do not overlap."""
+def _final_score(run: Run, place: Place, model: ModelModule, corpus: Corpus, *, watch: Watch) -> Score:
+    """The score on the validation text, and that of each of its documents beside it, by which runs are compared."""
     if not run.objective.whole:
-        text = Text(run, corpus, split="valid", order_by="file")
-        return text.score(model, tokens=QUICK_TOKENS if quick else None, watch=watch)
-    texts = corpus.split("valid").documents()
-    if quick:
-        texts = _first(texts, tokens=QUICK_TOKENS)
-    device = next(model.parameters()).device
-    return perplexity(
-        model,
-        texts,
-        begin=corpus.manifest["end"],
-        context=run.length,
-        stride=run.length if quick else None,
-        dtype=devices.autocast_dtype(run.precision, device),
-        progress=watch.progress,
-    )
+        return _validation(run, corpus).score(model, tokens=None, watch=watch)
+    texts = list(corpus.split("valid").documents())
+    every = document_scores(model, texts, **_reading(run, model, corpus), progress=watch.progress)
+    lines = (json.dumps({"document": text.name, **score.to_dict()}) for text, score in zip(texts, every, strict=True))
+    atomic_write(place.documents, "".join(f"{line}\n" for line in lines))
+    return together(every)
+
+
+def _quick_score(run: Run, model: ModelModule, corpus: Corpus, *, watch: Watch) -> Score:
+    """The score on the first tokens of the validation text, in windows that do not overlap."""
+    if not run.objective.whole:
+        return _validation(run, corpus).score(model, tokens=QUICK_TOKENS, watch=watch)
+    texts = _first(corpus.split("valid").documents(), tokens=QUICK_TOKENS)
+    settings = _reading(run, model, corpus) | {"stride": run.length}
+    return perplexity(model, texts, **settings, progress=watch.progress)
+
+
+def _validation(run: Run, corpus: Corpus) -> Text:
+    return Text(run, corpus, split="valid", order_by="file")
+
+
+def _reading(run: Run, model: ModelModule, corpus: Corpus) -> dict[str, Any]:
+    """How whole documents are read."""
+    dtype = devices.autocast_dtype(run.precision, next(model.parameters()).device)
+    return {"begin": corpus.manifest["end"], "context": run.length, "dtype": dtype}
 
 
 def _first(documents: Iterator[TokenDocument], *, tokens: int) -> Iterator[TokenDocument]:
