@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from groundup.optim.schedules import WSD, Constant, Cosine
     from groundup.parts.embed import Embed
     from groundup.parts.linear import Linear
-    from groundup.parts.mask import Causal, Window
+    from groundup.parts.mask import Causal, Prefix, Window
     from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
     from groundup.parts.position import (
         ALiBi,
@@ -109,7 +109,7 @@ _HOME = {
     "groundup.optim.schedules": "Constant Cosine WSD",
     "groundup.parts.embed": "Embed",
     "groundup.parts.linear": "Linear",
-    "groundup.parts.mask": "Causal Window",
+    "groundup.parts.mask": "Causal Prefix Window",
     "groundup.parts.norm": "AcrossHeads LayerNorm NoNorm RMSNorm",
     "groundup.parts.position": "ALiBi Learned LinearScaling Llama3Scaling NTKScaling NoPosition RoPE Sinusoidal YaRN",
     "groundup.parts.router": "GroupedSigmoid SoftmaxOfTop TopOfSoftmax",
@@ -172,6 +172,7 @@ __all__ = [
     "NoNorm",
     "NoPosition",
     "Parallel",
+    "Prefix",
     "PrefixLM",
     "RMSNorm",
     "Residual",

@@ -43,7 +43,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
 from groundup.parts.gating import ClampedProduct
 from groundup.parts.init import ScaledNormal
-from groundup.parts.mask import AnchoredWindow, Everything, Near, Window
+from groundup.parts.mask import AnchoredWindow, Everything, Near, Prefix, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
     ALiBi,
@@ -228,6 +228,10 @@ HAND_MADE: dict[str, Model] = {
         Layer(mix=Residual(attention(mask=AnchoredWindow(3, first=2)))),
         Layer(mix=Residual(attention(mask=AnchoredWindow(1, first=1), position=ALiBi()))),
         Layer(mix=Residual(attention(mask=AnchoredWindow(2, first=3)))),
+    ),
+    "prefix": decoder(
+        Layer(mix=Residual(attention(mask=Prefix())), ffn=Residual(GatedMLP(hidden=48))),
+        Layer(mix=Residual(attention(mask=Prefix(), position=ALiBi()))),
     ),
     "no places": decoder(Layer(mix=Residual(attention(position=NoPosition())))),
     "experts": decoder(

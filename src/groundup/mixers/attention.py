@@ -68,6 +68,11 @@ class Attention(MixerSpec):
         """Whether no token sees what comes after it: the mask says so."""
         return self.mask.causal
 
+    @property
+    def prefixed(self) -> bool:
+        """Whether the first tokens of a row see each other where the context says so: the mask says it."""
+        return self.mask.prefixed
+
     def build(self, width: int) -> AttentionMixer:
         """Returns the module for a stream of ``width``."""
         return AttentionMixer(self, width)

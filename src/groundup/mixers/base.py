@@ -20,6 +20,11 @@ class MixerSpec(Spec, abstract=True):
         """Whether no token sees what comes after it, so that a sequence can be read in pieces with a state."""
         return True
 
+    @property
+    def prefixed(self) -> bool:
+        """Whether the first tokens of a row see each other where the context says so, see `Context.prefix`."""
+        return False
+
     def build(self, width: int) -> Mixer:
         """Returns the module for a stream of ``width``."""
         raise NotImplementedError(type(self).__name__)
