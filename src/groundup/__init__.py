@@ -41,16 +41,18 @@ if TYPE_CHECKING:
     from groundup.model.layer import Layer, Parallel, Stacked, pattern
     from groundup.model.residual import Residual
     from groundup.objectives.denoising import Denoising
+    from groundup.objectives.diffusion import MaskedDiffusion
     from groundup.objectives.masked import EachToken, Masked, WholeWords
     from groundup.objectives.mixture import Mixture
     from groundup.objectives.next_token import NextToken, next_token
     from groundup.objectives.prefix import PrefixLM
     from groundup.objectives.span_corruption import SpanCorruption
+    from groundup.objectives.translation import Translation
     from groundup.optim.optimizers import AdamW, Muon
     from groundup.optim.schedules import WSD, Constant, Cosine
     from groundup.parts.embed import Embed
     from groundup.parts.linear import Linear
-    from groundup.parts.mask import Causal, Window
+    from groundup.parts.mask import Causal, Prefix, Window
     from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
     from groundup.parts.position import (
         ALiBi,
@@ -98,16 +100,18 @@ _HOME = {
     "groundup.model.layer": "Layer Parallel Stacked pattern",
     "groundup.model.residual": "Residual",
     "groundup.objectives.denoising": "Denoising",
+    "groundup.objectives.diffusion": "MaskedDiffusion",
     "groundup.objectives.masked": "EachToken Masked WholeWords",
     "groundup.objectives.mixture": "Mixture",
     "groundup.objectives.next_token": "NextToken next_token",
     "groundup.objectives.prefix": "PrefixLM",
     "groundup.objectives.span_corruption": "SpanCorruption",
+    "groundup.objectives.translation": "Translation",
     "groundup.optim.optimizers": "AdamW Muon",
     "groundup.optim.schedules": "Constant Cosine WSD",
     "groundup.parts.embed": "Embed",
     "groundup.parts.linear": "Linear",
-    "groundup.parts.mask": "Causal Window",
+    "groundup.parts.mask": "Causal Prefix Window",
     "groundup.parts.norm": "AcrossHeads LayerNorm NoNorm RMSNorm",
     "groundup.parts.position": "ALiBi Learned LinearScaling Llama3Scaling NTKScaling NoPosition RoPE Sinusoidal YaRN",
     "groundup.parts.router": "GroupedSigmoid SoftmaxOfTop TopOfSoftmax",
@@ -160,6 +164,7 @@ __all__ = [
     "Llama3Scaling",
     "Loader",
     "Masked",
+    "MaskedDiffusion",
     "Mixer",
     "MixerSpec",
     "Mixture",
@@ -170,6 +175,7 @@ __all__ = [
     "NoNorm",
     "NoPosition",
     "Parallel",
+    "Prefix",
     "PrefixLM",
     "RMSNorm",
     "Residual",
@@ -187,6 +193,7 @@ __all__ = [
     "Tied",
     "Tokenizer",
     "TopOfSoftmax",
+    "Translation",
     "Untied",
     "WholeWords",
     "Window",

@@ -62,6 +62,10 @@ class Batch:
         """Returns the batch of the first rows alone."""
         return self._with_each(lambda t: t[:count])
 
+    def by_row(self) -> list[Batch]:
+        """Returns a batch of each row."""
+        return [self._with_each(lambda t, row=row: t[row : row + 1]) for row in range(len(self.ids))]
+
     def to(self, device: torch.device | str) -> Batch:
         """Returns the batch on another device."""
         return self._with_each(lambda t: t.to(device, non_blocking=True))
@@ -94,6 +98,7 @@ class Context:
         types: which of two texts each token belongs to, (B, T), for models that were trained on pairs; None: the first.
         central: which tokens see all of their document and are seen by all of it, (B, T), in attention that has such
             tokens; None: those that the attention says.
+        prefix: how many of the first tokens of each row see each other, (B,), for masks that have prefixes; None: none.
         reach: an upper bound of positions + 1 in this call, known without asking the device; 0 where there is none.
         memory: what another model made of a text that this one attends to, (B, M, D); None: there is none, or the
             state holds what is needed of it.
@@ -108,6 +113,7 @@ class Context:
     lengths: Int[Tensor, "B"] | None = None
     types: Int[Tensor, "B T"] | None = None
     central: Bool[Tensor, "B T"] | None = None
+    prefix: Int[Tensor, "B"] | None = None
     reach: int = 0
     memory: Float[Tensor, "B M D"] | None = None
     memory_lengths: Int[Tensor, "B"] | None = None
@@ -124,6 +130,7 @@ class Context:
         lengths: Int[Tensor, "B"] | None = None,
         types: Int[Tensor, "B T"] | None = None,
         central: Bool[Tensor, "B T"] | None = None,
+        prefix: Int[Tensor, "B"] | None = None,
         memory: Float[Tensor, "B M D"] | None = None,
         memory_lengths: Int[Tensor, "B"] | None = None,
         penalties: Penalties | None = None,
@@ -138,6 +145,7 @@ class Context:
             lengths=lengths,
             types=types,
             central=central,
+            prefix=prefix,
             reach=reach,
             memory=memory,
             memory_lengths=memory_lengths,
@@ -146,11 +154,17 @@ class Context:
 
     @classmethod
     def after(
-        cls, seen: Int[Tensor, "B"], tokens: int, *, reach: int, lengths: Int[Tensor, "B"] | None = None
+        cls,
+        seen: Int[Tensor, "B"],
+        tokens: int,
+        *,
+        reach: int,
+        lengths: Int[Tensor, "B"] | None = None,
+        prefix: Int[Tensor, "B"] | None = None,
     ) -> Context:
         """Returns the context of the next ``tokens`` tokens of rows that have read ``seen`` (B,) tokens each."""
         positions = seen[:, None] + torch.arange(tokens, device=seen.device)
-        return cls(positions=positions, seen=seen, lengths=lengths, reach=reach)
+        return cls(positions=positions, seen=seen, lengths=lengths, prefix=prefix, reach=reach)
 
     @property
     def starts(self) -> Bool[Tensor, "B T"] | None:

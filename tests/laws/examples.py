@@ -51,7 +51,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
 from groundup.parts.gating import ClampedProduct
 from groundup.parts.init import ScaledNormal
-from groundup.parts.mask import AnchoredWindow, Chunks, Everything, Graph, Near, Window
+from groundup.parts.mask import AnchoredWindow, Chunks, Everything, Graph, Near, Prefix, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
     ALiBi,
@@ -280,6 +280,10 @@ HAND_MADE: dict[str, Model] = {
         )
         * 2,
         Fed(mix=Residual(GatedMLP(hidden=24)), block=PLAIN),
+    ),
+    "prefix": decoder(
+        Layer(mix=Residual(attention(mask=Prefix())), ffn=Residual(GatedMLP(hidden=48))),
+        Layer(mix=Residual(attention(mask=Prefix(), position=ALiBi()))),
     ),
     "no places": decoder(Layer(mix=Residual(attention(position=NoPosition())))),
     "experts": decoder(

@@ -12,12 +12,14 @@ from groundup.context import NOT_COUNTED, Batch
 from groundup.errors import ConfigError, TextError
 from groundup.model.model import Model
 from groundup.objectives.denoising import Denoising
+from groundup.objectives.diffusion import MaskedDiffusion
 from groundup.objectives.masked import Masked, WholeWords
 from groundup.objectives.mixture import Mixture
 from groundup.objectives.next_token import NextToken
 from groundup.objectives.objective import Objective, Reading, Usual
 from groundup.objectives.prefix import PrefixLM
 from groundup.objectives.span_corruption import SpanCorruption
+from groundup.objectives.translation import Translation
 from groundup.objectives.usual import usual
 from groundup.optim.optimizers import AdamW
 from groundup.optim.schedules import Constant
@@ -37,11 +39,13 @@ OBJECTIVES: dict[str, Objective] = {
     "next token": NextToken(),
     "masked": Masked(),
     "masked, whole words": Masked(rate=0.3, hidden=0.5, random=0.5, unit=WholeWords()),
+    "diffusion": MaskedDiffusion(),
     "span corruption": SpanCorruption(),
     "span corruption, half": SpanCorruption(rate=0.5, length=2.0, mode="[X]"),
     "denoising": Denoising(),
     "prefix": PrefixLM(),
     "mixture": Mixture(),
+    "pairs": Translation(),
     "mixture, weighted": Mixture(parts=(SpanCorruption(), Denoising(shuffled=0.5)), weights=(0.2, 0.8)),
 }
 USUAL = {"decoder": "NextToken", "encoder": "Masked", "pair": "SpanCorruption"}
@@ -54,7 +58,7 @@ def tokenizer(*special: str) -> Tokenizer:
 
 
 def model_of(kind: str, words: Tokenizer) -> Model:
-    return HAND_MADE[KINDS[kind]].with_vocab(words.vocab + 3)
+    return HAND_MADE[KINDS[kind]].with_words(words.vocab + 3, end=words.end or 0)
 
 
 def fitting() -> list[tuple[str, str]]:
@@ -82,12 +86,27 @@ def text(words: Tokenizer, *, tokens: int, start: int = 0):
     return batch
 
 
+def pairs(words: Tokenizer):
+    """Pairs as their loader gives them: sources and targets that end, padded to the longest."""
+
+    def batch(step: int) -> Batch:
+        ids = torch.tensor([words.encode(TEXT)[13 * step + 5 * row :][:20] for row in range(ROWS)])
+        ids[:, -1] = words.end or 0
+        targets = ids.flip(1).roll(-1, 1)
+        targets[-1, 9:] = NOT_COUNTED
+        lengths = torch.tensor([20, 18, 20, 9])
+        return Batch(ids=targets.clamp(min=0), targets=targets, source=ids, source_lengths=lengths)
+
+    return batch
+
+
 def batches_of(name: str, kind: str, *, seed: int = 0):
     objective = OBJECTIVES[name]
     words = tokenizer(*objective.special)
     model = model_of(kind, words)
     reading = Reading(model=model, tokenizer=words, context=CONTEXT, seed=seed)
-    return objective.batches(text(words, tokens=objective.shape(model, CONTEXT).text), reading)
+    read = pairs(words) if objective.pairs else text(words, tokens=objective.shape(model, CONTEXT).text)
+    return objective.batches(read, reading)
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -109,7 +128,7 @@ def test_any_batch_can_be_had_again_without_those_before_it(name: str, kind: str
     there = batches_of(name, kind)
     later = [there(step) for step in range(4)][3]
     assert same(batches_of(name, kind)(3), later)
-    if name != "next token":
+    if name not in ("next token", "pairs"):  # which draw nothing
         assert not same(batches_of(name, kind, seed=1)(3), later)
 
 
@@ -117,8 +136,13 @@ def test_any_batch_can_be_had_again_without_those_before_it(name: str, kind: str
 def test_batches_are_as_large_as_was_told(name: str, kind: str) -> None:
     batch, model = batches_of(name, kind)(0), model_of(kind, tokenizer(*OBJECTIVES[name].special))
     shape = OBJECTIVES[name].shape(model, CONTEXT)
-    assert batch.ids.shape == batch.targets.shape == (ROWS, shape.ids)
-    assert (0 if batch.source is None else batch.source.shape[1]) == (shape.source if kind == "pair" else 0)
+    source = 0 if batch.source is None else batch.source.shape[1]
+    assert batch.ids.shape == batch.targets.shape
+    assert (source > 0) == (kind == "pair")
+    if OBJECTIVES[name].pairs:
+        assert batch.ids.shape[1] <= shape.ids and source <= shape.source
+    else:
+        assert (batch.ids.shape[1], source) == (shape.ids, shape.source)
     assert shape.ids <= CONTEXT
     assert batch.read_tokens <= ROWS * shape.text
 
@@ -158,7 +182,9 @@ def test_planned_operations_are_those_of_a_step(name: str, kind: str) -> None:
     row = batches_of(name, kind)(0).first_rows(1)
     model = spec.build()
     counted = int(((row.targets != NOT_COUNTED) & (1 if row.weights is None else row.weights > 0)).sum())
-    shape = dataclasses.replace(objective.shape(spec, CONTEXT), predicted=counted)
+    shape = dataclasses.replace(objective.shape(spec, CONTEXT), predicted=counted, ids=row.ids.shape[1])
+    if row.source is not None:
+        shape = dataclasses.replace(shape, source=row.source.shape[1])
     flops = count_flops(lambda: objective.loss(model, row).total.backward())
     assert flops == (1 + books.BACKWARD_PER_FORWARD) * books.forward_flops(spec, shape)
 

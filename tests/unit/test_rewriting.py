@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from groundup.objectives.denoising import Denoising
 from groundup.objectives.mixture import Mixture
 from groundup.objectives.objective import Reading
 from groundup.objectives.prefix import PrefixLM
-from groundup.objectives.rewriting import Rewriting, arranged
+from groundup.objectives.rewriting import Rewrite, Rewriting, arranged
 from groundup.objectives.span_corruption import SENTINELS, SpanCorruption, sentinel
 from groundup.text.train import train
 
@@ -25,9 +26,13 @@ DECODER = llama(width=16, layers=1, heads=2, hidden=24, vocab=WORDS.vocab, conte
 IDS = np.array(WORDS.encode(TEXT)[:100])
 
 
+@cache
+def rewrite(objective: Rewriting) -> Rewrite:
+    return objective.rewrite(Reading(model=PAIR, tokenizer=WORDS, context=64, seed=0), text=len(IDS))
+
+
 def rewritten(objective: Rewriting, ids: np.ndarray = IDS, *, seed: int = 0) -> tuple[list[int], list[int]]:
-    reading = Reading(model=PAIR, tokenizer=WORDS, context=64, seed=0)
-    source, target = objective.rewrite(reading, text=max(len(ids), 2))(ids, np.random.default_rng(seed))
+    source, target = rewrite(objective)(ids, np.random.default_rng(seed))
     return source.tolist(), target.tolist()
 
 
@@ -82,7 +87,7 @@ def test_every_way_to_cut_is_as_likely() -> None:
 def test_more_spans_than_sentinels_are_refused() -> None:
     long = t5(width=16, layers=1, heads=2, hidden=24, vocab=WORDS.vocab, context=4096)
     reading = Reading(model=long, tokenizer=WORDS, context=4096, seed=0)
-    with pytest.raises(ConfigError, match=r"there are 100 sentinels; lower context, or raise objective.length"):
+    with pytest.raises(ConfigError, match=r"there are 100 sentinels; lower context, or raise objective\.length"):
         SpanCorruption().batches(lambda step: pytest.fail("read"), reading)
     with pytest.raises(SpecError, match="take out nothing or all"):
         SpanCorruption(length=0.5)

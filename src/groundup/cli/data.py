@@ -26,6 +26,7 @@ def data() -> None:
 @click.option("--held-out", default=0.05, show_default=True, help="The share of documents kept for validation.")
 @click.option("--seed", default=0, show_default=True, help="Draws which documents are kept.")
 @click.option("--field", help="The name of the text in .jsonl and .parquet files.")
+@click.option("--target", help="The name of the target of pairs, whose source is --field.")
 @click.option("--workers", type=COUNT, help="Threads that tokenize; by default one a core.")
 @as_json
 @offline

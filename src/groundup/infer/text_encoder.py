@@ -16,6 +16,7 @@ from torch import Tensor
 
 from groundup.errors import GenerationError, TextError
 from groundup.hub.sentences import Sentences
+from groundup.infer.diffuse import Order, diffuse
 from groundup.infer.fill import Filling, fillings
 from groundup.infer.generation import Generation
 from groundup.infer.ids import several, side_by_side
@@ -103,6 +104,43 @@ class TextEncoder(LanguageModel):
             ids = [words.end, *ids]  # which stands before every text that our own runs read
         made = fillings(self.module, ids, mask=words.mask, count=count, vocab=words.vocab)
         return [self._filling(words, ids, way, probability) for way, probability in made]
+
+    def diffuse(
+        self,
+        prompt: str = "",
+        *,
+        new_tokens: int = 64,
+        steps: int | None = None,
+        order: Order = "confidence",
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> str:
+        """Returns a text that begins with a prompt, by a model that learnt masked diffusion.
+
+        Masks that stand in the prompt are filled in too. What comes after an end token is left out.
+
+        Args:
+            prompt: what is known of the text.
+            new_tokens: how many tokens to write after it.
+            steps: in how many steps; None means one for each hidden token.
+            order: which tokens come first: those of which the model is sure, or ``random`` ones.
+            temperature: of what is drawn; 0 takes the likeliest token.
+            seed: of what is drawn.
+
+        Raises:
+            TextError: the model has no tokenizer.
+            GenerationError: a setting that cannot be used, or the tokenizer has no mask.
+        """
+        words = self._words()
+        if words.mask is None:
+            raise GenerationError("the tokenizer has no mask token, so no text can be diffused; load a model that has")
+        begin = [] if words.end is None else [words.end]
+        ids = begin + words.encode(prompt, markup=True) + [words.mask] * new_tokens
+        count = steps or max(ids.count(words.mask), 1)
+        drawn = {"order": order, "temperature": temperature, "seed": seed}
+        made = diffuse(self.module, [ids], mask=words.mask, steps=count, vocab=words.vocab, **drawn)[0].tolist()
+        made = made[len(begin) :]
+        return words.decode(made[: made.index(words.end)] if words.end in made else made, hide_special=True)
 
     @staticmethod
     def _filling(words: Tokenizer, ids: list[int], way: list[int], probability: float) -> Filling:

@@ -73,6 +73,11 @@ class Attention(MixerSpec):
         """Whether it computes with its input and weights only, and not with a bias that layers share."""
         return not isinstance(self.position, SharedBias)
 
+    @property
+    def prefixed(self) -> bool:
+        """Whether the first tokens of a row see each other where the context says so: the mask says it."""
+        return self.mask.prefixed
+
     def build(self, width: int) -> AttentionMixer:
         """Returns the module for a stream of ``width``."""
         return AttentionMixer(self, width)

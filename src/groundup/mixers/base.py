@@ -30,6 +30,11 @@ class MixerSpec(Spec, abstract=True):
         """Whether it shares nothing with other layers and adds nothing to the loss, so it may be computed again."""
         return True
 
+    @property
+    def prefixed(self) -> bool:
+        """Whether the first tokens of a row see each other where the context says so, see `Context.prefix`."""
+        return False
+
     def build(self, width: int) -> Mixer:
         """Returns the module for a stream of ``width``."""
         raise NotImplementedError(type(self).__name__)

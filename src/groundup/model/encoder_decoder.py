@@ -66,9 +66,10 @@ class EncoderDecoder(Model):
         """The longest target that it is meant for, in tokens."""
         return self.decoder.context
 
-    def with_vocab(self, vocab: int) -> Self:
-        """Returns the model with another number of token ids on both sides."""
-        return self.replace(encoder=self.encoder.with_vocab(vocab), decoder=self.decoder.with_vocab(vocab))
+    def with_words(self, vocab: int, *, end: int) -> Self:
+        """Returns the model with another number of token ids on both sides, and another token that ends a target."""
+        encoder, decoder = (stack.with_words(vocab, end=end) for stack in (self.encoder, self.decoder))
+        return self.replace(encoder=encoder, decoder=decoder, end=end, first=None, last=None)
 
     def with_distinct_layers(self) -> Self:
         """Returns the model with each distinct layer of its stacks once."""

@@ -43,8 +43,8 @@ class Model(Spec, abstract=True):
         *_, last = self.stacks.values()
         return last
 
-    def with_vocab(self, vocab: int) -> Self:
-        """Returns the model with another number of token ids."""
+    def with_words(self, vocab: int, *, end: int) -> Self:
+        """Returns the model for another tokenizer: with its number of token ids, and the one that ends a text."""
         raise NotImplementedError(type(self).__name__)
 
     def with_distinct_layers(self) -> Self:

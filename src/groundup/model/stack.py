@@ -85,7 +85,7 @@ class Stack(Model, abstract=True):
         """The longest sequence that it is meant for, in tokens: its context."""
         return self.context
 
-    def with_vocab(self, vocab: int) -> Self:
+    def with_words(self, vocab: int, *, end: int) -> Self:
         """Returns the stack with another number of token ids."""
         return self.replace(vocab=vocab)
 

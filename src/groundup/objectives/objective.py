@@ -128,6 +128,11 @@ class Objective(Spec, abstract=True):
         return False
 
     @property
+    def pairs(self) -> bool:
+        """Whether it reads pairs of texts, a source and its target each."""
+        return False
+
+    @property
     def packing(self) -> Literal["apart", "together"]:
         """Whether the documents of a row are told apart, or read on as one text."""
         return "apart"

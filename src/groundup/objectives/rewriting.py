@@ -113,10 +113,12 @@ def arranged(
             ids[row, 0] = model.start
             ids[row, 1 : len(wanted)] = torch.from_numpy(wanted[:-1])
             targets[row, : len(wanted)] = torch.from_numpy(wanted)
-        lengths = torch.tensor([len(given) for given, _ in pairs])
+        lengths = torch.tensor([max(len(given), 1) for given, _ in pairs])  # attention over nothing is not defined
         return Batch(ids=ids, targets=targets, source=source, source_lengths=lengths, read=known)
     for row, (given, wanted) in enumerate(pairs):
         whole = torch.from_numpy(np.concatenate([given, wanted]))
+        if not len(whole):
+            continue
         ids[row, : len(whole) - 1] = whole[:-1]
         targets[row, len(given) - 1 : len(whole) - 1] = whole[len(given) :]
     return Batch(ids=ids, targets=targets, prefix=torch.tensor([len(given) for given, _ in pairs]), read=known)

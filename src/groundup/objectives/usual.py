@@ -6,14 +6,16 @@ from groundup.model.encoder import Encoder
 from groundup.model.encoder_decoder import EncoderDecoder
 from groundup.model.model import Model
 from groundup.objectives.denoising import Denoising
+from groundup.objectives.diffusion import MaskedDiffusion
 from groundup.objectives.masked import Masked
 from groundup.objectives.mixture import Mixture
 from groundup.objectives.next_token import NextToken
 from groundup.objectives.objective import Objective
 from groundup.objectives.prefix import PrefixLM
 from groundup.objectives.span_corruption import SpanCorruption
+from groundup.objectives.translation import Translation
 
-OBJECTIVES = (NextToken, Masked, SpanCorruption, Denoising, PrefixLM, Mixture)
+OBJECTIVES = (NextToken, Masked, MaskedDiffusion, SpanCorruption, Denoising, PrefixLM, Mixture, Translation)
 
 
 def usual(model: Model) -> Objective:

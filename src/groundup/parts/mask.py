@@ -36,6 +36,11 @@ class Mask(Spec, abstract=True):
         """Whether no query sees what comes after it."""
         return True
 
+    @property
+    def prefixed(self) -> bool:
+        """Whether the first tokens of a row see each other where the context says so; they are then read at once."""
+        return False
+
     def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
         """Returns whether a query at place ``q`` sees a key at place ``k``; negative places hold nothing."""
         raise NotImplementedError(type(self).__name__)
@@ -69,6 +74,33 @@ class Causal(Mask):
     def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
         """Returns whether ``k`` is not after ``q``."""
         return (k <= q) & (k >= 0)
+
+
+class Prefix(Causal):
+    """Every token sees itself and all before it, and the tokens of a prefix see each other.
+
+    How long each row's prefix is, the context says; where it does not, there is none. Source: Raffel et al. 2020 (T5,
+    arXiv:1910.10683), section 3.2.1.
+    """
+
+    @property
+    def prefixed(self) -> bool:
+        """True."""
+        return True
+
+    def over(self, ctx: Context, *, keys: Int[Tensor, "B S"]) -> Bool[Tensor, "B 1 T S"]:
+        """Returns which of the keys at places ``keys`` each query of the context sees."""
+        seen = super().over(ctx, keys=keys)
+        if ctx.prefix is None:
+            return seen
+        inside = (keys >= 0) & (keys < ctx.prefix[:, None])
+        return seen | inside[:, None, None]
+
+    def within(self, ctx: Context) -> Bool[Tensor, "B 1 T T"] | None:
+        """Returns who sees whom among the context's own tokens; None means all, up to its own place."""
+        if ctx.prefix is None:
+            return super().within(ctx)
+        return ctx.once(f"{self!r} of a prefix", lambda: self.over(ctx, keys=ctx.positions))
 
 
 class Everything(Mask):

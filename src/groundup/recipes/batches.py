@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from groundup.data.corpus import Corpus
 from groundup.data.loader import Loader, Order
+from groundup.data.pairs import Pairs
 from groundup.devices import autocast_dtype
 from groundup.evals.held_out import held_out
 from groundup.evals.perplexity import Score
@@ -25,15 +26,18 @@ class Text:
 
     def __init__(self, run: Run, corpus: Corpus, *, split: str = "train", order_by: Order = "random") -> None:
         self.run = run
-        self.loader = Loader(
-            corpus,
-            split=split,
-            rows=run.rows,
-            context=min(run.shape.text, corpus.split(split).tokens),
-            seed=run.seed,
-            packing=run.objective.packing,
-            order_by=order_by,
-        )
+        if run.objective.pairs:
+            self.loader = Pairs(corpus, split=split, rows=run.rows, seed=run.seed, order_by=order_by)
+        else:
+            self.loader = Loader(
+                corpus,
+                split=split,
+                rows=run.rows,
+                context=min(run.shape.text, corpus.split(split).tokens),
+                seed=run.seed,
+                packing=run.objective.packing,
+                order_by=order_by,
+            )
         self._tokenizer = corpus.tokenizer
 
     def batches(self, *, seed: int) -> Batches:

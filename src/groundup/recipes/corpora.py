@@ -35,6 +35,7 @@ def corpus_of(run: Run, place: Place, watch: Watch) -> Corpus:
         run.data.source,
         place.corpus,
         field=run.data.field,
+        target=run.target,
         tokenizer=tokenizer,
         held_out=run.data.held_out,
         seed=run.seed,
@@ -61,7 +62,8 @@ def _tokenizer(run: Run, place: Place, watch: Watch) -> Tokenizer:
         check_tokenizer(run, tokenizer)
     else:
         watch.stage("Training the tokenizer")
-        texts = (document.text for document in documents(run.data.source, field=run.data.field))
+        read = documents(run.data.source, field=run.data.field, target=run.target)
+        texts = (text for document in read for text in document.texts)
         vocab, special = run.data.vocab or run.model.predictor.vocab, run.objective.special
         tokenizer = train_tokenizer(texts, kind=run.data.tokens, vocab=vocab, special=special)
     _save(tokenizer, place)

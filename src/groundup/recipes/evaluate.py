@@ -109,8 +109,9 @@ def _learnt(
     if source is None:
         raise ConfigError("the model is not a run with a text that it held out; name one with --data")
     assert loaded.tokenizer is not None
+    names: dict[str, Any] = {"field": field or run.data.field, "target": run.target}
     with TemporaryDirectory() as scratch:
-        made = build(source, Path(scratch) / "corpus", tokenizer=loaded.tokenizer, field=field, held_out=0.0)
+        made = build(source, Path(scratch) / "corpus", tokenizer=loaded.tokenizer, held_out=0.0, **names)
         return figures | Text(run, made, order_by="file").score(loaded.module, watch=watch).to_dict()
 
 

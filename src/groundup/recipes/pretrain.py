@@ -105,7 +105,8 @@ def pretrain(
     if Corpus.is_there(run.data.source):
         _check_corpus(run, Corpus.open(run.data.source))
     else:
-        next(documents(run.data.source, field=run.data.field))  # before the folder is there: a name may be mistyped
+        # Before the folder is there: a name may be mistyped.
+        next(documents(run.data.source, field=run.data.field, target=run.target))
     _check_fit(run)
     place = Place.new(folder)
     try:
@@ -167,8 +168,9 @@ def _fitted(run: Run, corpus: Corpus, place: Place) -> Run:
             f"the tokenizer has {corpus.vocab} tokens and the model {vocab}; "
             f"set vocab={corpus.vocab}, or choose another tokenizer"
         )
-    if run.data.tokenizer is None and vocab != corpus.vocab:
-        run = run.replace(model=run.model.with_vocab(corpus.vocab))
+    if run.data.tokenizer is None:
+        vocab = corpus.vocab
+    run = run.replace(model=run.model.with_words(vocab, end=corpus.manifest["end"]))
     atomic_write(place.config, write_spec(run))
     place.write_json(place.spec, run.model.to_dict())
     return run
@@ -270,13 +272,17 @@ def _record(learner: Learner, place: Place, made: Plan, *, times: list[float]) -
     """Writes what was measured beside what was planned."""
     run, model, tally = learner.run, learner.model, learner.tally
     peak = measure.peak_bytes(learner.device)
-    row = learner.batches(0).first_rows(1).to(learner.device)  # as every other; counting holds more than a step
-    with devices.autocast(learner.device, learner.dtype):
-        flops = measure.count_flops(lambda: run.objective.loss(model, row).total.backward())
-    model.zero_grad(set_to_none=True)
+    batch = learner.batches(0).to(learner.device)
+    if run.objective.whole:
+        batch = batch.first_rows(1)  # as every other
+    flops = 0
+    for row in batch.by_row():  # one by one, for counting holds more than a step
+        with devices.autocast(learner.device, learner.dtype):
+            flops += measure.count_flops(lambda row=row: run.objective.loss(model, row).total.backward())
+        model.zero_grad(set_to_none=True)
     measured = {
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "step_flops": flops * run.rows * run.accumulate,
+        "step_flops": flops * run.rows // len(batch.ids) * run.accumulate,
         "steps": tally.steps,
         "train_seconds": tally.seconds,
     }

@@ -36,7 +36,9 @@ class Data(Spec):
         tokens: of which kind the tokenizer is that is trained: ``bpe``, ``char`` or ``word``.
         vocab: its size; None means the model's.
         held_out: the share of documents that is kept for validation.
-        field: the name of the text in .jsonl and .parquet files; None takes the usual names.
+        field: the name of the text, or of the source of a pair, in .jsonl, .tsv and .parquet files; None takes the
+            usual names.
+        target: the name of the target of a pair, for objectives that read pairs.
     """
 
     source: str = "python"
@@ -45,6 +47,7 @@ class Data(Spec):
     vocab: Size | None = None
     held_out: float = 0.05
     field: str | None = None
+    target: str = "target"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -117,6 +120,11 @@ class Run(Spec):
     def shape(self) -> Shape:
         """What the objective makes of such a sequence."""
         return self.objective.shape(self.model, self.length)
+
+    @property
+    def target(self) -> str | None:
+        """The name of the field of targets; None where it reads no pairs."""
+        return self.data.target if self.objective.pairs else None
 
     @property
     def step_tokens(self) -> int:
