@@ -31,7 +31,7 @@ from groundup.mixers.rwkv7 import RWKV7, ShiftedMLP
 from groundup.model.decoder import Decoder
 from groundup.model.encoder import Encoder
 from groundup.model.encoder_decoder import EncoderDecoder
-from groundup.model.heads import Dense, NoHead, Tied, Untied
+from groundup.model.heads import Dense, NoHead, Shifted, Tied, Untied
 from groundup.model.layer import Layer, LayerSpec, Parallel, Stacked, pattern
 from groundup.model.model import Model
 from groundup.model.residual import Residual
@@ -40,7 +40,7 @@ from groundup.parts.decay import FixedDecay, HeadDecay, LowRankDecay
 from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
 from groundup.parts.init import ScaledNormal
-from groundup.parts.mask import Everything, Window
+from groundup.parts.mask import Around, Everything, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
     ALiBi,
@@ -210,7 +210,7 @@ HAND_MADE: dict[str, Model] = {
         Layer(mix=Residual(attention(score=Sink(scale=0.2), position=ALiBi()))),
         head=Untied(cap=6.0, width_power=-0.25),
     ),
-    "no places": decoder(Layer(mix=Residual(attention(position=NoPosition())))),
+    "no places": decoder(Layer(mix=Residual(attention(position=NoPosition()))), head=Shifted()),
     "experts": decoder(
         Layer(mix=Residual(attention()), ffn=Residual(MoE(experts=5, active=2, hidden=48))),
         Layer(
@@ -312,7 +312,7 @@ HAND_MADE: dict[str, Model] = {
     ),
     "rotating encoder": encoder(
         Layer(mix=Residual(attention(mask=Everything(), norm=ROOT)), ffn=Residual(GatedMLP(hidden=48))),
-        Layer(mix=Residual(attention(mask=Everything(), score=Capped(cap=0.5)))),
+        Layer(mix=Residual(attention(mask=Around(3), score=Capped(cap=0.5)))),
         head=Untied(transform=Dense(act="silu", norm=NoNorm(), bias=False)),
     ),
 }

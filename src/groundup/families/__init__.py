@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from groundup.errors import SpecError, nearest
 from groundup.families import (
+    bart,
     bert,
     bloom,
     falcon,
@@ -22,6 +23,7 @@ from groundup.families import (
     mamba2,
     mistral,
     mixtral,
+    modernbert,
     mpt,
     mt5,
     olmo,
@@ -36,6 +38,7 @@ from groundup.families import (
     qwen3_moe,
     recurrent,
     recurrent_gemma,
+    roberta,
     rwkv,
     rwkv5,
     rwkv7,
@@ -48,8 +51,11 @@ FAMILIES: tuple[Family, ...] = (
     gpt2.FAMILY,
     llama.FAMILY,
     bert.FAMILY,
+    roberta.FAMILY,
+    modernbert.FAMILY,
     t5.FAMILY,
     mt5.FAMILY,
+    bart.FAMILY,
     mistral.FAMILY,
     qwen2.FAMILY,
     qwen3.FAMILY,

@@ -8,6 +8,7 @@ pooler, BertForPreTraining has both and says whether one text follows another.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, head_width
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
 from groundup.model.encoder import Encoder
-from groundup.model.heads import Dense, Head, NoHead, Tied
+from groundup.model.heads import Dense, NoHead, Tied
 from groundup.model.layer import Layer
 from groundup.model.pool import FirstToken, NoPool, Pool
 from groundup.model.residual import Residual
@@ -42,6 +43,7 @@ def bert(
     hidden: int | None = None,
     vocab: int = 30522,
     context: int = 512,
+    offset: int = 0,
     types: int = 2,
     act: str = "gelu",
     eps: float = 1e-12,
@@ -59,6 +61,7 @@ def bert(
         hidden: the width inside the feed-forward part; None means four times ``width``.
         vocab: the number of token ids.
         context: the number of learnt positions.
+        offset: unused rows of their table before the first.
         types: the number of token types.
         act: the activation.
         eps: of the norms.
@@ -89,7 +92,7 @@ def bert(
         vocab=vocab,
         context=context,
         layers=(Layer(mix=part(attention), ffn=part(mlp)),) * layers,
-        embed=Embed(position=Learned(context), types=types, norm=norm, dropout=of_stream),
+        embed=Embed(position=Learned(context, offset=offset), types=types, norm=norm, dropout=of_stream),
         norm=NoNorm(),
         head=Tied(transform=Dense(act=act, norm=norm), bias=True) if filling else NoHead(),
         pool=pool,
@@ -109,23 +112,33 @@ PRESETS = {
 }
 
 
-def read(keys: Keys) -> Encoder:
-    """Returns the spec of a BERT configuration."""
+def read(keys: Keys, *, architectures: Mapping[str, tuple[bool, Pool]] = ARCHITECTURES, offset: int = 0) -> Encoder:
+    """Returns the spec of a BERT configuration.
+
+    Args:
+        keys: the configuration.
+        architectures: the heads by the names of transformers' classes, the usual one first.
+        offset: unused rows of the table of positions, which the configuration counts.
+    """
     keys.only("position_embedding_type", "absolute")
     keys.only("add_cross_attention", False)
     keys.only("tie_word_embeddings", True)
     keys.take("classifier_dropout", default=None)
-    named = keys.config.get("architectures") or ["BertForMaskedLM"]
-    if named[0] not in ARCHITECTURES:
-        raise SpecError(f"the BERT architecture {named[0]} is not known; known are {', '.join(ARCHITECTURES)}")
-    filling, pool = ARCHITECTURES[named[0]]
+    named = keys.config.get("architectures") or list(architectures)
+    if named[0] not in architectures:
+        raise SpecError(f"the {keys.family} architecture {named[0]} is not known; known are {', '.join(architectures)}")
+    filling, pool = architectures[named[0]]
+    rows = keys.number("max_position_embeddings", default=512)
+    if rows <= offset:
+        raise SpecError(f"the configuration's max_position_embeddings is {rows}; expected more than {offset}")
     return bert(
         width=keys.number("hidden_size", default=768),
         layers=keys.layers("num_hidden_layers", default=12),
         heads=keys.number("num_attention_heads", default=12),
         hidden=keys.number("intermediate_size", default=3072),
         vocab=keys.number("vocab_size", default=30522),
-        context=keys.number("max_position_embeddings", default=512),
+        context=rows - offset,
+        offset=offset,
         types=keys.number("type_vocab_size", default=2),
         act=keys.choice("hidden_act", known=ACTS, default="gelu"),
         eps=keys.number("layer_norm_eps", default=1e-12, whole=False),
@@ -139,21 +152,21 @@ def read(keys: Keys) -> Encoder:
     )
 
 
-def architecture(head: Head, pool: Pool) -> str:
-    """Returns the name of transformers' class with these heads.
+def architecture(spec: Encoder, architectures: Mapping[str, tuple[bool, Pool]]) -> str:
+    """Returns the name of transformers' class with the heads of a spec.
 
     Raises:
         SpecError: there is none.
     """
-    has = (head != NoHead(), pool)
-    found = next((name for name, heads in ARCHITECTURES.items() if heads == has), None)
+    has = (spec.head != NoHead(), spec.pool)
+    found = next((name for name, heads in architectures.items() if heads == has), None)
     if found is None:
         raise SpecError("transformers has no BERT with these heads")
     return found
 
 
-def write(spec: Encoder) -> dict[str, Any]:
-    """Returns the configuration of a BERT spec.
+def write(spec: Encoder, *, architectures: Mapping[str, tuple[bool, Pool]] = ARCHITECTURES) -> dict[str, Any]:
+    """Returns the configuration of a BERT spec, given the heads by the names of transformers' classes.
 
     Raises:
         SpecError: the spec is of other parts.
@@ -167,12 +180,13 @@ def write(spec: Encoder) -> dict[str, Any]:
                 ),
                 *_,
             ),
+            embed=Embed(position=Learned(offset=offset)),
             init=ScaledNormal(deviation=deviation),
         ) if mlp.act in THEIR_ACTS:
             return {
-                "architectures": [architecture(spec.head, spec.pool)],
+                "architectures": [architecture(spec, architectures)],
                 "vocab_size": spec.vocab,
-                "max_position_embeddings": spec.context,
+                "max_position_embeddings": offset + spec.context,
                 "type_vocab_size": spec.embed.types,
                 "hidden_size": spec.width,
                 "num_hidden_layers": len(spec.layers),
@@ -187,11 +201,25 @@ def write(spec: Encoder) -> dict[str, Any]:
     raise SpecError("no BERT of transformers is made of these parts; see groundup.families.bert for those it has")
 
 
-def rules(spec: Encoder) -> list[Rule]:
-    """Returns the weight rules: names only, for theirs and ours are laid out alike."""
-    start = "" if spec.head == NoHead() else "bert."
+# Their names of the modules of the head that fills in tokens.
+HEAD = {
+    "dense": "cls.predictions.transform.dense",
+    "norm": "cls.predictions.transform.LayerNorm",
+    "logits": "cls.predictions",
+}
+
+
+def rules(spec: Encoder, *, root: str = "bert", head: Mapping[str, str] = HEAD) -> list[Rule]:
+    """Returns the weight rules: names only, for theirs and ours are laid out alike.
+
+    Args:
+        spec: the model.
+        root: what their names begin with where the file holds a head.
+        head: their names of the head's modules.
+    """
+    start = "" if spec.head == NoHead() else f"{root}."
     theirs, ours, both = f"{start}encoder.layer.{{l}}", "layers.{l}", ("weight", "bias")
-    tables, filled = f"{start}embeddings", "cls.predictions"
+    tables = f"{start}embeddings"
     pairs = [
         (f"{tables}.LayerNorm", "embed.norm"),
         *(
@@ -203,8 +231,8 @@ def rules(spec: Encoder) -> list[Rule]:
         (f"{theirs}.intermediate.dense", f"{ours}.ffn.mixer.up"),
         (f"{theirs}.output.dense", f"{ours}.ffn.mixer.down"),
         (f"{theirs}.output.LayerNorm", f"{ours}.ffn.out"),
-        (f"{filled}.transform.dense", "transform.dense"),
-        (f"{filled}.transform.LayerNorm", "transform.norm"),
+        (head["dense"], "transform.dense"),
+        (head["norm"], "transform.norm"),
         (f"{start}pooler.dense", "pool.dense"),
         ("cls.seq_relationship", "pool.classes"),
     ]
@@ -212,9 +240,9 @@ def rules(spec: Encoder) -> list[Rule]:
         rule(f"{tables}.word_embeddings.weight", "embed.weight"),
         rule(f"{tables}.position_embeddings.weight", "embed.position.weight"),
         rule(f"{tables}.token_type_embeddings.weight", "embed.types.weight"),
-        rule(f"{filled}.bias", "head.bias"),
+        rule(f"{head['logits']}.bias", "head.bias"),
         *(rule(f"{a}.{end}", f"{b}.{end}") for a, b in pairs for end in both),
-        rule(f"{filled}.decoder.weight", "head.weight"),
+        rule(f"{head['logits']}.decoder.weight", "head.weight"),
     ]
 
 
@@ -227,5 +255,8 @@ FAMILY = Family(
     rules=rules,
     kind=Encoder,
     prefix="bert.",
-    ignored=re.compile(r"(bert\.)?embeddings\.position_ids|cls\.predictions\.decoder\.bias"),
+    ignored=re.compile(
+        r"(bert\.)?embeddings\.position_ids|cls\.predictions\.decoder\.bias|(bert\.)?pooler\..*|cls\.seq_relationship\..*"
+    ),
+    renamed={r"LayerNorm\.gamma$": "LayerNorm.weight", r"LayerNorm\.beta$": "LayerNorm.bias"},
 )

@@ -86,3 +86,23 @@ class Window(Mask):
     def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
         """Returns whether ``k`` is among the last ``size`` places up to ``q``."""
         return (k <= q) & (k > q - self.size) & (k >= 0)
+
+
+class Around(Mask):
+    """Every token sees those at most ``size`` places away, before it and after (Beltagy et al. 2020, section 3.1)."""
+
+    size: Size = dataclasses.field(kw_only=False)
+
+    @property
+    def window(self) -> int | None:
+        """How many tokens, its own included, a query sees at most."""
+        return 2 * self.size + 1
+
+    @property
+    def causal(self) -> bool:
+        """False: tokens see what comes after them."""
+        return False
+
+    def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
+        """Returns whether ``k`` is at most ``size`` places from ``q``."""
+        return ((k - q).abs() <= self.size) & (k >= 0)
