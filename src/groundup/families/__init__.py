@@ -43,6 +43,7 @@ from groundup.families import (
     rwkv5,
     rwkv7,
     t5,
+    transformer,
 )
 from groundup.families.family import Config, Family
 from groundup.model.model import Model
@@ -56,6 +57,7 @@ FAMILIES: tuple[Family, ...] = (
     t5.FAMILY,
     mt5.FAMILY,
     bart.FAMILY,
+    transformer.FAMILY,
     mistral.FAMILY,
     qwen2.FAMILY,
     qwen3.FAMILY,

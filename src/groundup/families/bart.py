@@ -12,21 +12,19 @@ from functools import partial
 from typing import Any
 
 from groundup.errors import SpecError
-from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, head_width
+from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys
+from groundup.families.transformer import transformer
 from groundup.mixers.attention import Attention
-from groundup.mixers.cross import CrossAttention
 from groundup.mixers.mlp import MLP
 from groundup.model.decoder import Decoder
-from groundup.model.encoder import Encoder
 from groundup.model.encoder_decoder import EncoderDecoder
-from groundup.model.heads import Head, NoHead, Shifted, Tied
+from groundup.model.heads import Head, Shifted, Tied
 from groundup.model.layer import Layer
 from groundup.model.residual import Residual
 from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
-from groundup.parts.mask import Causal, Everything
-from groundup.parts.norm import LayerNorm, NoNorm
-from groundup.parts.position import Learned, NoPosition
+from groundup.parts.norm import LayerNorm
+from groundup.parts.position import Learned
 from groundup.rules import ROW, Rule, rule
 
 # What a file holds by the name of transformers' class: the bias of the logits, or none.
@@ -36,10 +34,6 @@ OFFSET = 2
 
 def bart(
     *,
-    width: int,
-    layers: tuple[int, int],
-    heads: tuple[int, int],
-    hidden: tuple[int, int],
     vocab: int = 50265,
     context: int = 1024,
     act: str = "gelu",
@@ -47,18 +41,13 @@ def bart(
     head: Head = Shifted(),  # noqa: B008 - a spec is a value
     start: int = 2,
     end: int | None = 2,
-    first: int | None = None,
     last: int | None = 2,
     deviation: float = 0.02,
-    dropout: tuple[float, float] = (0.0, 0.0),
+    **sizes: Any,
 ) -> EncoderDecoder:
-    """Returns the spec of a BART of these sizes; pairs are those of the encoder and of the decoder.
+    """Returns the spec of a BART.
 
     Args:
-        width: the width of the residual stream.
-        layers: the numbers of layers.
-        heads: heads of attention, each ``width / heads`` wide.
-        hidden: the widths inside the feed-forward parts.
         vocab: the number of token ids.
         context: the number of learnt positions, of each stack.
         act: the activation of the feed-forward parts.
@@ -66,43 +55,13 @@ def bart(
         head: what makes logits.
         start: the token before the target's first.
         end: the token that ends a target; None where none does.
-        first: the token that every target begins with; None means any.
         last: the token of a target that is as long as it may be; None means any.
         deviation: of the first weights.
-        dropout: of what goes into the stream, and of attention weights.
-
-    Raises:
-        SpecError: a number of heads does not divide ``width``.
+        sizes: as `groundup.families.transformer.transformer` takes them, with ``first``.
     """
-    of_stream, of_attention = dropout
-    norm = LayerNorm()
-    part = partial(Residual, pre=NoNorm(), out=norm, dropout=of_stream)
-    see, cross = (
-        partial(kind, bias=True, out_bias=True, dropout=of_attention)
-        for kind in (partial(Attention, position=NoPosition()), CrossAttention)
-    )
-    sizes = [{"heads": n, "kv_heads": n, "head_width": head_width(width, n)} for n in heads]
-    ffns = [part(MLP(hidden=inside, act=act, bias=True)) for inside in hidden]
-    read = Layer(mix=part(see(mask=Everything(), **sizes[0])), ffn=ffns[0])
-    written = Layer(mix=part(see(mask=Causal(), **sizes[1])), cross=part(cross(**sizes[1])), ffn=ffns[1])
-    common = {
-        "width": width,
-        "vocab": vocab,
-        "context": context,
-        "embed": Embed(
-            width_power=0.5 if scaled else 0.0, position=Learned(context, offset=OFFSET), norm=norm, dropout=of_stream
-        ),
-        "norm": NoNorm(),
-        "init": ScaledNormal(deviation=deviation),
-    }
-    return EncoderDecoder(
-        encoder=Encoder(layers=(read,) * layers[0], head=NoHead(), **common),
-        decoder=Decoder(layers=(written,) * layers[1], head=head, **common),
-        start=start,
-        end=end,
-        first=first,
-        last=last,
-    )
+    embed = Embed(width_power=0.5 if scaled else 0.0, position=Learned(context, offset=OFFSET), norm=LayerNorm())
+    sizes |= {"vocab": vocab, "context": context, "deviation": deviation}
+    return transformer(act=act, embed=embed, head=head, start=start, end=end, last=last, **sizes)
 
 
 PRESETS = {
