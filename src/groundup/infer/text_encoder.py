@@ -7,6 +7,7 @@ near = model.embed(["a cat sleeps", "a dog barks"])
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from groundup.errors import GenerationError, TextError
-from groundup.hub.sentences import Sentences
+from groundup.hub.sentences import Sentences, write_sentences
 from groundup.infer.ids import side_by_side
 from groundup.infer.language_model import LanguageModel
 from groundup.model.encoder import EncoderModel
@@ -65,6 +66,9 @@ class TextEncoder(LanguageModel):
             chosen, order = order[:count], order[count:]
             vectors[chosen] = self._embed([rows[i] for i in chosen]).cpu()
         return vectors
+
+    def _write_beside(self, folder: Path) -> None:
+        write_sentences(self.sentences, folder, width=self.spec.width, context=self.spec.context)
 
     def _ids(self, tokenizer: Tokenizer, text: str) -> list[int]:
         ids = tokenizer.encode(text, framed=True)
