@@ -40,6 +40,7 @@ SAME = Op(lambda ts: ts, lambda ts: ts)
 TRANSPOSE = Op(lambda ts: [t.mT for t in ts], lambda ts: [t.mT for t in ts])
 TURNS = Op(lambda ts: [ts[0][..., ::2], ts[0][..., 1::2]], lambda ts: [torch.stack(ts, -1).flatten(-2)])  # a b a b ...
 BARE = Op(lambda ts: [ts[0].flatten()], lambda ts: [ts[0][None, None]])  # vectors with two axes of length 1 in front
+ROW = Op(lambda ts: [ts[0].squeeze(0)], lambda ts: [ts[0].unsqueeze(0)])  # vectors with an axis of length 1 in front
 STACK = Op(lambda ts: [torch.stack(ts)], lambda ts: list(ts[0].unbind()))  # all of theirs along a new first axis
 SQUEEZE = Op(lambda ts: [ts[0].squeeze(1)], lambda ts: [ts[0].unsqueeze(1)])  # a convolution of each channel alone
 

@@ -40,7 +40,7 @@ from groundup.mixers.zamba import AdaptedMLP, RecallAttention
 from groundup.model.decoder import Decoder
 from groundup.model.encoder import Encoder
 from groundup.model.encoder_decoder import EncoderDecoder
-from groundup.model.heads import Dense, NoHead, Tied, Untied
+from groundup.model.heads import Dense, NoHead, Shifted, Tied, Untied
 from groundup.model.layer import Fed, Layer, LayerSpec, Parallel, Stacked, pattern
 from groundup.model.model import Model
 from groundup.model.residual import Residual
@@ -135,7 +135,8 @@ def _shrunk(value: Any, *, width: int) -> Any:
     if not isinstance(value, Spec):
         return value
     settings = {f.name: getattr(value, f.name) for f in fields(value)}
-    small = {k: SMALL[k](value) if k in SMALL else _shrunk(v, width=width) for k, v in settings.items()}
+    sizes = {k for k, v in settings.items() if k in SMALL and not isinstance(v, Spec)}
+    small = {k: SMALL[k](value) if k in sizes else _shrunk(v, width=width) for k, v in settings.items()}
     if settings.get("hidden") == 4 * width:  # families that have no other width inside say nothing of it
         small["hidden"] = 4 * 32
     return value.replace(**small)
@@ -285,7 +286,7 @@ HAND_MADE: dict[str, Model] = {
         Layer(mix=Residual(attention(mask=Prefix())), ffn=Residual(GatedMLP(hidden=48))),
         Layer(mix=Residual(attention(mask=Prefix(), position=ALiBi()))),
     ),
-    "no places": decoder(Layer(mix=Residual(attention(position=NoPosition())))),
+    "no places": decoder(Layer(mix=Residual(attention(position=NoPosition()))), head=Shifted()),
     "experts": decoder(
         Layer(mix=Residual(attention()), ffn=Residual(MoE(experts=5, active=2, hidden=48))),
         Layer(

@@ -27,7 +27,8 @@ TOLERANCE = 1e-5
 # Jamba norms steps, b and c, however small, Zamba2 what a block without residuals makes: in float32 theirs and ours
 # are about as far from ours in float64, 2e-5 to 1e-4.
 LOOSER = {"olmo_hybrid": 1e-3, "jamba": 1e-4, "qwen3_next": 1e-4, "zamba2": 1e-4}
-COUNTING = {"longformer"}  # whose positions count the tokens that are not padding, by its id
+# Theirs give padding no place, or its vector no gradient, wherever it stands.
+MINDING_PADDING = ("roberta", "longformer", "bart")
 
 
 @dataclass
@@ -56,10 +57,11 @@ class Pair:
         return 1 if self.theirs.config.model_type == "rwkv" else 2
 
     def ids(self, rows: int, tokens: int, seed: int = 0) -> Tensor:
-        made = torch.randint(self.vocab, (rows, tokens), generator=torch.Generator().manual_seed(seed))
-        if self.theirs.config.model_type in COUNTING:
-            made[made == self.theirs.config.pad_token_id] = 0
-        return made
+        ids = torch.randint(self.vocab, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+        padding = self.theirs.config.pad_token_id
+        if padding is None or self.theirs.config.model_type not in MINDING_PADDING:
+            return ids
+        return ids.where(ids != padding, padding + 1)
 
 
 def make(config: Config, where: Path, *, seed: int = 0) -> Pair:
@@ -67,6 +69,8 @@ def make(config: Config, where: Path, *, seed: int = 0) -> Pair:
     theirs = class_of(config)(theirs_of(config)).to(torch.float32).eval()
     if config["model_type"] == "mt5" or getattr(theirs.config, "scale_decoder_outputs", True) is False:  # as v1.1 does
         theirs.lm_head.weight = nn.Parameter(theirs.lm_head.weight.clone())  # theirs ties it whatever is said
+    if "forced_bos_token_id" in config:  # which a configuration of theirs forgets that was not read from a file
+        theirs.generation_config.forced_bos_token_id = config["forced_bos_token_id"]
     randomise(theirs, seed=seed)
     theirs.save_pretrained(where)
     (where / "config.json").write_text(json.dumps(config))  # as it was given, not as transformers rewrites it
@@ -97,9 +101,10 @@ def read_on(theirs: Any, ids: Tensor, cache: Any = None) -> tuple[Tensor, Any]:
 
 
 def randomise(model: nn.Module, *, seed: int) -> None:
-    """Draws all matrices, and moves norms, biases and other vectors from where they start."""
+    """Draws all matrices, and moves norms, biases and other vectors from where they start, given ones too."""
     generator = torch.Generator().manual_seed(seed)
-    for weight in model.parameters():
+    given = (buffer for name, buffer in model.named_buffers() if name == "final_logits_bias")
+    for weight in (*model.parameters(), *given):
         start, spread = (weight, 0.1) if weight.ndim == 1 else (0, weight.shape[-1] ** -0.5)
         with torch.no_grad():
             weight.copy_(start + spread * torch.randn(weight.shape, generator=generator))

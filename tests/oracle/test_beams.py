@@ -14,7 +14,16 @@ from groundup.model.encoder_decoder import EncoderDecoder
 from oracle.cases import EVERY
 from oracle.pair import Pair, make
 
-NAMES = ["t5/relu", "t5/gated", "gpt2/tied", "llama/gqa", "mistral/window", "mamba/mamba-130m"]
+NAMES = [
+    "t5/relu",
+    "t5/gated",
+    "bart/plain",
+    "bart/framed",
+    "gpt2/tied",
+    "llama/gqa",
+    "mistral/window",
+    "mamba/mamba-130m",
+]
 ENDS = (3, 11, 19, 27, 35, 43, 51, 59)  # so many that short texts end too
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {"beams": 3},

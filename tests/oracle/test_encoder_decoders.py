@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch.nn import functional as F
 
 from groundup import rules
 from groundup.hub import folder
 from groundup.infer.text_to_text import TextToText
-from oracle.cases import ENCODER_DECODERS
+from groundup.model.heads import Tied
+from oracle.cases import ENCODER_DECODERS, EVERY
 from oracle.pair import TOLERANCE, Pair, class_of, distance, make
 
 LENGTHS = [20, 3, 11]
@@ -49,8 +51,8 @@ def test_gradients_of_all_weights_are_equal(pair: Pair):
     ours = rules.write(ours, pair.family.rules(spec), layers=spec.depth)
     theirs = {name: p.grad for name, p in pair.theirs.named_parameters()}
     assert ours.keys() == theirs.keys()
-    for name, told in theirs.items():
-        assert (ours[name] - told).norm() <= TOLERANCE * max(told.norm(), 1e-3), name
+    for name, told in theirs.items():  # those of keys' biases are nothing but rounding
+        assert (ours[name] - told).norm() <= TOLERANCE * max(told.norm(), 1e-2), name
 
 
 @torch.no_grad()
@@ -63,6 +65,21 @@ def test_greedy_texts_of_ragged_sources_are_equal(pair: Pair):
     for row, theirs in zip(made, told.tolist(), strict=True):
         assert row.ids == theirs[1 : 1 + len(row.ids)]
         assert row.finish == "length" or row.ids[-1] == pair.ours.spec.end
+
+
+@torch.no_grad()
+def test_a_bart_without_a_head_makes_logits_of_its_table(tmp_path: Path):
+    pair = make(EVERY["bart/plain"], tmp_path / "whole")
+    pair.theirs.final_logits_bias.zero_()
+    pair.theirs.model.save_pretrained(tmp_path / "bare")
+    bare = folder.read(tmp_path / "bare")
+    assert bare.spec.decoder.head == Tied()
+    source, ids = pair.ids(2, 9), pair.ids(2, 12, seed=1)
+    told = pair.theirs(input_ids=source, decoder_input_ids=ids).logits
+    assert distance(bare(ids, source=source), told) < tolerance(told)
+    folder.write_hf(bare.state_dict(), spec=bare.spec, folder=tmp_path / "again")
+    back = transformers.BartForConditionalGeneration.from_pretrained(tmp_path / "again")
+    assert distance(back(input_ids=source, decoder_input_ids=ids).logits, told) == 0
 
 
 @torch.no_grad()

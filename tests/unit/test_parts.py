@@ -12,7 +12,7 @@ from groundup.errors import GenerationError, SpecError
 from groundup.parts.act import ACTIVATIONS, activation
 from groundup.parts.init import ScaledNormal
 from groundup.parts.linear import Embedding, Linear, dropout
-from groundup.parts.mask import Causal, Window
+from groundup.parts.mask import Causal, Near, Window
 from groundup.parts.norm import LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
     Learned,
@@ -209,8 +209,19 @@ def test_window_sees_its_size():
     ]
 
 
+def test_near_sees_as_far_before_as_after():
+    place = torch.arange(4)
+    assert Near(1).allowed(place[:, None], place).tolist() == [
+        [True, True, False, False],
+        [True, True, True, False],
+        [False, True, True, True],
+        [False, False, True, True],
+    ]
+    assert (Near(64).window, Near(64).causal) == (129, False)
+
+
 def test_no_mask_sees_a_place_that_holds_nothing():
-    for mask in (Causal(), Window(9)):
+    for mask in (Causal(), Window(9), Near(9)):
         assert not mask.allowed(torch.tensor(3), torch.tensor(-1))
 
 

@@ -62,6 +62,16 @@ def test_a_folder_says_how_sentences_are_made(tmp_path: Path):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("said", [{}, {"pooling": "first", "unit": False}, {"pooling": "max", "context": 8}])
+def test_a_saved_encoder_makes_the_same_vectors(said: dict[str, Any], tmp_path: Path):
+    model = encoder(**said)
+    model.save(tmp_path / "saved")
+    again = load(tmp_path / "saved", device="cpu")
+    assert isinstance(again, TextEncoder)
+    assert torch.equal(again.embed(TEXTS[2:]), model.embed(TEXTS[2:]))
+    again.save(tmp_path / "saved", force=True)
+
+
 def test_what_an_encoder_cannot_do_is_said():
     model = encoder()
     with pytest.raises(GenerationError, match="the tokenizer has no mask token"):

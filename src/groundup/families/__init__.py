@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from groundup.errors import SpecError, nearest
 from groundup.families import (
+    bart,
     bert,
     big_bird,
     bloom,
@@ -29,6 +30,7 @@ from groundup.families import (
     mamba2,
     mistral,
     mixtral,
+    modernbert,
     mpt,
     mt5,
     olmo,
@@ -45,11 +47,13 @@ from groundup.families import (
     recurrent,
     recurrent_gemma,
     reformer,
+    roberta,
     rwkv,
     rwkv5,
     rwkv7,
     s4,
     t5,
+    transformer,
     zamba2,
 )
 from groundup.families.family import Config, Family
@@ -59,8 +63,12 @@ FAMILIES: tuple[Family, ...] = (
     gpt2.FAMILY,
     llama.FAMILY,
     bert.FAMILY,
+    roberta.FAMILY,
+    modernbert.FAMILY,
     t5.FAMILY,
     mt5.FAMILY,
+    bart.FAMILY,
+    transformer.FAMILY,
     mistral.FAMILY,
     qwen2.FAMILY,
     qwen3.FAMILY,

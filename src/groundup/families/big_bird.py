@@ -8,25 +8,22 @@ it evaluates (`FirstBlock`), unless ``random_seeds``, which transformers leaves 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from groundup.errors import SpecError
 from groundup.families import bert
-from groundup.families.family import Family, Keys, head_width
+from groundup.families.family import Family, Keys
 from groundup.mixers.attention import Attention
 from groundup.mixers.block_sparse import BlockSparseAttention, DrawnBlocks, FirstBlock, Further
 from groundup.model.encoder import Encoder
-from groundup.model.heads import NoHead
 from groundup.model.layer import Layer
-from groundup.model.pool import FirstToken, Pool
+from groundup.model.pool import FirstToken
 from groundup.model.residual import Residual
 from groundup.parts.embed import Embed
-from groundup.parts.mask import Everything
-from groundup.parts.position import Learned, NoPosition
-from groundup.rules import Rule
+from groundup.rules import Rule, instead
+from groundup.specs import override_all
 
 ARCHITECTURES = {
     "BigBirdForPreTraining": (True, FirstToken(classes=2)),
@@ -35,71 +32,27 @@ ARCHITECTURES = {
 }
 
 
-def big_bird(
-    *,
-    width: int,
-    heads: int,
-    further: Sequence[Further | None],
-    block: int = 64,
-    context: int = 4096,
-    hidden: int | None = None,
-    vocab: int = 50358,
-    types: int = 2,
-    act: str = "gelu_tanh",
-    eps: float = 1e-12,
-    bias: bool = True,
-    scaled: bool = False,
-    filling: bool = True,
-    pool: Pool = FirstToken(classes=2),  # noqa: B008 - a spec is a value
-    deviation: float = 0.02,
-    dropout: float = 0.0,
-    attention_dropout: float = 0.0,
-) -> Encoder:
+whole = partial(bert.bert, vocab=50358, context=4096, act="gelu_tanh", pool=FirstToken(classes=2))
+
+
+def big_bird(*, further: Sequence[Further], block: int = 64, **sizes: Any) -> Encoder:
     """Returns the spec of a BigBird of these sizes.
 
     Args:
-        width: the width of the residual stream.
-        heads: attention heads, each ``width / heads`` wide.
-        further: of each layer, which blocks are read besides; None means attention to everything.
+        further: of each layer, which blocks are read besides.
         block: the tokens of a block.
-        context: the number of learnt positions.
-        hidden: the width inside the feed-forward part; None means four times ``width``.
-        vocab: the number of token ids.
-        types: the number of token types.
-        act: the activation.
-        eps: of the norms.
-        bias: whether queries, keys and values have a bias.
-        scaled: whether the table's vectors are multiplied by the root of the width.
-        filling: whether it has the head that fills in masked tokens.
-        pool: what makes one vector of a text.
-        deviation: of the first weights.
-        dropout: of what goes into the stream.
-        attention_dropout: of attention weights.
+        sizes: the others, as those of `bert.bert`.
 
     Raises:
         SpecError: ``heads`` does not divide ``width``, or ``block`` the context.
     """
-    sizes: dict[str, Any] = {"heads": heads, "head_width": head_width(width, heads)}
-    sizes |= {"bias": bias, "out_bias": True, "dropout": attention_dropout}
-    full = Attention(kv_heads=heads, mask=Everything(), position=NoPosition(), **sizes)
-    return bert.post_norm(
-        [
-            BlockSparseAttention(block=block, length=context, further=blocks, **sizes) if blocks else full
-            for blocks in further
-        ],
-        width=width,
-        hidden=hidden or 4 * width,
-        vocab=vocab,
-        position=Learned(context),
-        types=types,
-        act=act,
-        eps=eps,
-        filling=filling,
-        pool=pool,
-        deviation=deviation,
-        dropout=dropout,
-        width_power=0.5 if scaled else 0.0,
-    )
+    return in_blocks(whole(layers=len(further), **sizes), further, block=block)
+
+
+def in_blocks(spec: Encoder, further: Sequence[Further], *, block: int) -> Encoder:
+    """Returns the spec with attention to blocks in place of its own, which is to everything."""
+    attention = partial(BlockSparseAttention, block=block, length=spec.context)
+    return bert.with_mixers(spec, [partial(attention, further=blocks) for blocks in further])
 
 
 def drawn(layers: int) -> tuple[Further, ...]:
@@ -115,26 +68,18 @@ PRESETS = {
 
 def read(keys: Keys) -> Encoder:
     """Returns the spec of a BigBird configuration."""
+    keys.assume(vocab_size=50358, max_position_embeddings=4096, hidden_act="gelu_new")
     keys.only("is_decoder", False)
+    power = 0.5 if keys.flag("rescale_embeddings", default=False) else 0.0
+    changes = {"layers.*.mix.mixer.bias": keys.flag("use_bias", default=True), "embed.width_power": power}
+    spec = override_all(bert.read(keys, architectures=ARCHITECTURES), changes)
     sparse = keys.choice("attention_type", known={"block_sparse": True, "original_full": False}, default="block_sparse")
-    layers = keys.layers("num_hidden_layers", default=12)
-    count = keys.number("num_random_blocks", default=3)
-    seeds = keys.take("random_seeds", default=None)
-    further: Sequence[Further | None] = [FirstBlock(count=count) if sparse else None] * layers
+    block, count = keys.number("block_size", default=64), keys.number("num_random_blocks", default=3)
+    layers, seeds = len(spec.layers), keys.take("random_seeds", default=None)
     if seeds is not None and (not isinstance(seeds, list) or len(seeds) != layers):
         raise SpecError(f"the configuration's random_seeds is {seeds!r}; expected a list with one of each layer")
-    if sparse and seeds:
-        further = [DrawnBlocks(count=count, seed=seed) for seed in seeds]
-    return big_bird(
-        heads=keys.number("num_attention_heads", default=12),
-        further=further,
-        block=keys.number("block_size", default=64),
-        context=keys.number("max_position_embeddings", default=4096),
-        bias=keys.flag("use_bias", default=True),
-        scaled=keys.flag("rescale_embeddings", default=False),
-        attention_dropout=keys.number("attention_probs_dropout_prob", default=0.1, whole=False),
-        **bert.common(keys, ARCHITECTURES, vocab=50358, act="gelu_new"),
-    )
+    drawn = [DrawnBlocks(count=count, seed=seed) for seed in seeds or ()]
+    return in_blocks(spec, drawn or [FirstBlock(count=count)] * layers, block=block) if sparse else spec
 
 
 def write(spec: Encoder) -> dict[str, Any]:
@@ -148,13 +93,10 @@ def write(spec: Encoder) -> dict[str, Any]:
             layers=(Layer(mix=Residual(mixer=BlockSparseAttention() | Attention() as attention)), *_),
             embed=Embed(width_power=power),
         ):
-            return bert.said(spec, ARCHITECTURES) | {
+            return bert.write(spec, architectures=ARCHITECTURES) | {
                 **_said_of_blocks([layer.parts["mix"].mixer for layer in spec.layers]),
-                "max_position_embeddings": spec.context,
-                "num_attention_heads": attention.heads,
                 "use_bias": attention.bias,
                 "rescale_embeddings": power != 0.0,
-                "attention_probs_dropout_prob": attention.dropout,
             }
     raise SpecError("no BigBird of transformers is made of these parts; see groundup.families.big_bird")
 
@@ -169,9 +111,8 @@ def _said_of_blocks(mixers: Sequence[Any]) -> dict[str, Any]:
 
 
 def rules(spec: Encoder) -> list[Rule]:
-    """Returns the weight rules: names only, for theirs and ours are laid out alike."""
-    start = "" if spec.head == NoHead() else "bert."
-    return [*bert.stack_rules(start), *bert.filling_rules(), *bert.named(f"{start}pooler", "pool.dense")]
+    """Returns the weight rules: BERT's, with another name of the pooler."""
+    return instead(bert.rules(spec), *bert.named({f"{bert.start(spec, 'bert')}pooler": "pool.dense"}))
 
 
 FAMILY = Family(
@@ -183,5 +124,6 @@ FAMILY = Family(
     rules=rules,
     kind=Encoder,
     prefix="bert.",
-    ignored=re.compile(r"(bert\.)?embeddings\.(position|token_type)_ids|cls\.predictions\.decoder\.bias"),
+    ignored=bert.FAMILY.ignored,
+    renamed=bert.FAMILY.renamed,
 )

@@ -9,17 +9,13 @@ images too, which is left out.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
 from groundup.families import gemma, gemma2, llama, qwen3
 from groundup.families.family import Keys
-from groundup.families.windows import FAR, LOCAL, on_layers, read_windows
-from groundup.mixers.attention import Attention
+from groundup.families.windows import on_layers, read_ropes, read_windows, write_ropes
 from groundup.model.decoder import Decoder
-from groundup.model.residual import Residual
 from groundup.parts.mask import Window
 from groundup.parts.position import LinearScaling, RoPE
 from groundup.rules import Rule, instead
@@ -69,26 +65,14 @@ def read(keys: Keys) -> Decoder:
     keys.assume(num_key_value_heads=4, max_position_embeddings=131072, sliding_window=gemma2.WINDOW)
     keys.only("attn_logit_softcapping", None)
     keys.take("_sliding_window_pattern", default=None)  # what layer_types were made of
-    near, far = read_ropes(keys)
+    context = keys.number("max_position_embeddings")
+    near, far = read_ropes(
+        keys, context=context, near=("rope_local_base_freq", NEAR_THETA), far=("rope_theta", FAR_THETA)
+    )
     spec = qwen3.normed(gemma2.read_capped(keys, gemma.read_sizes(keys, position=far), cap=None))
     every = keys.number("sliding_window_pattern", default=PATTERN)
     window = keys.number("sliding_window", default=None)
     return read_windows(keys, spec, window=window, usual=lambda i: (i + 1) % every > 0, position=near)
-
-
-def read_ropes(keys: Keys) -> tuple[RoPE, RoPE]:
-    """Returns the rotations of local layers and of those that see all, in the words of transformers 4 or 5."""
-    given = keys.take("rope_parameters", default={})
-    if not isinstance(given, Mapping) or not given.keys() <= {LOCAL, FAR}:
-        raise SpecError(f"the configuration's rope_parameters are {given!r}; expected a mapping of {LOCAL} and {FAR}")
-    context = keys.number("max_position_embeddings")
-    scaling, theta = keys.take("rope_scaling", default=None), keys.take("rope_theta", default=None)
-    near = {"rope_parameters": given.get(LOCAL), "rope_theta": keys.take("rope_local_base_freq", default=None)}
-    far = {"rope_parameters": given.get(FAR), "rope_theta": theta, "rope_scaling": scaling}
-    return (
-        llama.read_rope(Keys(near, family=keys.family), context=context, theta=NEAR_THETA),
-        llama.read_rope(Keys(far, family=keys.family), context=context, theta=FAR_THETA),
-    )
 
 
 def write(spec: Decoder) -> dict[str, Any]:
@@ -97,15 +81,8 @@ def write(spec: Decoder) -> dict[str, Any]:
     Raises:
         SpecError: the spec is of other parts.
     """
-    near, far = RoPE(theta=NEAR_THETA), RoPE(theta=FAR_THETA)  # where there are no such layers
-    for layer in reversed(spec.layers):
-        match layer.mix:
-            case Residual(mixer=Attention(mask=Window(), position=RoPE() as position)):
-                near = position
-            case Residual(mixer=Attention(position=RoPE() as position)):
-                far = position
-    ropes = {LOCAL: llama.write_rope(near), FAR: llama.write_rope(far)}
-    return {"architectures": ["Gemma3ForCausalLM"], **gemma2.write_capped(spec), "rope_parameters": ropes}
+    ropes = write_ropes(spec, near=NEAR_THETA, far=FAR_THETA)
+    return {"architectures": ["Gemma3ForCausalLM"], **gemma2.write_capped(spec), **ropes}
 
 
 def rules(spec: Decoder) -> list[Rule]:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from groundup.families import bert
-from groundup.families.family import Family, head_width
+from groundup.families import bert, roberta
+from groundup.families.family import Family
 from groundup.mixers.low_rank_attention import LowRankAttention
 from groundup.model.encoder import Encoder
-from groundup.model.pool import NoPool
-from groundup.parts.position import Learned
 
 
 def linformer(*, width: int, layers: int, heads: int, rank: int, context: int = 512, vocab: int = 50265) -> Encoder:
@@ -30,23 +28,8 @@ def linformer(*, width: int, layers: int, heads: int, rank: int, context: int = 
     Raises:
         SpecError: ``heads`` does not divide ``width``, or ``rank`` is above ``context``.
     """
-    attention = LowRankAttention(
-        heads=heads, head_width=head_width(width, heads), rank=rank, length=context, bias=True, out_bias=True
-    )
-    return bert.post_norm(
-        [attention] * layers,
-        width=width,
-        hidden=4 * width,
-        vocab=vocab,
-        position=Learned(context),
-        types=1,
-        act="gelu",
-        eps=1e-5,
-        filling=True,
-        pool=NoPool(),
-        deviation=0.02,
-        dropout=0.0,
-    )
+    spec = roberta.roberta(width=width, layers=layers, heads=heads, context=context, offset=0, vocab=vocab)
+    return bert.with_mixers(spec, [partial(LowRankAttention, rank=rank, length=context)] * layers)
 
 
 base = partial(linformer, width=768, layers=12, heads=12)

@@ -7,6 +7,7 @@ by the root of the width; v1.1 has a head of its own.
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -122,9 +123,9 @@ PRESETS = {
 
 def read(keys: Keys) -> EncoderDecoder:
     """Returns the spec of a T5 configuration."""
-    keys.take("initializer_factor", "classifier_dropout", default=None)
+    for name in ("initializer_factor", "classifier_dropout", "dense_act_fn"):
+        keys.take(name, default=None)
     keys.only("is_gated_act", *([True] if "gated" in str(keys.config.get("feed_forward_proj")) else [False]))
-    keys.take("dense_act_fn", default=None)
     said = keys.take("feed_forward_proj", default="relu")
     gate, _, act = str(said).rpartition("-")
     if gate not in ("", "gated") or act not in ACTS:
@@ -242,4 +243,7 @@ FAMILY = Family(
     write=write,
     rules=rules,
     kind=EncoderDecoder,
+    ignored=re.compile(  # copies of the shared table, and a table of the first checkpoints that nothing reads
+        r"(en|de)coder\.embed_tokens\.weight|decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight"
+    ),
 )

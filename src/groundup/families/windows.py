@@ -1,23 +1,30 @@
-"""Which layers see a window and which see all, as configurations say it: sliding_window and layer_types."""
+"""Which layers see a window and which see all, and how each kind turns, as configurations say it.
+
+sliding_window and layer_types say which; rope_parameters, or a theta of each kind, say how.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from groundup.errors import SpecError
 from groundup.families.family import Keys
+from groundup.families.llama import read_rope, write_rope
 from groundup.mixers.attention import Attention
-from groundup.model.decoder import Decoder
 from groundup.model.layer import LayerSpec
 from groundup.model.residual import Residual
-from groundup.parts.mask import Window
+from groundup.model.stack import Stack
+from groundup.parts.mask import Mask, Near, Window
+from groundup.parts.position import RoPE
 from groundup.specs import override_all
+
+AnyStack = TypeVar("AnyStack", bound=Stack)
 
 LOCAL, FAR = "sliding_attention", "full_attention"
 
 
-def on_layers(spec: Decoder, layers: Iterable[int], **changes: Any) -> Decoder:
+def on_layers(spec: AnyStack, layers: Iterable[int], **changes: Any) -> AnyStack:
     """Returns the spec with fields of the attention changed on some of its layers."""
     chosen = set(layers)
     changed = override_all(spec, {f"layers.*.mix.mixer.{name}": value for name, value in changes.items()})
@@ -26,8 +33,14 @@ def on_layers(spec: Decoder, layers: Iterable[int], **changes: Any) -> Decoder:
 
 
 def read_windows(
-    keys: Keys, spec: Decoder, *, window: int | None, usual: Callable[[int], bool], **changes: Any
-) -> Decoder:
+    keys: Keys,
+    spec: AnyStack,
+    *,
+    window: int | None,
+    usual: Callable[[int], bool],
+    mask: Callable[[int], Mask] = Window,
+    **changes: Any,
+) -> AnyStack:
     """Returns the spec with the windows of a configuration.
 
     Args:
@@ -35,6 +48,7 @@ def read_windows(
         spec: the model, all its layers alike.
         window: how many tokens a token sees in the local layers.
         usual: whether a layer is local where the configuration has no ``layer_types``.
+        mask: that of a window.
         changes: what else differs in the attention of the local layers.
 
     Raises:
@@ -49,21 +63,54 @@ def read_windows(
         return spec
     if window is None:
         raise SpecError(f"the configuration has {LOCAL} layers and no window for them; give a sliding_window")
-    return on_layers(spec, local, mask=Window(window), **changes)
+    return on_layers(spec, local, mask=mask(window), **changes)
 
 
-def write_window(spec: Decoder) -> dict[str, Any]:
+def write_window(spec: Stack) -> dict[str, Any]:
     """Returns the window of the first layer that has one, as ``sliding_window``; None where all see all."""
     return {"sliding_window": next(filter(None, map(_window, spec.layers)), None)}
 
 
-def write_kinds(spec: Decoder) -> dict[str, Any]:
+def write_kinds(spec: Stack) -> dict[str, Any]:
     """Returns ``layer_types``."""
     return {"layer_types": [LOCAL if _window(layer) else FAR for layer in spec.layers]}
 
 
 def _window(layer: LayerSpec) -> int | None:
     match layer.mix:
-        case Residual(mixer=Attention(mask=Window(size=size))):
+        case Residual(mixer=Attention(mask=Window(size=size) | Near(reach=size))):
             return size
     return None
+
+
+def read_ropes(keys: Keys, *, context: int, near: tuple[str, float], far: tuple[str, float]) -> tuple[RoPE, RoPE]:
+    """Returns the rotations of local layers and of those that see all, in the words of transformers 4 or 5.
+
+    Args:
+        keys: the configuration.
+        context: its longest sequence.
+        near: the key of the local layers' theta in transformers 4, and what it is where nothing says.
+        far: those of the layers that see all, whose rotation alone may be scaled.
+    """
+    given = keys.take("rope_parameters", default={})
+    if not isinstance(given, Mapping) or not given.keys() <= {LOCAL, FAR}:
+        raise SpecError(f"the configuration's rope_parameters are {given!r}; expected a mapping of {LOCAL} and {FAR}")
+    said = {
+        LOCAL: {"rope_theta": keys.take(near[0], default=None)},
+        FAR: {"rope_theta": keys.take(far[0], default=None), "rope_scaling": keys.take("rope_scaling", default=None)},
+    }
+    of_each = {kind: Keys({"rope_parameters": given.get(kind), **said[kind]}, family=keys.family) for kind in said}
+    return (
+        read_rope(of_each[LOCAL], context=context, theta=near[1]),
+        read_rope(of_each[FAR], context=context, theta=far[1]),
+    )
+
+
+def write_ropes(spec: Stack, *, near: float, far: float) -> dict[str, Any]:
+    """Returns ``rope_parameters``; a kind of layers that is not there has the given theta."""
+    ropes = {LOCAL: RoPE(theta=near), FAR: RoPE(theta=far)}
+    for layer in reversed(spec.layers):
+        match layer.mix:
+            case Residual(mixer=Attention(position=RoPE() as position)):
+                ropes[LOCAL if _window(layer) else FAR] = position
+    return {"rope_parameters": {kind: write_rope(position) for kind, position in ropes.items()}}

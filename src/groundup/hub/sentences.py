@@ -17,10 +17,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from groundup.errors import ModelError
+from groundup.errors import ModelError, writing
 from groundup.files import read_limited
 
-MODULES, SETTINGS = "modules.json", "sentence_bert_config.json"
+MODULES, SETTINGS, POOLING = "modules.json", "sentence_bert_config.json", "1_Pooling"
+FILES = (MODULES, SETTINGS, POOLING)  # what `write_sentences` writes
 MOST_BYTES = 2**20
 
 Pooling = Callable[[Tensor, Tensor], Tensor]
@@ -80,6 +81,31 @@ def read_sentences(folder: Path) -> Sentences:
     longest = settings.get("max_seq_length")
     context = longest if isinstance(longest, int) and longest > 1 else None
     return Sentences(pooling=THEIRS[chosen[0]], unit="Normalize" in kinds, context=context)
+
+
+def write_sentences(said: Sentences, folder: Path, *, width: int, context: int) -> None:
+    """Writes what `read_sentences` reads, and sentence-transformers too.
+
+    Args:
+        said: how the vector of a text is made.
+        folder: that of a model.
+        width: of a vector.
+        context: the model's, in tokens.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    kinds = {"": "Transformer", POOLING: "Pooling"} | ({"2_Normalize": "Normalize"} if said.unit else {})
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(kinds.items())
+    ]
+    pooling = {"word_embedding_dimension": width} | {name: ours == said.pooling for name, ours in THEIRS.items()}
+    settings = {"max_seq_length": said.context or context, "do_lower_case": False}
+    with writing(folder):
+        (folder / POOLING).mkdir()
+        for name, data in ((MODULES, modules), (f"{POOLING}/config.json", pooling), (SETTINGS, settings)):
+            (folder / name).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
 def _json(file: Path, kind: type) -> Any:

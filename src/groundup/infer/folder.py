@@ -1,17 +1,19 @@
 """A model and its tokenizer as one folder on disk, complete or absent.
 
 What lies in it beside spec.json, config.json and the weights (see hub/folder.py) are the tokenizer's files, where
-transformers finds them, and MANIFEST.sha256.
+transformers finds them, what an encoder says of sentences, and MANIFEST.sha256.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 
 from groundup import files
 from groundup.errors import StorageError
 from groundup.hub import folder as folders
+from groundup.hub import sentences
 from groundup.hub.manifest import MANIFEST, write_manifest
 from groundup.hub.spec_file import OURS, THEIRS
 from groundup.hub.tensors import INDEX, ONE_FILE
@@ -19,11 +21,18 @@ from groundup.model.model import ModelModule
 from groundup.text import folder as texts
 from groundup.text.tokenizer import Tokenizer
 
-PARTS = {OURS, THEIRS, ONE_FILE, INDEX, MANIFEST, *texts.FILES}
+PARTS = {OURS, THEIRS, ONE_FILE, INDEX, MANIFEST, *texts.FILES, *sentences.FILES}
 PIECES = "model-*-of-*.safetensors"
 
 
-def save(model: ModelModule, folder: Path, *, tokenizer: Tokenizer | None, force: bool = False) -> None:
+def save(
+    model: ModelModule,
+    folder: Path,
+    *,
+    tokenizer: Tokenizer | None,
+    force: bool = False,
+    beside: Callable[[Path], None] = lambda _: None,
+) -> None:
     """Writes a model, its tokenizer and their checksums beside the folder, then puts them in its place.
 
     Args:
@@ -31,6 +40,7 @@ def save(model: ModelModule, folder: Path, *, tokenizer: Tokenizer | None, force
         folder: where to; a new or empty folder.
         tokenizer: None where the model works on ids alone.
         force: replace a model that is there already, whose folder holds nothing else.
+        beside: writes what else the folder says.
 
     Raises:
         StorageError: the folder holds a model and ``force`` is not set, holds anything else, or cannot be written.
@@ -42,6 +52,7 @@ def save(model: ModelModule, folder: Path, *, tokenizer: Tokenizer | None, force
         folders.write(model.state_dict(), spec=model.spec, folder=new, tokens=tokens)
         if tokenizer is not None:
             tokenizer.save(new)
+        beside(new)
         write_manifest(new)
 
 

@@ -225,7 +225,7 @@ class LanguageModel:
         Raises:
             StorageError: the folder holds a model and ``force`` is not set, holds anything else, or cannot be written.
         """
-        folders.save(self.module, as_path(folder), tokenizer=self.tokenizer, force=force)
+        folders.save(self.module, as_path(folder), tokenizer=self.tokenizer, force=force, beside=self._write_beside)
 
     def _pieces(
         self, rows: list[Generation], *, most: int | None, stop: str | Sequence[str], sampling: Sampling
@@ -239,6 +239,9 @@ class LanguageModel:
             for row in moved:
                 if row in texts:
                     yield texts[row].follow(row)
+
+    def _write_beside(self, folder: Path) -> None:
+        """Writes what a folder says of a model besides its weights and its tokenizer."""
 
     def _row(self, prompt: str | Sequence[int], **settings: Any) -> Generation:
         """Returns what is to be made of a prompt."""

@@ -8,6 +8,7 @@ best, *others = load("bert-base").fill("The [MASK] sat on the mat.")
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from groundup.errors import GenerationError, TextError
-from groundup.hub.sentences import Sentences
+from groundup.hub.sentences import Sentences, write_sentences
 from groundup.infer.diffuse import Order, diffuse
 from groundup.infer.fill import Filling, fillings
 from groundup.infer.generation import Generation
@@ -69,6 +70,9 @@ class TextEncoder(LanguageModel):
             chosen, order = order[:count], order[count:]
             vectors[chosen] = self._embed([rows[i] for i in chosen]).cpu()
         return vectors
+
+    def _write_beside(self, folder: Path) -> None:
+        write_sentences(self.sentences, folder, width=self.spec.width, context=self.spec.context)
 
     def _ids(self, tokenizer: Tokenizer, text: str) -> list[int]:
         ids = tokenizer.encode(text, framed=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from groundup.errors import SpecError
 from groundup.parts.act import activation
 from groundup.parts.linear import Lender, Linear, TiedHead
 from groundup.parts.norm import LayerNorm, Norm
@@ -124,4 +126,20 @@ class Tied(Head):
 
     def build(self, width: int, embed: Lender) -> TiedHead:
         """Returns a head that uses the weights of ``embed``."""
-        return TiedHead(embed, bias=self.bias)
+        return TiedHead(embed, bias=nn.Parameter(torch.zeros(embed.num_embeddings)) if self.bias else None)
+
+
+class Shifted(Head):
+    """The token embedding read backwards, with a bias that is given and never trained.
+
+    Source: the final_logits_bias of transformers' BART and Marian; zero in BART.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bias:
+            raise SpecError("Shifted has its own bias, which is not trained; drop bias, or use Tied(bias=True)")
+
+    def build(self, width: int, embed: Lender) -> TiedHead:
+        """Returns a head that uses the weights of ``embed``."""
+        return TiedHead(embed, bias=nn.Buffer(torch.zeros(embed.num_embeddings)))

@@ -96,12 +96,16 @@ class Lender(Protocol):
 
 
 class TiedHead(nn.Module):
-    """Logits from the token embedding's own weights (Press and Wolf 2017, arXiv:1608.05859); owns at most a bias."""
+    """Logits from the token embedding's own weights (Press and Wolf 2017, arXiv:1608.05859); owns at most a bias.
 
-    def __init__(self, embed: Lender, *, bias: bool) -> None:
+    Attributes:
+        bias: of the logits, (V,); a parameter, a buffer where it is not trained, or None.
+    """
+
+    def __init__(self, embed: Lender, *, bias: Float[Tensor, "V"] | None) -> None:
         super().__init__()
         self._embed = (embed,)  # in a tuple, so that the embedding stays the only owner of its weights
-        self.bias = nn.Parameter(torch.zeros(embed.num_embeddings)) if bias else None
+        self.bias = bias
 
     @property
     def weight(self) -> Tensor:

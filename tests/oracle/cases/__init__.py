@@ -19,9 +19,13 @@ from oracle.pair import Config
 
 
 def _presets() -> dict[str, Config]:
-    """Returns the configuration of every small preset that transformers has a class for; those that are alike once."""
+    """Returns the configuration of every small preset that transformers has a class for; those that are alike once.
+
+    As in the folders that we write, padding is unknown where the family does not say it.
+    """
     families = {name: family_of(spec) for name, spec in SHRUNK.items()}
-    there = {f"{family.name}/{name}": family.config(SHRUNK[name]) for name, family in families.items() if family}
+    padding = {"pad_token_id": None}
+    there = {f"{f.name}/{name}": padding | f.config(SHRUNK[name]) for name, f in families.items() if f}
     return {name: config for i, (name, config) in enumerate(there.items()) if config not in list(there.values())[:i]}
 
 
