@@ -55,10 +55,9 @@ class Pair:
 
     def ids(self, rows: int, tokens: int, seed: int = 0) -> Tensor:
         ids = torch.randint(self.vocab, (rows, tokens), generator=torch.Generator().manual_seed(seed))
-        padding = self.theirs.config.pad_token_id
-        if padding is None or self.theirs.config.model_type not in MINDING_PADDING:
-            return ids
-        return ids.where(ids != padding, padding + 1)
+        minded = self.theirs.config.model_type in MINDING_PADDING
+        padding = self.theirs.config.pad_token_id if minded else None
+        return ids if padding is None else ids.where(ids != padding, padding + 1)
 
 
 def make(config: Config, where: Path, *, seed: int = 0) -> Pair:
