@@ -23,9 +23,12 @@ transformers.logging.disable_progress_bar()
 TOLERANCE = 1e-5
 # By model_type, where float32 is looser: a head that reads next to nothing is normed to full size, rounding and all.
 # Transformers' own two forms of that layer, in chunks and by token, differ by 1.4e-4 in logits, more in gradients.
-LOOSER = {"olmo_hybrid": 1e-3}
+# Qwen3-Next has the same layer: its cases norm with a larger eps.
+# Jamba norms steps, b and c, however small, Zamba2 what a block without residuals makes: in float32 theirs and ours
+# are about as far from ours in float64, 2e-5 to 1e-4.
+LOOSER = {"olmo_hybrid": 1e-3, "jamba": 1e-4, "qwen3_next": 1e-4, "zamba2": 1e-4}
 # Theirs give padding no place, or its vector no gradient, wherever it stands.
-MINDING_PADDING = ("roberta", "bart")
+MINDING_PADDING = ("longformer", "roberta", "bart")
 
 
 @dataclass

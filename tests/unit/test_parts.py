@@ -12,7 +12,7 @@ from groundup.errors import GenerationError, SpecError
 from groundup.parts.act import ACTIVATIONS, activation
 from groundup.parts.init import ScaledNormal
 from groundup.parts.linear import Embedding, Linear, dropout
-from groundup.parts.mask import Around, Causal, Window
+from groundup.parts.mask import Causal, Near, Window
 from groundup.parts.norm import LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
     Learned,
@@ -209,19 +209,19 @@ def test_window_sees_its_size():
     ]
 
 
-def test_around_sees_as_far_before_as_after():
+def test_near_sees_as_far_before_as_after():
     place = torch.arange(4)
-    assert Around(1).allowed(place[:, None], place).tolist() == [
+    assert Near(1).allowed(place[:, None], place).tolist() == [
         [True, True, False, False],
         [True, True, True, False],
         [False, True, True, True],
         [False, False, True, True],
     ]
-    assert (Around(64).window, Around(64).causal) == (129, False)
+    assert (Near(64).window, Near(64).causal) == (129, False)
 
 
 def test_no_mask_sees_a_place_that_holds_nothing():
-    for mask in (Causal(), Window(9), Around(9)):
+    for mask in (Causal(), Window(9), Near(9)):
         assert not mask.allowed(torch.tensor(3), torch.tensor(-1))
 
 
@@ -230,6 +230,7 @@ def test_activations_by_formula():
     formulas = {
         "gelu": lambda v: v * 0.5 * (1 + math.erf(v / math.sqrt(2))),
         "gelu_tanh": lambda v: 0.5 * v * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))),
+        "gelu_sigmoid": lambda v: v / (1 + math.exp(-1.702 * v)),
         "silu": lambda v: v / (1 + math.exp(-v)),
         "relu": lambda v: max(v, 0),
         "relu2": lambda v: max(v, 0) ** 2,

@@ -32,7 +32,7 @@ from groundup.cli.options import COUNT, as_json, offline, print_json, read_stdin
 @as_json
 @offline
 def generate(model: str, prompt: str | None, as_json: bool, **options: Any) -> None:
-    """Continue PROMPT, or the text on standard input, with MODEL; an encoder-decoder answers it.
+    """Continue PROMPT, or standard input, with MODEL; an encoder-decoder answers it, an encoder fills in its masks.
 
     Example:  groundup generate runs/quickstart "def fib(n):"
     """

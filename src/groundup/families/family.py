@@ -27,6 +27,7 @@ ACTS = {
     "gelu_python_tanh": "gelu_tanh",
     "gelu": "gelu",
     "gelu_python": "gelu",
+    "quick_gelu": "gelu_sigmoid",
     "silu": "silu",
     "swish": "silu",
     "relu": "relu",

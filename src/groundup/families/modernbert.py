@@ -20,7 +20,7 @@ from groundup.model.layer import Layer
 from groundup.model.residual import Residual
 from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
-from groundup.parts.mask import Around, Everything
+from groundup.parts.mask import Everything, Near
 from groundup.parts.norm import LayerNorm, NoNorm
 from groundup.parts.position import RoPE
 from groundup.rules import Rule, rule, split
@@ -96,7 +96,7 @@ def modernbert(
 def alternating(*, layers: int, **sizes: Any) -> Encoder:
     """Returns a ModernBERT in which each third layer sees everything, the first of them too."""
     local = [i for i in range(layers) if i % PATTERN]
-    return on_layers(modernbert(layers=layers, **sizes), local, mask=Around(64), position=RoPE(theta=NEAR_THETA))
+    return on_layers(modernbert(layers=layers, **sizes), local, mask=Near(64), position=RoPE(theta=NEAR_THETA))
 
 
 PRESETS = {
@@ -164,7 +164,7 @@ def read(keys: Keys) -> Encoder:
     )
     every = keys.number("global_attn_every_n_layers", default=PATTERN)
     reach = keys.number("local_attention", default=128) // 2
-    return read_windows(keys, spec, window=reach, usual=lambda i: i % every > 0, mask=Around, position=near)
+    return read_windows(keys, spec, window=reach, usual=lambda i: i % every > 0, mask=Near, position=near)
 
 
 def write(spec: Encoder) -> dict[str, Any]:

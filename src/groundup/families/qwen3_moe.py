@@ -68,13 +68,22 @@ def read(keys: Keys) -> Decoder:
         act=llama.parts(plain)[1].act,
         router=router,
     )
+    return override_all(plain, {f"layers.{i}.ffn.mixer": moe for i in read_sparse(keys, len(plain.layers))})
+
+
+def read_sparse(keys: Keys, layers: int) -> list[int]:
+    """Returns which of the layers have experts.
+
+    Raises:
+        SpecError: none has.
+    """
     kept, every = keys.take("mlp_only_layers", default=[]), keys.number("decoder_sparse_step", default=1)
     if not isinstance(kept, list) or not all(isinstance(i, int) for i in kept):
         raise SpecError(f"the configuration's mlp_only_layers are {kept!r}; expected a list of numbers of layers")
-    sparse = [i for i in range(len(plain.layers)) if i not in kept and (i + 1) % every == 0]
+    sparse = [i for i in range(layers) if i not in kept and (i + 1) % every == 0]
     if not sparse:
-        raise SpecError("the configuration gives no layer experts, which is a qwen3; change its model_type")
-    return override_all(plain, {f"layers.{i}.ffn.mixer": moe for i in sparse})
+        raise SpecError(f"the configuration gives no layer experts, which is no {keys.family}; change its model_type")
+    return sparse
 
 
 def write(spec: Decoder) -> dict[str, Any]:
@@ -83,10 +92,8 @@ def write(spec: Decoder) -> dict[str, Any]:
     Raises:
         SpecError: the spec is of other parts.
     """
-    sparse, moe = _sparse(spec)
-    wide = [mlp.hidden for layer in spec.layers if (mlp := _mlp(layer)) is not None]
-    plain = GatedMLP(hidden=wide[0] if wide else moe.hidden, act=moe.act)
-    attention, _ = llama.parts(plain_spec := override_all(spec, {f"layers.{i}.ffn.mixer": plain for i in sparse}))
+    plain, sparse, moe = mixtral.dense(spec)
+    attention, _ = llama.parts(plain)
     window = write_window(spec)
     said = {
         "moe_intermediate_size": moe.hidden,
@@ -99,25 +106,19 @@ def write(spec: Decoder) -> dict[str, Any]:
         "attention_bias": attention.bias,
         "use_sliding_window": window["sliding_window"] is not None,
     }
-    return {"architectures": ["Qwen3MoeForCausalLM"], **llama.write_sizes(plain_spec), **window, **said}
+    return {"architectures": ["Qwen3MoeForCausalLM"], **llama.write_sizes(plain), **window, **said}
 
 
-def _sparse(spec: Decoder) -> tuple[list[int], MoE]:
-    """The layers with experts, and the experts of the first of them."""
-    found = {i: moe for i, layer in enumerate(spec.layers) if (moe := _moe(layer)) is not None}
-    if not found:
-        raise SpecError("Qwen3-MoE has layers of Attention and MoE; see groundup.families.qwen3_moe")
-    return list(found), next(iter(found.values()))
-
-
-def _moe(layer: LayerSpec) -> MoE | None:
+def mixture(layer: LayerSpec) -> MoE | None:
+    """Returns the experts of a layer, or None."""
     match layer.ffn:
-        case Residual(mixer=MoE(shared=None) as moe):
+        case Residual(mixer=MoE() as moe):
             return moe
     return None
 
 
-def _mlp(layer: LayerSpec) -> GatedMLP | None:
+def network(layer: LayerSpec) -> GatedMLP | None:
+    """Returns the feed-forward network of a layer, or None."""
     match layer.ffn:
         case Residual(mixer=GatedMLP() as mlp):
             return mlp
@@ -126,7 +127,7 @@ def _mlp(layer: LayerSpec) -> GatedMLP | None:
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules: Qwen3's, and stacks of what transformers writes expert by expert."""
-    _, moe = _sparse(spec)
+    *_, moe = mixtral.dense(spec)
     named = {name: f"{name}_proj" for name in ("gate", "up", "down")}
     return [*qwen3.rules(spec), *mixtral.expert_rules("mlp", moe.experts, named)]
 

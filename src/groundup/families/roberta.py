@@ -14,15 +14,13 @@ from groundup.errors import SpecError
 from groundup.families import bert
 from groundup.families.family import Family, Keys
 from groundup.model.encoder import Encoder
-from groundup.model.heads import Dense
+from groundup.model.heads import NoHead
 from groundup.model.pool import FirstToken, NoPool
 from groundup.parts.embed import Embed
 from groundup.parts.position import Learned
-from groundup.rules import Rule
-from groundup.specs import override
+from groundup.rules import Rule, rule
 
 ARCHITECTURES = {"RobertaForMaskedLM": (True, NoPool()), "RobertaModel": (False, FirstToken())}
-HEAD = {"dense": "lm_head.dense", "norm": "lm_head.layer_norm", "logits": "lm_head"}
 
 roberta = partial(bert.bert, vocab=50265, context=512, offset=2, types=1, eps=1e-5)
 
@@ -34,12 +32,19 @@ PRESETS = {
 
 def read(keys: Keys) -> Encoder:
     """Returns the spec of a RoBERTa configuration."""
-    keys.assume(vocab_size=50265)
+    return bert.read_plain(keys, ARCHITECTURES, vocab=50265, offset=read_padding(keys) + 1, filling_act="gelu")
+
+
+def read_padding(keys: Keys) -> int:
+    """Returns the id of padding, after which the table of positions begins.
+
+    Raises:
+        SpecError: the configuration says that there is none.
+    """
     padding = keys.token("pad_token_id", default=1)
     if padding is None:
         raise SpecError("the configuration's pad_token_id is null; the table of positions begins after it, so give it")
-    spec = bert.read(keys, architectures=ARCHITECTURES, offset=padding + 1)
-    return override(spec, "head.transform.act", "gelu") if isinstance(spec.head.transform, Dense) else spec
+    return padding
 
 
 def write(spec: Encoder) -> dict[str, Any]:
@@ -50,13 +55,24 @@ def write(spec: Encoder) -> dict[str, Any]:
     """
     match spec.embed:
         case Embed(position=Learned(offset=offset)) if offset:
-            return {**bert.write(spec, architectures=ARCHITECTURES), "pad_token_id": offset - 1}
+            return {**bert.write(spec, ARCHITECTURES), "pad_token_id": offset - 1}
     raise SpecError("no RoBERTa has a table of positions without rows before the first; see groundup.families.roberta")
 
 
 def rules(spec: Encoder) -> list[Rule]:
     """Returns the weight rules: BERT's, with other names of the head."""
-    return bert.rules(spec, root="roberta", head=HEAD)
+    start = "" if spec.head == NoHead() else "roberta."
+    return [*bert.stack_rules(start), *filling_rules(), *bert.named(f"{start}pooler.dense", "pool.dense")]
+
+
+def filling_rules() -> list[Rule]:
+    """Returns the weight rules of the head that fills in masked tokens."""
+    return [
+        *bert.named("lm_head.dense", "transform.dense"),
+        *bert.named("lm_head.layer_norm", "transform.norm"),
+        rule("lm_head.bias", "head.bias"),
+        rule("lm_head.decoder.weight", "head.weight"),
+    ]
 
 
 FAMILY = Family(

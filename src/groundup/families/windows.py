@@ -15,7 +15,7 @@ from groundup.mixers.attention import Attention
 from groundup.model.layer import LayerSpec
 from groundup.model.residual import Residual
 from groundup.model.stack import Stack
-from groundup.parts.mask import Around, Mask, Window
+from groundup.parts.mask import Mask, Near, Window
 from groundup.parts.position import RoPE
 from groundup.specs import override_all
 
@@ -78,7 +78,7 @@ def write_kinds(spec: Stack) -> dict[str, Any]:
 
 def _window(layer: LayerSpec) -> int | None:
     match layer.mix:
-        case Residual(mixer=Attention(mask=Window(size=size) | Around(size=size))):
+        case Residual(mixer=Attention(mask=Window(size=size) | Near(reach=size))):
             return size
     return None
 

@@ -10,6 +10,7 @@ a weight, and then takes the weights one rule at a time, so that the whole is ne
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -57,7 +58,9 @@ def read(folder: Path, *, dtype: torch.dtype | None = None, device: torch.device
     found = match(stored, model, naming, where=str(folder))
     dtype = dtype or _usual_dtype(found.values())
     ours = rules.read_each(Lazy(found), naming.rules, layers=model.spec.depth)
-    weights = {name: t.to(device, dtype, copy=True, memory_format=torch.contiguous_format) for name, t in ours}
+    kept = {name for name, _ in model.named_buffers()}  # are no weights: what was measured in training stays exact
+    move = partial(torch.Tensor.to, device=device, copy=True, memory_format=torch.contiguous_format)
+    weights = {name: move(t, dtype=t.dtype if name in kept else dtype) for name, t in ours}
     model.load_state_dict(weights, assign=True)
     return model.eval()
 

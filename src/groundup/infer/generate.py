@@ -105,6 +105,8 @@ def prefill(
 ) -> Float[Tensor, "B D"]:
     """Reads prompts into a state, piece by piece, and returns the hidden state of each one's last token.
 
+    Where masks have prefixes, the prompts are prefixes and are read at once.
+
     Args:
         model: the model; its head is not asked.
         state: what the rows have read before; continued in place.
@@ -112,12 +114,14 @@ def prefill(
         lengths: how many tokens of each row are real, at least 1.
     """
     rows, longest = ids.shape
-    size = max(1, PREFILL_TOKENS // rows)
+    size, prefix = max(1, PREFILL_TOKENS // rows), None
+    if model.spec.prefixed:
+        size, prefix = longest, lengths
     every, last = torch.arange(rows, device=ids.device), torch.tensor(0.0)
     for start in range(0, longest, size):
         piece = ids[:, start : start + size]
         real = (lengths - start).clamp(0, piece.shape[1])
-        hidden = model.hidden(piece, state, lengths=real)
+        hidden = model.hidden(piece, state, lengths=real, prefix=prefix)
         last = torch.where(real[:, None] > 0, hidden[every, (real - 1).clamp(min=0)], last)
     return last
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from groundup.errors import GenerationError, TextError
+from groundup.errors import GenerationError, ModelError, TextError
 from groundup.files import as_path
 from groundup.infer import folder as folders
 from groundup.infer.continuation import Continuation, stop_tokens
@@ -24,7 +24,7 @@ from groundup.infer.generation import Generation
 from groundup.infer.ids import as_ids, as_rows, several
 from groundup.infer.sample import Sampling
 from groundup.model.decoder import DecoderModel
-from groundup.model.model import Model
+from groundup.model.model import Model, ModelModule
 from groundup.text.tokenizer import Tokenizer
 
 MAX_NEW_TOKENS = 256  # where nobody says how long a text may be
@@ -39,9 +39,14 @@ class LanguageModel:
     Attributes:
         module: the torch module, for whoever wants gradients or its parts.
         tokenizer: None for a model that works on ids alone.
+
+    Raises:
+        ModelError: ``module`` is a spec that was not built, or anything else.
     """
 
     def __init__(self, module: DecoderModel, *, tokenizer: Tokenizer | None = None) -> None:
+        if not isinstance(module, ModelModule):
+            raise ModelError(f"a LanguageModel takes a module, not a {type(module).__name__}; call the spec's build()")
         self.module = module
         self.tokenizer = tokenizer
 

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from groundup.context import Context
+from groundup.context import Batch, Context, Penalties
 from groundup.errors import GenerationError, SpecError
-from groundup.model.decoder import Decoder, DecoderState
+from groundup.model.decoder import Decoder, DecoderModel, DecoderState
 from groundup.model.encoder import Encoder
 from groundup.model.heads import NoHead
 from groundup.model.layer import LayerModule
@@ -66,6 +66,11 @@ class EncoderDecoder(Model):
         """The longest target that it is meant for, in tokens."""
         return self.decoder.context
 
+    def with_words(self, vocab: int, *, end: int) -> Self:
+        """Returns the model with another number of token ids on both sides, and another token that ends a target."""
+        encoder, decoder = (stack.with_words(vocab, end=end) for stack in (self.encoder, self.decoder))
+        return self.replace(encoder=encoder, decoder=decoder, end=end, first=None, last=None)
+
     def with_distinct_layers(self) -> Self:
         """Returns the model with each distinct layer of its stacks once."""
         return self.replace(encoder=self.encoder.with_distinct_layers(), decoder=self.decoder.with_distinct_layers())
@@ -107,6 +112,7 @@ class EncoderDecoderModel(ModelModule):
         source: Int[Tensor, "B M"] | None = None,
         source_lengths: Int[Tensor, "B"] | None = None,
         lengths: Int[Tensor, "B"] | None = None,
+        penalties: Penalties | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Returns the decoder's final hidden states.
 
@@ -116,6 +122,7 @@ class EncoderDecoderModel(ModelModule):
             source: tokens of the source; None with a state.
             source_lengths: how many of them are real in each row; None means all.
             lengths: how many tokens of each target are real. Only with a state.
+            penalties: where parts put what they add to the loss; None means that nobody asks. Only without a state.
 
         Raises:
             GenerationError: there is neither a source nor a state, or both.
@@ -124,8 +131,17 @@ class EncoderDecoderModel(ModelModule):
             raise GenerationError("an encoder-decoder reads a source, or goes on from the state that it has read it to")
         if source is None:
             return self.decoder.hidden(ids, state, lengths=lengths)
-        memory = self.encoder.hidden(source, lengths=source_lengths)
-        return self.decoder.hidden(ids, memory=memory, memory_lengths=source_lengths)
+        memory = self.encoder.hidden(source, lengths=source_lengths, penalties=penalties)
+        return self.decoder.hidden(ids, memory=memory, memory_lengths=source_lengths, penalties=penalties)
+
+    @property
+    def predictor(self) -> DecoderModel:
+        """The decoder, which has the head."""
+        return self.decoder
+
+    def read(self, batch: Batch, *, penalties: Penalties | None = None) -> Float[Tensor, "B T D"]:
+        """Returns the hidden states of whole targets from which a batch's targets are predicted."""
+        return self.hidden(batch.ids, source=batch.source, source_lengths=batch.source_lengths, penalties=penalties)
 
     def new_state(
         self,
