@@ -41,6 +41,7 @@ from groundup.families import (
     rwkv5,
     rwkv7,
     s4,
+    samba,
     t5,
     zamba2,
 )
@@ -84,6 +85,7 @@ FAMILIES: tuple[Family, ...] = (
     qwen3_next.FAMILY,
     zamba2.FAMILY,
     s4.FAMILY,
+    samba.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
