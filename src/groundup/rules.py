@@ -37,10 +37,27 @@ class Rule:
 
 
 SAME = Op(lambda ts: ts, lambda ts: ts)
-TRANSPOSE = Op(lambda ts: [ts[0].T], lambda ts: [ts[0].T])
+TRANSPOSE = Op(lambda ts: [t.mT for t in ts], lambda ts: [t.mT for t in ts])
+TURNS = Op(lambda ts: [ts[0][..., ::2], ts[0][..., 1::2]], lambda ts: [torch.stack(ts, -1).flatten(-2)])  # a b a b ...
 BARE = Op(lambda ts: [ts[0].flatten()], lambda ts: [ts[0][None, None]])  # vectors with two axes of length 1 in front
 STACK = Op(lambda ts: [torch.stack(ts)], lambda ts: list(ts[0].unbind()))  # all of theirs along a new first axis
 SQUEEZE = Op(lambda ts: [ts[0].squeeze(1)], lambda ts: [ts[0].unsqueeze(1)])  # a convolution of each channel alone
+
+
+def chain(*ops: Op) -> Op:
+    """Returns the operation that does several, one after the other."""
+
+    def read(ts: list[Tensor]) -> list[Tensor]:
+        for op in ops:
+            ts = op.read(ts)
+        return ts
+
+    def write(ts: list[Tensor]) -> list[Tensor]:
+        for op in reversed(ops):
+            ts = op.write(ts)
+        return ts
+
+    return Op(read, write)
 
 
 def split(parts: int) -> Op:
@@ -89,20 +106,22 @@ def split_within(groups: int, *sizes: int) -> Op:
     return Op(read, write)
 
 
-def halves(heads: int, turned: int) -> Op:
+def halves(heads: int, turned: int, *, kept: int = 0) -> Op:
     """Returns the operation that reorders queries or keys whose rotation pairs neighbours, so that it pairs halves.
 
     Products of queries and keys are sums over pairs, so any order that both have gives the same.
 
     Args:
         heads: heads in the tensor's first axis.
-        turned: how many of each head's first values are turned.
+        turned: how many of each head's values are turned.
+        kept: how many come before them.
     """
+    end = kept + turned
 
     def reorder(ts: list[Tensor], pairs: tuple[int, int]) -> list[Tensor]:
         each = ts[0].unflatten(0, (heads, -1))
-        first = each[:, :turned].unflatten(1, pairs).transpose(1, 2).flatten(1, 2)
-        return [torch.cat([first, each[:, turned:]], 1).flatten(0, 1)]
+        moved = each[:, kept:end].unflatten(1, pairs).transpose(1, 2).flatten(1, 2)
+        return [torch.cat([each[:, :kept], moved, each[:, end:]], 1).flatten(0, 1)]
 
     return Op(lambda ts: reorder(ts, (-1, 2)), lambda ts: reorder(ts, (2, -1)))
 

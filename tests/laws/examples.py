@@ -16,10 +16,16 @@ import groundup.model
 import groundup.parts
 from groundup.families import PRESETS
 from groundup.mixers.attention import Attention, GatedAttention
+from groundup.mixers.block_sparse import BlockSparseAttention, DrawnBlocks, FirstBlock
+from groundup.mixers.chunked import ChunkedAttention
 from groundup.mixers.cross import CrossAttention
 from groundup.mixers.gated_conv import GatedConv
 from groundup.mixers.griffin import RGLRU
+from groundup.mixers.hashed import HashedAttention
+from groundup.mixers.latent_attention import LatentAttention
 from groundup.mixers.linear_attention import LinearAttention
+from groundup.mixers.local_global import LocalGlobalAttention
+from groundup.mixers.low_rank_attention import LowRankAttention
 from groundup.mixers.mamba import Mamba
 from groundup.mixers.mamba2 import Mamba2
 from groundup.mixers.mlp import MLP, GatedMLP, WeighedMLP
@@ -38,15 +44,18 @@ from groundup.model.heads import Dense, NoHead, Tied, Untied
 from groundup.model.layer import Fed, Layer, LayerSpec, Parallel, Stacked, pattern
 from groundup.model.model import Model
 from groundup.model.residual import Residual
+from groundup.model.reversible import Reversible, ReversibleDecoder
 from groundup.model.stack import Stack
 from groundup.parts.decay import FixedDecay, HeadDecay, LowRankDecay
 from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
+from groundup.parts.gating import ClampedProduct
 from groundup.parts.init import ScaledNormal
-from groundup.parts.mask import Everything, Window
+from groundup.parts.mask import AnchoredWindow, Chunks, Everything, Graph, Near, Prefix, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
     ALiBi,
+    Axial,
     Learned,
     LinearScaling,
     Llama3Scaling,
@@ -60,7 +69,7 @@ from groundup.parts.position import (
 )
 from groundup.parts.reading import Gated, Normed
 from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, TopOfSoftmax
-from groundup.parts.score import Capped, Sink
+from groundup.parts.score import Additive, Capped, Sink
 from groundup.parts.spectrum import Inv, LegS
 from groundup.parts.update import Delta
 from groundup.specs import Spec
@@ -68,7 +77,7 @@ from groundup.specs import Spec
 VOCAB, CONTEXT = 97, 64
 
 # What a size becomes, by the name of its field; the number of key/value heads keeps its kind: all, some or one.
-SMALL: dict[str, Callable[[Any], float]] = {
+SMALL: dict[str, Callable[[Any], Any]] = {
     "width": lambda _: 32,
     "table_width": lambda _: 16,
     "vocab": lambda _: VOCAB,
@@ -91,7 +100,19 @@ SMALL: dict[str, Callable[[Any], float]] = {
     "gate_rank": lambda _: 5,
     "value_rank": lambda spec: spec.value_rank and 4,
     "groups": lambda spec: 1 if spec.groups == 1 else 2,
+    "kept": lambda _: 1,
+    "latent": lambda _: 12,
+    "query_latent": lambda spec: spec.query_latent and 10,
+    "turned_width": lambda _: 4,
     "size": lambda _: 5,
+    "reach": lambda _: 3,
+    "chunk": lambda _: 6,
+    "factors": lambda spec: (4, 2)[: len(spec.factors)],
+    "rounds": lambda spec: min(spec.rounds, 2),
+    "shape": lambda _: (8, 8),
+    "widths": lambda _: (8, 24),
+    "block": lambda _: 4,
+    "seed": lambda _: 0,
     "original": lambda _: 16,
     "experts": lambda _: 4,
     "active": lambda spec: min(spec.active, 2),
@@ -131,6 +152,12 @@ def linear(*, heads: int = 4, key_heads: int = 4, key_width: int = 8, value_widt
     return Layer(mix=Residual(LinearAttention(**sizes, **settings)))
 
 
+def latent(**changes: Any) -> LatentAttention:
+    """Returns attention over latents of a small size."""
+    sizes: dict[str, Any] = {"heads": 4, "latent": 12, "key_width": 8, "turned_width": 4, "value_width": 6}
+    return LatentAttention(**(sizes | changes))
+
+
 def decoder(*layers: LayerSpec, **settings: Any) -> Decoder:
     """Returns a decoder of a small size with these layers."""
     return Decoder(width=32, vocab=VOCAB, context=CONTEXT, layers=layers, **settings)
@@ -152,6 +179,8 @@ LOCAL = Layer(
     mix=Residual(attention(mask=Window(5), norm=ROOT, position=RoPE(theta=100.0)), post=ROOT),
     ffn=Residual(GatedMLP(hidden=48, act="gelu_tanh"), post=ROOT),
 )
+
+RING = tuple((place, (place + 1) % 15) for place in range(15))
 
 HAND_MADE: dict[str, Model] = {
     "post-norm": decoder(
@@ -197,6 +226,7 @@ HAND_MADE: dict[str, Model] = {
         _rotated(RoPE(scaling=NTKScaling(factor=4.0)), "relu"),
         _rotated(RoPE(scaling=Llama3Scaling(original=32)), "relu2"),
         _rotated(RoPE(theta=500.0, scaling=YaRN(factor=4.0, original=16)), "gelu_tanh"),
+        _rotated(RoPE(theta=50.0, scaling=YaRN(factor=4.0, original=32, fast=2.0, whole=False)), "gelu_sigmoid"),
     ),
     "odd heads": decoder(
         Layer(
@@ -222,6 +252,11 @@ HAND_MADE: dict[str, Model] = {
         ),
         Layer(ffn=Residual(MoE(experts=3, active=2, hidden=16, shared=WeighedMLP(hidden=8)))),
     ),
+    "anchored": decoder(
+        Layer(mix=Residual(attention(mask=AnchoredWindow(3, first=2)))),
+        Layer(mix=Residual(attention(mask=AnchoredWindow(1, first=1), position=ALiBi()))),
+        Layer(mix=Residual(attention(mask=AnchoredWindow(2, first=3)))),
+    ),
     "tied": decoder(
         *(PLAIN.replace(tie="a"),) * 2,
         Parallel(mix=Residual(attention()), ffn=Residual(MLP(hidden=24)), pre=ROOT, tie="b"),
@@ -246,12 +281,17 @@ HAND_MADE: dict[str, Model] = {
         * 2,
         Fed(mix=Residual(GatedMLP(hidden=24)), block=PLAIN),
     ),
+    "prefix": decoder(
+        Layer(mix=Residual(attention(mask=Prefix())), ffn=Residual(GatedMLP(hidden=48))),
+        Layer(mix=Residual(attention(mask=Prefix(), position=ALiBi()))),
+    ),
     "no places": decoder(Layer(mix=Residual(attention(position=NoPosition())))),
     "experts": decoder(
         Layer(mix=Residual(attention()), ffn=Residual(MoE(experts=5, active=2, hidden=48))),
         Layer(
             ffn=Residual(MoE(experts=4, active=1, hidden=24, act="gelu", router=TopOfSoftmax(balance=0.01, z=0.001)))
         ),
+        Layer(ffn=Residual(MoE(experts=6, active=2, hidden=8, router=TopOfSoftmax(groups=3, kept=2, scale=1.5)))),
         Layer(ffn=Residual(MoE(experts=1, active=1, hidden=16, router=SoftmaxOfTop(balance=0.1)))),
         Parallel(
             mix=Residual(attention(kv_heads=1)),
@@ -265,6 +305,25 @@ HAND_MADE: dict[str, Model] = {
                 )
             ),
         ),
+        Layer(
+            ffn=Residual(
+                MoE(
+                    experts=3,
+                    active=2,
+                    hidden=16,
+                    act="relu",
+                    gating=ClampedProduct(limit=0.5, shift=-0.5),
+                    bias=True,
+                    router=SoftmaxOfTop(bias=True),
+                )
+            )
+        ),
+    ),
+    "latent attention": decoder(
+        Layer(mix=Residual(latent()), ffn=Residual(GatedMLP(hidden=48))),
+        Layer(mix=Residual(latent(query_latent=10, position=RoPE(theta=100.0, fraction=0.5), sharpness=1.7))),
+        Parallel(mix=Residual(latent(latent=5, turned_width=2, position=ALiBi(), norm=CENTRED))),
+        Layer(mix=Residual(latent(latent=40, heads=1, key_width=3, position=NoPosition(), norm=NoNorm()))),
     ),
     "recurrent": decoder(
         Layer(mix=Residual(LSTM()), ffn=Residual(GatedMLP(hidden=48))),
@@ -309,6 +368,32 @@ HAND_MADE: dict[str, Model] = {
             ffn=Residual(ShiftedMLP(hidden=48)),
         ),
     ),
+    "chunks": decoder(
+        Layer(mix=Residual(ChunkedAttention(heads=2, head_width=6, chunk=2))),
+        Layer(mix=Residual(ChunkedAttention(heads=3, head_width=4, chunk=3, before=0))),
+        Layer(mix=Residual(attention(mask=Chunks(1, before=3)))),
+    ),
+    "reversible": ReversibleDecoder(
+        width=32,
+        vocab=VOCAB,
+        context=CONTEXT,
+        layers=(
+            Reversible(
+                mix=Residual(ChunkedAttention(heads=2, head_width=6, chunk=2)), ffn=Residual(MLP(hidden=48, bias=True))
+            ),
+            Reversible(
+                mix=Residual(attention(), scale=0.5), ffn=Residual(GatedMLP(hidden=24), pre=NoNorm(), post=ROOT)
+            ),
+        ),
+        embed=Embed(position=Axial(shape=(4, 16), widths=(12, 20))),
+        head=Untied(bias=True),
+    ),
+    "hashed": decoder(
+        Layer(mix=Residual(HashedAttention(heads=2, head_width=6, factors=(4,), chunk=3))),
+        Layer(
+            mix=Residual(HashedAttention(heads=2, head_width=4, factors=(2, 4), rounds=2, chunk=4, before=0, seed=3))
+        ),
+    ),
     "no layers": decoder(),
     "encoder": encoder(
         Layer(
@@ -320,6 +405,44 @@ HAND_MADE: dict[str, Model] = {
         embed=Embed(position=Learned(CONTEXT), norm=CENTRED, types=2),
         norm=NoNorm(),
         head=Tied(transform=Dense(norm=CENTRED), bias=True),
+    ),
+    "window and global tokens": encoder(
+        Layer(mix=Residual(LocalGlobalAttention(heads=3, head_width=6, reach=2, bias=True))),
+        Layer(mix=Residual(LocalGlobalAttention(heads=2, head_width=8, reach=1, leading=3, out_bias=True))),
+        Layer(mix=Residual(LocalGlobalAttention(heads=2, head_width=4, reach=30, leading=2))),
+    ),
+    "graph": encoder(
+        Layer(
+            mix=Residual(
+                attention(kv_heads=4, position=NoPosition(), mask=Graph(edges=RING), score=Additive(), out_bias=True)
+            )
+        ),
+        Layer(mix=Residual(attention(mask=Graph(edges=((2, 0), (0, 9), (5, 1)))))),
+    ),
+    "additive": decoder(
+        Layer(mix=Residual(attention(score=Additive(slope=0.0), mask=Window(5)))),
+        Layer(mix=Residual(attention(score=Additive(), position=ALiBi()))),
+    ),
+    "sums": encoder(
+        Layer(mix=Residual(LowRankAttention(heads=2, head_width=6, rank=3, length=CONTEXT, bias=True))),
+        Layer(mix=Residual(LowRankAttention(heads=3, head_width=4, rank=CONTEXT, length=CONTEXT, out_bias=True))),
+    ),
+    "blocks": encoder(
+        Layer(
+            mix=Residual(BlockSparseAttention(heads=3, head_width=6, block=1, length=20, further=DrawnBlocks(count=1)))
+        ),
+        Layer(
+            mix=Residual(
+                BlockSparseAttention(heads=2, head_width=4, block=1, length=8, further=FirstBlock(count=2), bias=True)
+            )
+        ),
+        Layer(
+            mix=Residual(
+                BlockSparseAttention(
+                    heads=2, head_width=4, block=2, length=8, further=DrawnBlocks(count=0), out_bias=True
+                )
+            )
+        ),
     ),
     "pair": EncoderDecoder(
         encoder=encoder(
@@ -352,6 +475,7 @@ HAND_MADE: dict[str, Model] = {
     "rotating encoder": encoder(
         Layer(mix=Residual(attention(mask=Everything(), norm=ROOT)), ffn=Residual(GatedMLP(hidden=48))),
         Layer(mix=Residual(attention(mask=Everything(), score=Capped(cap=0.5)))),
+        Layer(mix=Residual(attention(mask=Near(2)))),
         head=Untied(transform=Dense(act="silu", norm=NoNorm(), bias=False)),
     ),
 }
@@ -363,8 +487,15 @@ _PRESET_OF = {spec: name for name, spec in reversed(SHRUNK.items())}  # presets 
 EXAMPLES: dict[str, Model] = HAND_MADE | {name: spec for spec, name in _PRESET_OF.items()}
 
 
+def steady(spec: Decoder) -> bool:
+    """Returns whether pieces give what the whole does, as every mixer says of itself."""
+    return all(part.mixer.steady for layer in spec.layers for part in layer.parts.values())
+
+
 # Those that can be read in pieces, and show nothing before it is read.
-DECODERS: dict[str, Decoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Decoder)}
+DECODERS: dict[str, Decoder] = {
+    name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Decoder) and steady(spec)
+}
 ENCODERS: dict[str, Encoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Encoder)}
 PAIRS: dict[str, EncoderDecoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, EncoderDecoder)}
 STACKS: dict[str, Stack] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Stack)}

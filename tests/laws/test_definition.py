@@ -12,6 +12,7 @@ from torch import Tensor
 import groundup.ops
 from groundup.ops import (
     attention,
+    block_attention,
     blocked_attention,
     causal_conv,
     cross_entropy,
@@ -19,6 +20,8 @@ from groundup.ops import (
     diagonal_low_rank,
     diagonal_scan,
     experts,
+    hashed_attention,
+    latent_attention,
     linear_attention,
     linear_scan,
     recurrent,
@@ -30,12 +33,15 @@ from groundup.ops import (
 
 COVERED = {
     attention,
+    block_attention,
     causal_conv,
     cross_entropy,
     delta_rule,
     diagonal_low_rank,
     diagonal_scan,
     experts,
+    latent_attention,
+    hashed_attention,
     linear_attention,
     linear_scan,
     recurrent,
@@ -131,6 +137,29 @@ def test_attention_in_bfloat16_is_as_near_to_float32_as_its_definition(queries, 
 
 
 @precisions
+@pytest.mark.parametrize("latent", [2, 9, 40])  # below half of what is made of it, keys and values never are
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (63, 63), (100, 100), (1, 63), (13, 20), (2, 100)])
+def test_attention_over_latents_equals_its_definition(queries, keys, latent, dtype):
+    sizes = [(2, 3, queries, 6), (2, keys, latent), (2, keys, 2), (3, 9, latent)]
+    inputs = [noise(*size, seed=seed, dtype=dtype) for seed, size in enumerate(sizes)]
+    for bias in (None, noise(1, 3, 1, keys, seed=4, dtype=dtype)):
+        for allowed in masks(queries, keys).values():
+            fast, slow = (
+                values_and_gradients(op, inputs, allowed=allowed, causal=True, scale=0.4, bias=bias)
+                for op in (latent_attention.attend, latent_attention.reference)
+            )
+            assert_equal(fast, slow, tolerance=TOLERANCE[dtype])
+
+
+def test_attention_over_latents_takes_the_way_of_fewer_products():
+    deepseek = {"latent": 512, "rest": 64, "up": 256}
+    for queries, keys, absorbs in ((1, 1, False), (1, 4096, True), (100, 4096, True), (4096, 4096, False)):
+        made, absorbed = latent_attention.products(queries, keys, **deepseek)
+        assert (absorbed < made) == absorbs
+        assert made == queries * keys * (192 + 128) + keys * 512 * 256
+
+
+@precisions
 @pytest.mark.parametrize("short", [0, 300])
 def test_attention_over_short_and_long_texts_equals_its_definition(short, dtype, monkeypatch):
     monkeypatch.setattr(blocked_attention, "is_faster", lambda q, k, v: True)
@@ -174,21 +203,24 @@ def test_attention_drops_weights_and_keeps_their_mean():
 
 
 @precisions
+@pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("cap", [None, 3.0])
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("tokens", [1, 63, 100, 200])
-def test_cross_entropy_equals_its_definition(tokens, with_bias, cap, dtype, monkeypatch):
+def test_cross_entropy_equals_its_definition(tokens, with_bias, cap, scaled, dtype, monkeypatch):
     monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", 1)  # chunks of 64 tokens, where real vocabularies make them
     monkeypatch.setattr(cross_entropy, "SLICE_BYTES", 4 * 97 * 10)
     hidden, weight = noise(tokens, 16, seed=0, dtype=dtype), noise(97, 16, seed=1, dtype=dtype)
     bias = noise(97, seed=2, dtype=dtype) if with_bias else None
     targets = torch.randint(97, (tokens,), generator=torch.Generator().manual_seed(3))
+    scale = torch.linspace(0, 3, tokens, dtype=dtype) if scaled else None
     fast, slow = (
-        values_and_gradients(op, (hidden, weight), targets, bias=bias, cap=cap)
+        values_and_gradients(op, (hidden, weight), targets, bias=bias, cap=cap, scale=scale)
         for op in (cross_entropy.chunked, cross_entropy.reference)
     )
     assert_equal(fast, slow, tolerance=TOLERANCE[dtype])
     each = cross_entropy.token_losses(hidden, weight, targets, bias=bias, cap=cap)
+    each = each if scale is None else each * scale
     assert_equal([each.sum()], [slow[0].detach()], tolerance=TOLERANCE[dtype])
 
 

@@ -27,6 +27,7 @@ TOLERANCE = 1e-5
 # Jamba norms steps, b and c, however small, Zamba2 what a block without residuals makes: in float32 theirs and ours
 # are about as far from ours in float64, 2e-5 to 1e-4.
 LOOSER = {"olmo_hybrid": 1e-3, "jamba": 1e-4, "qwen3_next": 1e-4, "zamba2": 1e-4}
+COUNTING = {"longformer"}  # whose positions count the tokens that are not padding, by its id
 
 
 @dataclass
@@ -55,13 +56,16 @@ class Pair:
         return 1 if self.theirs.config.model_type == "rwkv" else 2
 
     def ids(self, rows: int, tokens: int, seed: int = 0) -> Tensor:
-        return torch.randint(self.vocab, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+        made = torch.randint(self.vocab, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+        if self.theirs.config.model_type in COUNTING:
+            made[made == self.theirs.config.pad_token_id] = 0
+        return made
 
 
 def make(config: Config, where: Path, *, seed: int = 0) -> Pair:
     """Returns a pair with random weights large enough that every part of the model is heard in the logits."""
     theirs = class_of(config)(theirs_of(config)).to(torch.float32).eval()
-    if config.get("tie_word_embeddings") is False and config["model_type"] == "t5":
+    if config["model_type"] == "mt5" or getattr(theirs.config, "scale_decoder_outputs", True) is False:  # as v1.1 does
         theirs.lm_head.weight = nn.Parameter(theirs.lm_head.weight.clone())  # theirs ties it whatever is said
     randomise(theirs, seed=seed)
     theirs.save_pretrained(where)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from transformers import DeepseekV3Config
+from transformers import DeepseekV2Config, DeepseekV3Config
+from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2TopkRouter
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkRouter
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from groundup.context import Context
-from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, balance_loss
+from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, TopOfSoftmax, balance_loss
 from oracle.pair import TOLERANCE, distance
 
 
@@ -23,26 +26,34 @@ def test_balance_of_a_layer_is_that_of_transformers(active: int):
     assert distance(*(torch.autograd.grad(loss, scores)[0] for loss in (ours, told))) < TOLERANCE
 
 
-@torch.no_grad()
-def test_groups_and_bias_are_those_of_deepseek_v3():
-    theirs = DeepseekV3TopkRouter(
-        DeepseekV3Config(
-            hidden_size=8,
-            n_routed_experts=12,
-            n_group=4,
-            topk_group=2,
-            num_experts_per_tok=3,
-            routed_scaling_factor=2.5,
-            norm_topk_prob=True,
-        )
-    )
-    ours = GroupedSigmoid(groups=4, kept=2, scale=2.5).build(8, 12, 3)
+SIZES = {"hidden_size": 8, "num_attention_heads": 2, "n_routed_experts": 12, "num_experts_per_tok": 3}
+GROUPS = {"n_group": 4, "topk_group": 2, "routed_scaling_factor": 2.5}
+
+
+def assert_alike(ours: Any, theirs: Any) -> None:
+    """Fails unless both count experts alike, whatever order they name them in."""
     theirs.weight.normal_()
-    theirs.e_score_correction_bias.normal_(0, 0.2)
     ours.score.weight.copy_(theirs.weight)
-    ours.bias.copy_(theirs.e_score_correction_bias)
     x = torch.randn(60, 8)
     _, told, there = theirs(x)
     chosen, weights = ours(x, Context.whole(x[None]))
     empty = torch.zeros(60, 12)
     assert distance(empty.scatter(1, chosen, weights), empty.scatter(1, there, told)) < TOLERANCE
+
+
+@torch.no_grad()
+def test_groups_and_bias_are_those_of_deepseek_v3():
+    theirs = DeepseekV3TopkRouter(DeepseekV3Config(**SIZES, **GROUPS, norm_topk_prob=True))
+    ours = GroupedSigmoid(groups=4, kept=2, scale=2.5).build(8, 12, 3)
+    theirs.e_score_correction_bias.normal_(0, 0.2)
+    ours.bias.copy_(theirs.e_score_correction_bias)
+    assert_alike(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("method", "groups"), [("greedy", {}), ("group_limited_greedy", {"groups": 4, "kept": 2})], ids=str
+)
+@torch.no_grad()
+def test_groups_of_softmax_are_those_of_deepseek_v2(method: str, groups: dict[str, Any]):
+    theirs = DeepseekV2TopkRouter(DeepseekV2Config(**SIZES, **GROUPS, topk_method=method))
+    assert_alike(TopOfSoftmax(**groups, scale=2.5).build(8, 12, 3), theirs)

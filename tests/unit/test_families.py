@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from groundup.errors import SpecError
-from groundup.families import FAMILIES, PRESETS, family_of, family_of_config, gpt2, llama, palm
+from groundup.families import FAMILIES, PRESETS, bert, family_of, family_of_config, gpt2, llama, palm
 from groundup.families.family import Config
 from groundup.model.decoder import Decoder
 from groundup.model.heads import Tied
+from groundup.model.model import Model
+from groundup.model.pool import FirstToken
 from groundup.parts.norm import LayerNorm, RMSNorm
 from groundup.parts.position import LinearScaling, Llama3Scaling, NoScaling, NTKScaling, RoPE, Scaling, YaRN
 from groundup.planner import books
@@ -31,7 +33,7 @@ def read(config: Config) -> Any:
 
 
 @cache
-def parameters(spec: Decoder) -> int:
+def parameters(spec: Model) -> int:
     with torch.device("meta"):
         return sum(p.numel() for p in spec.build().parameters())
 
@@ -45,6 +47,9 @@ def first_layer(spec: Decoder) -> Any:
 UNLEARNT = LayerNorm(weight=False, bias=False)
 OTHERS = {
     "mpt-7b-recipe": lambda: gpt2.mpt_recipe(width=4096, layers=32, heads=32),
+    "bert-base-pooled": lambda: bert.bert(width=768, layers=12, heads=12, filling=False, pool=FirstToken()),
+    "bert-base-both": lambda: bert.bert(width=768, layers=12, heads=12, pool=FirstToken(classes=2)),
+    "bert-large-both": lambda: bert.bert(width=1024, layers=24, heads=16, pool=FirstToken(classes=2)),
     "palm-8b-without-norms": lambda: palm.palm(width=4096, layers=32, heads=16, norm=UNLEARNT),
     "palm-540b-without-norms": lambda: palm.palm(width=18432, layers=118, heads=48, norm=UNLEARNT),
     "nanogpt-without-biases": lambda: gpt2.gpt2(width=768, layers=12, heads=12, bias=False, act="gelu"),
@@ -85,20 +90,23 @@ def test_sizes_that_differ_in_context_only_have_the_same_parameters():
         assert parameters(PRESETS[f"llama-3-{size}"]()) == parameters(PRESETS[f"llama-3.1-{size}"]())
 
 
-# Published: 13B of 47B, Jiang et al. 2024 (arXiv:2401.04088), section 3; 39B of 141B, the model card of 8x22B; 3B of
-# 30B and 22B of 235B, Yang et al. 2025 (arXiv:2505.09388), section 2; 12B of 52B, Lieber et al. 2024
-# (arXiv:2403.19887), section 3; 94B of 398B, Jamba Team 2024 (arXiv:2408.12570), section 2; 3B of 80B, the
-# model card of Qwen3-Next. The units of 8x7B, Qwen3-Next and Jambas are transformers' (5.23).
+# What was published, in billions, beside each; the units are transformers' (5.23) where it has the class.
 @pytest.mark.parametrize(
     ("name", "total", "active"),
     [
-        ("mixtral-8x7b", 46_702_792_704, 12_879_925_248),
-        ("mixtral-8x22b", 140_620_634_112, 39_152_031_744),
-        ("qwen3-30b-a3b", 30_532_122_624, 3_353_032_704),
-        ("qwen3-235b-a22b", 235_093_634_560, 22_190_763_520),
-        ("qwen3-next-80b-a3b", 79_674_391_296, 3_874_929_408),
-        ("jamba-v0.1", 51_570_323_328, 12_110_311_296),
-        ("jamba-1.5-large", 398_555_145_696, 94_149_338_592),
+        ("mixtral-8x7b", 46_702_792_704, 12_879_925_248),  # 47, 13: Jiang et al. 2024 (arXiv:2401.04088), section 3
+        ("mixtral-8x22b", 140_620_634_112, 39_152_031_744),  # 141, 39: its model card
+        ("qwen3-30b-a3b", 30_532_122_624, 3_353_032_704),  # 30, 3: Yang et al. 2025 (arXiv:2505.09388), section 2
+        ("qwen3-235b-a22b", 235_093_634_560, 22_190_763_520),  # 235, 22: the same
+        # 20.91, 3.61 without the table of tokens: OpenAI 2025 (arXiv:2508.10925), table 1
+        ("gpt-oss-20b", 20_914_757_184, 4_187_440_704),
+        ("gpt-oss-120b", 116_829_156_672, 5_711_982_912),  # 116.83, 5.13 without it: the same
+        ("deepseek-v2-lite", 15_706_484_224, 2_661_150_208),  # 15.7, 2.4: DeepSeek-AI 2024 (arXiv:2405.04434)
+        ("deepseek-v2", 235_741_434_880, 21_375_800_320),  # 236, 21: the same
+        ("deepseek-v3", 671_026_404_352, 37_552_282_624),  # 671, 37: DeepSeek-AI 2024 (arXiv:2412.19437)
+        ("qwen3-next-80b-a3b", 79_674_391_296, 3_874_929_408),  # 80, 3: its model card
+        ("jamba-v0.1", 51_570_323_328, 12_110_311_296),  # 52, 12: Lieber et al. 2024 (arXiv:2403.19887), section 3
+        ("jamba-1.5-large", 398_555_145_696, 94_149_338_592),  # 398, 94: Jamba Team 2024 (arXiv:2408.12570), section 2
     ],
 )
 def test_parameters_of_mixtures_that_are_there_and_that_take_part(name: str, total: int, active: int):
@@ -360,6 +368,10 @@ def test_a_fraction_that_turns_is_no_llama_of_transformers_but_a_phi_3():
         ("zamba2", {"layers_block_type": ["hybrid", "attention"]}, "layers_block_type"),
         ("jamba", {"attn_layer_offset": 8}, "attn_layer_offset"),
         ("jamba", {"mamba_inner_layernorms": False}, "mamba_inner_layernorms"),
+        ("gpt_oss", {"swiglu_alpha": 1.0}, "swiglu_alpha"),
+        ("deepseek_v2", {"norm_topk_prob": True}, "norm_topk_prob"),
+        ("deepseek_v3", {"num_key_value_heads": 4, "first_k_dense_replace": 2}, "first_k_dense_replace"),
+        ("deepseek_v3", {"num_key_value_heads": 4, "scoring_func": "softmax"}, "scoring_func"),
     ],
     ids=str,
 )

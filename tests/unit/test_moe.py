@@ -16,7 +16,8 @@ from groundup.mixers.moe import MoE
 from groundup.model.decoder import Decoder
 from groundup.model.layer import Layer
 from groundup.model.residual import Residual
-from groundup.objectives.next_token import next_token, token_losses
+from groundup.objectives.loss import token_losses
+from groundup.objectives.next_token import next_token
 from groundup.parts.router import GroupedSigmoid, Router, SoftmaxOfTop, TopOfSoftmax, balance_loss, z_loss
 from groundup.planner import books
 
@@ -73,7 +74,7 @@ def test_the_bias_moves_the_choice_and_no_weight():
 @pytest.mark.parametrize("router", ROUTERS, ids=str)
 @pytest.mark.parametrize("shared", [None, GatedMLP(hidden=6), WeighedMLP(hidden=6)], ids=str)
 def test_a_mixture_is_every_expert_on_every_token_masked(router, shared):
-    mixer = MoE(experts=4, active=2, hidden=12, router=router, shared=shared).build(8).double()
+    mixer: Any = MoE(experts=4, active=2, hidden=12, router=router, shared=shared).build(8).double()
     with torch.no_grad():
         for weight in mixer.parameters():
             weight.normal_(0, 0.5)

@@ -9,6 +9,8 @@ from groundup.errors import WeightsError
 from groundup.rules import (
     SAME,
     TRANSPOSE,
+    TURNS,
+    chain,
     halves,
     read,
     rule,
@@ -51,6 +53,7 @@ def test_reading_and_writing_undo_each_other_bitwise():
 OPS = [
     SAME,
     TRANSPOSE,
+    chain(TURNS, TRANSPOSE),
     split(3),
     split_transposed(2),
     split_heads(2),

@@ -29,6 +29,7 @@ from groundup.parts.position import (
     RoPE,
     Scaling,
     YaRN,
+    yarn_amplitude,
 )
 from groundup.rules import Rule, rule
 
@@ -201,14 +202,20 @@ def _scaling(rope: Keys, *, context: int) -> Scaling:
         low, high = rope.positive("low_freq_factor"), rope.positive("high_freq_factor")
         return Llama3Scaling(factor=rope.positive("factor"), low=low, high=high, original=original)
     if kind == "yarn":
-        rope.only("truncate", True)
-        fast, slow = rope.positive("beta_fast", default=32.0), rope.positive("beta_slow", default=1.0)
-        sharpness = rope.positive("attention_factor", default=None)
-        return YaRN(factor=rope.positive("factor"), original=original, fast=fast, slow=slow, sharpness=sharpness)
+        factor, whole = rope.positive("factor"), rope.flag("truncate", default=True)
+        ends = {"fast": rope.positive("beta_fast", default=32.0), "slow": rope.positive("beta_slow", default=1.0)}
+        return YaRN(factor=factor, original=original, whole=whole, sharpness=_sharpness(rope, factor=factor), **ends)
     raise SpecError(
         f"rope_type {kind!r} is not known; known are default, linear, ntk, llama3 and yarn "
         "(dynamic and longrope change with the length of the text, so no cached key would stay right)"
     )
+
+
+def _sharpness(rope: Keys, *, factor: float) -> float | None:
+    """What rotated vectors are multiplied by where it is said: as a number, or as the quotient of two strengths."""
+    said, below = rope.positive("attention_factor", default=None), rope.positive("mscale_all_dim", default=None)
+    above = None if below is None else rope.positive("mscale", default=None)
+    return yarn_amplitude(factor, above) / yarn_amplitude(factor, below) if said is None and above else said
 
 
 def write_rope(position: RoPE) -> dict[str, Any]:
@@ -224,9 +231,10 @@ def write_rope(position: RoPE) -> dict[str, Any]:
         case Llama3Scaling(factor=factor, low=low, high=high, original=original):
             said |= {"rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high}
             said |= {"original_max_position_embeddings": original}
-        case YaRN(factor=factor, original=original, fast=fast, slow=slow, sharpness=sharpness):
+        case YaRN(factor=factor, original=original, fast=fast, slow=slow, whole=whole, sharpness=sharpness):
             said |= {"rope_type": "yarn", "factor": factor, "beta_fast": fast, "beta_slow": slow}
             said |= {"original_max_position_embeddings": original}
+            said |= {} if whole else {"truncate": False}
             said |= {} if sharpness is None else {"attention_factor": sharpness}
     return said
 

@@ -16,12 +16,10 @@ from groundup.families.windows import write_window
 from groundup.mixers.mlp import GatedMLP
 from groundup.mixers.moe import MoE
 from groundup.model.decoder import Decoder
-from groundup.model.layer import Layer
-from groundup.model.residual import Residual
 from groundup.parts.position import RoPE
 from groundup.parts.router import Router, SoftmaxOfTop
 from groundup.rules import STACK, Rule, rule
-from groundup.specs import override
+from groundup.specs import override, override_all
 
 BALANCE = 0.001  # the weight of the balance loss where a configuration does not say it
 
@@ -47,16 +45,22 @@ def routed(spec: Decoder, *, experts: int, active: int, router: Router) -> Decod
     return override(spec, "layers.*.ffn.mixer", moe)
 
 
-def dense(spec: Decoder) -> tuple[Decoder, MoE]:
-    """Returns the LLaMA that was `routed`, and its first mixture.
+def dense(spec: Decoder) -> tuple[Decoder, list[int], MoE]:
+    """Returns a LLaMA with no experts, the layers that have them, and the mixture of the first of these.
+
+    The feed-forward parts in their place are as wide as that of a layer that has none, or as an expert.
 
     Raises:
-        SpecError: the spec is of other parts.
+        SpecError: no layer has experts.
     """
-    match spec.layers:
-        case (Layer(ffn=Residual(mixer=MoE(shared=None) as moe)), *_):
-            return override(spec, "layers.*.ffn.mixer", GatedMLP(hidden=moe.hidden, act=moe.act)), moe
-    raise SpecError("Mixtral and kin are layers of Attention and MoE; see groundup.families.mixtral")
+    parts = [None if layer.ffn is None else layer.ffn.mixer for layer in spec.layers]
+    found = {i: part for i, part in enumerate(parts) if isinstance(part, MoE)}
+    if not found:
+        raise SpecError("mixtures of experts have layers of MoE; see groundup.families.mixtral")
+    moe = next(iter(found.values()))
+    hidden = next((part.hidden for part in parts if isinstance(part, GatedMLP)), moe.hidden)
+    plain = GatedMLP(hidden=hidden, act=moe.act)
+    return override_all(spec, {f"layers.{i}.ffn.mixer": plain for i in found}), list(found), moe
 
 
 make = partial(mixtral, experts=8, active=2, balance=0.02, kv_heads=8, position=RoPE(theta=1e6))
@@ -94,7 +98,7 @@ def write(spec: Decoder) -> dict[str, Any]:
     Raises:
         SpecError: the spec is of other parts.
     """
-    plain, moe = dense(spec)
+    plain, _, moe = dense(spec)
     said = {
         "num_local_experts": moe.experts,
         "num_experts_per_tok": moe.active,
@@ -105,7 +109,7 @@ def write(spec: Decoder) -> dict[str, Any]:
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules: LLaMA's, and stacks of what transformers writes expert by expert."""
-    _, moe = dense(spec)
+    *_, moe = dense(spec)
     named = {"gate": "w1", "down": "w2", "up": "w3"}
     return [*llama.rules(spec), *expert_rules("block_sparse_moe", moe.experts, named)]
 

@@ -92,10 +92,8 @@ def write(spec: Decoder) -> dict[str, Any]:
     Raises:
         SpecError: the spec is of other parts.
     """
-    sparse, moe = _sparse(spec)
-    wide = [mlp.hidden for layer in spec.layers if (mlp := network(layer)) is not None]
-    plain = GatedMLP(hidden=wide[0] if wide else moe.hidden, act=moe.act)
-    attention, _ = llama.parts(plain_spec := override_all(spec, {f"layers.{i}.ffn.mixer": plain for i in sparse}))
+    plain, sparse, moe = mixtral.dense(spec)
+    attention, _ = llama.parts(plain)
     window = write_window(spec)
     said = {
         "moe_intermediate_size": moe.hidden,
@@ -108,15 +106,7 @@ def write(spec: Decoder) -> dict[str, Any]:
         "attention_bias": attention.bias,
         "use_sliding_window": window["sliding_window"] is not None,
     }
-    return {"architectures": ["Qwen3MoeForCausalLM"], **llama.write_sizes(plain_spec), **window, **said}
-
-
-def _sparse(spec: Decoder) -> tuple[list[int], MoE]:
-    """The layers with experts, and the experts of the first of them."""
-    found = {i: moe for i, layer in enumerate(spec.layers) if (moe := mixture(layer)) is not None}
-    if not found:
-        raise SpecError("Qwen3-MoE has layers of Attention and MoE; see groundup.families.qwen3_moe")
-    return list(found), next(iter(found.values()))
+    return {"architectures": ["Qwen3MoeForCausalLM"], **llama.write_sizes(plain), **window, **said}
 
 
 def mixture(layer: LayerSpec) -> MoE | None:
@@ -137,7 +127,7 @@ def network(layer: LayerSpec) -> GatedMLP | None:
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules: Qwen3's, and stacks of what transformers writes expert by expert."""
-    _, moe = _sparse(spec)
+    *_, moe = mixtral.dense(spec)
     named = {name: f"{name}_proj" for name in ("gate", "up", "down")}
     return [*qwen3.rules(spec), *mixtral.expert_rules("mlp", moe.experts, named)]
 

@@ -10,6 +10,7 @@ a weight, and then takes the weights one rule at a time, so that the whole is ne
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -57,7 +58,9 @@ def read(folder: Path, *, dtype: torch.dtype | None = None, device: torch.device
     found = match(stored, model, naming, where=str(folder))
     dtype = dtype or _usual_dtype(found.values())
     ours = rules.read_each(Lazy(found), naming.rules, layers=model.spec.depth)
-    weights = {name: t.to(device, dtype, copy=True, memory_format=torch.contiguous_format) for name, t in ours}
+    kept = {name for name, _ in model.named_buffers()}  # are no weights: what was measured in training stays exact
+    move = partial(torch.Tensor.to, device=device, copy=True, memory_format=torch.contiguous_format)
+    weights = {name: move(t, dtype=t.dtype if name in kept else dtype) for name, t in ours}
     model.load_state_dict(weights, assign=True)
     return model.eval()
 
@@ -115,7 +118,8 @@ def write_hf(
         spec: the model's spec.
         folder: where to; it must not hold a model yet.
         dtype: of the written weights; None leaves them as they are.
-        tokens: ids by the names of config.json, bos_token_id and the like; unnamed ones are written as unknown.
+        tokens: ids by the names of config.json, bos_token_id and the like, for those that the spec does not say;
+            unnamed ones are written as unknown.
         shard_bytes: weights beyond this go to several files with an index.
 
     Raises:
@@ -138,7 +142,7 @@ def write_hf(
     _save_shards(theirs, folder, files=_plan(sizes, weights, dtype, shard_bytes))
     unknown = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     kind = str(dtype or next(iter(weights.values())).dtype).removeprefix("torch.")
-    write_json(family.config(spec) | unknown | dict(tokens or {}) | {"dtype": kind}, folder / THEIRS)
+    write_json(unknown | dict(tokens or {}) | family.config(spec) | {"dtype": kind}, folder / THEIRS)
 
 
 def _naming(described: Path, model: ModelModule, stored: Mapping[str, Stored]) -> Naming:

@@ -59,7 +59,7 @@ class Stored:
         if self.kind not in KINDS:
             raise WeightsError(
                 f"{self.file} stores {self.name} as {self.kind}; this version reads {', '.join(KINDS)}, so use the "
-                "weights from before they were quantized"
+                "weights from before they were quantized, or those that transformers saves once it has unpacked them"
             )
 
     def read(self) -> Tensor:

@@ -20,7 +20,7 @@ from groundup.mixers.kv import KVState, WindowState
 from groundup.parts.linear import Linear
 from groundup.parts.mask import Causal, Mask
 from groundup.parts.norm import NoNorm, Norm
-from groundup.parts.position import Position, RoPE
+from groundup.parts.position import Position, RoPE, SharedBias
 from groundup.parts.score import Scaled, Score
 from groundup.specs import ShareBelowOne, Size
 from groundup.state import State
@@ -67,6 +67,16 @@ class Attention(MixerSpec):
     def causal(self) -> bool:
         """Whether no token sees what comes after it: the mask says so."""
         return self.mask.causal
+
+    @property
+    def alone(self) -> bool:
+        """Whether it computes with its input and weights only, and not with a bias that layers share."""
+        return not isinstance(self.position, SharedBias)
+
+    @property
+    def prefixed(self) -> bool:
+        """Whether the first tokens of a row see each other where the context says so: the mask says it."""
+        return self.mask.prefixed
 
     def build(self, width: int) -> AttentionMixer:
         """Returns the module for a stream of ``width``."""
@@ -133,10 +143,10 @@ class AttentionMixer(Mixer):
         """
         if not self.spec.causal:
             return State()
-        window = self.spec.mask.window
-        kind, slots = (WindowState, window) if window and window <= max_len else (KVState, max_len)
-        size = (rows, self.spec.kv_heads, slots, self.spec.head_width)
-        return kind(k=torch.zeros(size, device=device, dtype=dtype), v=torch.zeros(size, device=device, dtype=dtype))
+        window = self.spec.mask.window or max_len + 1
+        size = (rows, self.spec.kv_heads, min(window, max_len), self.spec.head_width)
+        k, v = (torch.zeros(size, device=device, dtype=dtype) for _ in "kv")
+        return WindowState(k=k, v=v, first=self.spec.mask.first) if window <= max_len else KVState(k=k, v=v)
 
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of scores and weighted sums: 2 T S K each and head, nothing saved by the mask.
@@ -145,7 +155,8 @@ class AttentionMixer(Mixer):
         """
         window = self.spec.mask.window
         keys = seen if window is None else min(seen, window + tokens - 1)
-        return 4 * self.spec.heads * self.spec.head_width * tokens * (keys + self.score.sinks)
+        keys += self.score.sinks
+        return 2 * self.score.products * self.spec.heads * self.spec.head_width * tokens * keys
 
 
 class GatedAttention(Attention):

@@ -1,11 +1,12 @@
 """A mixture of experts: gated feed-forward networks side by side, of which each token goes through a few.
 
-    y = sum_{e in T(x)} g_e(x) W_down^e (act(W_gate^e x) * W_up^e x) + shared(x)
+    y = sum_{e in T(x)} g_e(x) W_down^e meet(W_gate^e x, W_up^e x) + shared(x)
 
-The router chooses T and g. Tokens are sorted by expert, so each expert is one product of matrices on its own tokens,
-and no token is dropped: there is no capacity. Sources: Shazeer et al. 2017 (arXiv:1701.06538), equation 1; Jiang et
-al. 2024 (Mixtral, arXiv:2401.04088), section 2.1; shared experts, Dai et al. 2024 (DeepSeekMoE, arXiv:2401.06066),
-equation 9. Letters: N tokens, A active experts, R = N A rows.
+The gating says how the two maps meet, usually as act(gate) up; all maps may have biases. The router chooses T and g.
+Tokens are sorted by expert, so each expert is one product of matrices on its own tokens, and no token is dropped: there
+is no capacity. Sources: Shazeer et al. 2017 (arXiv:1701.06538), equation 1; Jiang et al. 2024 (Mixtral,
+arXiv:2401.04088), section 2.1; shared experts, Dai et al. 2024 (DeepSeekMoE, arXiv:2401.06066), equation 9. Letters:
+N tokens, A active experts, R = N A rows.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from groundup.context import Context
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.mixers.mlp import GatedMLP
 from groundup.parts.act import activation
+from groundup.parts.gating import Gating, Product
 from groundup.parts.linear import ExpertLinear
 from groundup.parts.router import Router, SoftmaxOfTop
 from groundup.specs import Size
@@ -32,6 +34,8 @@ class MoE(MixerSpec):
         active: through how many of them a token goes.
         hidden: the width inside each.
         act: the activation of their gates, a key of `groundup.parts.act.ACTIVATIONS`.
+        gating: how gates and values meet.
+        bias: whether the maps of the experts have biases.
         router: which token goes where.
         shared: a network that all tokens go through besides; None: there is none.
     """
@@ -40,12 +44,19 @@ class MoE(MixerSpec):
     active: Size
     hidden: Size
     act: str = "silu"
+    gating: Gating = Product()
+    bias: bool = False
     router: Router = SoftmaxOfTop()
     shared: GatedMLP | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.router.check(self.experts, self.active)
+
+    @property
+    def alone(self) -> bool:
+        """False: its router adds to the loss."""
+        return False
 
     def build(self, width: int) -> MoEMixer:
         """Returns the module for a stream of ``width``."""
@@ -58,7 +69,7 @@ class MoEMixer(Mixer):
     def __init__(self, spec: MoE, width: int) -> None:
         super().__init__()
         self.router = spec.router.build(width, spec.experts, spec.active)
-        self.experts = GatedExperts(spec, width)
+        self.experts = Experts(spec, width)
         self.shared = spec.shared.build(width) if spec.shared else None
 
     def forward(self, x: Float[Tensor, "B T D"], ctx: Context, state: State | None = None) -> Float[Tensor, "B T D"]:
@@ -66,28 +77,25 @@ class MoEMixer(Mixer):
         tokens = x.flatten(0, 1)
         chosen, weights = self.router(tokens, ctx)  # (N, A)
         expert, order = chosen.flatten().sort(stable=True)  # (R,)
-        every = torch.arange(self.experts.count, device=x.device)
-        ends = torch.searchsorted(expert, every, right=True, out_int32=True)  # (E,)
-        rows = tokens.index_select(0, order // chosen.shape[1])  # (R, D)
-        made = self.experts(rows, ends)
+        made = self.experts(tokens.index_select(0, order // chosen.shape[1]), expert)  # (R, D)
         back = torch.empty_like(order).scatter(0, order, torch.arange(len(order), device=x.device))
         by_token = made.index_select(0, back).view(*chosen.shape, -1)  # (N, A, D)
         y = (by_token * weights[..., None].to(made.dtype)).sum(1).view_as(x)
         return y if self.shared is None else y + self.shared(x, ctx)
 
 
-class GatedExperts(nn.Module):
-    """The experts of `MoE`, each a `groundup.mixers.mlp.GatedMLP`, as stacks of their maps."""
+class Experts(nn.ModuleDict):
+    """The experts of `MoE`, each a feed-forward network, as stacks of their maps by name."""
 
     def __init__(self, spec: MoE, width: int) -> None:
-        super().__init__()
-        sizes = {"experts": spec.experts, "active": spec.active}
-        self.count = spec.experts
-        self.gate = ExpertLinear(width, spec.hidden, role="in", **sizes)
-        self.up = ExpertLinear(width, spec.hidden, role="in", **sizes)
-        self.down = ExpertLinear(spec.hidden, width, role="out", **sizes)
-        self.act = activation(spec.act)
+        sizes = {"experts": spec.experts, "active": spec.active, "bias": spec.bias}
+        into = {name: ExpertLinear(width, spec.hidden, role="in", **sizes) for name in spec.gating.maps}
+        super().__init__({**into, "down": ExpertLinear(spec.hidden, width, role="out", **sizes)})
+        self.spec, self.act = spec, activation(spec.act)
 
-    def forward(self, rows: Float[Tensor, "R D"], ends: Int[Tensor, "E"]) -> Float[Tensor, "R D"]:
+    def forward(self, rows: Float[Tensor, "R D"], expert: Int[Tensor, "R"]) -> Float[Tensor, "R D"]:
         """Returns what each row's expert makes of it; rows are sorted by expert."""
-        return self.down(self.act(self.gate(rows, ends)) * self.up(rows, ends), ends)
+        every = torch.arange(self.spec.experts, device=rows.device)
+        ends = torch.searchsorted(expert, every, right=True, out_int32=True)  # (E,)
+        into = (self[name](rows, expert, ends) for name in self.spec.gating.maps)
+        return self["down"](self.spec.gating.meet(self.act, *into), expert, ends)

@@ -50,6 +50,11 @@ class LayerSpec(Spec, abstract=True):
             raise SpecError(f"{type(self).__name__} has no part; give it at least one of mix, cross and ffn")
 
     @property
+    def streams(self) -> int:
+        """How many streams it carries side by side."""
+        return 1
+
+    @property
     def parts(self) -> Mapping[str, Residual]:
         """The parts that are there, by name, in the order in which they run."""
         named = {"mix": self.mix, "cross": self.cross, "ffn": self.ffn}

@@ -5,7 +5,7 @@ h_0 = embed(ids);  h_i = layer_i(h_{i-1});  output = head(norm(h_n))
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import torch
@@ -54,11 +54,26 @@ class Stack(Model, abstract=True):
         super().__post_init__()
         tied: dict[str, LayerSpec] = {}
         for i, layer in enumerate(self.layers):
+            if layer.streams != self.streams:
+                raise SpecError(
+                    f"layers.{i} is a {type(layer).__name__}, which carries {layer.streams} streams and "
+                    f"{type(self).__name__} {self.streams}; Reversible layers and ReversibleDecoder go together"
+                )
             for tie, parts in layer.ties.items():
                 if tied.setdefault(tie, parts) != parts:
                     raise SpecError(
                         f"layers.{i} is tied as {tie!r} to a layer of other parts; give both the same, or another tie"
                     )
+
+    @property
+    def streams(self) -> int:
+        """How many streams run through the layers side by side."""
+        return 1
+
+    @property
+    def carried(self) -> int:
+        """The width of all streams together, which the last norm and the head read."""
+        return self.streams * self.width
 
     @property
     def stacks(self) -> dict[str, Stack]:
@@ -69,6 +84,10 @@ class Stack(Model, abstract=True):
     def longest(self) -> int:
         """The longest sequence that it is meant for, in tokens: its context."""
         return self.context
+
+    def with_words(self, vocab: int, *, end: int) -> Self:
+        """Returns the stack with another number of token ids."""
+        return self.replace(vocab=vocab)
 
     @property
     def layer_kinds(self) -> tuple[LayerKind, ...]:
@@ -104,18 +123,37 @@ class StackModule(ModelModule):
             owner = owners.setdefault(layer.tie, layer)
             if owner is not layer:
                 layer.borrow(owner)
-        self.norm = spec.norm.build(spec.width)
-        self.transform = spec.head.transform.build(spec.width)
-        self.head = spec.head.build(spec.width, self.embed)
+        self.norm = spec.norm.build(spec.carried)
+        self.transform = spec.head.transform.build(spec.carried)
+        self.head = spec.head.build(spec.carried, self.embed)
+
+    @property
+    def predictor(self) -> StackModule:
+        """Itself."""
+        return self
 
     def run(
         self, ids: Int[Tensor, "B T"], ctx: Context, states: Sequence[LayerState] | None = None
-    ) -> Float[Tensor, "B T D"]:
+    ) -> Float[Tensor, "B T _"]:
         """Returns the final hidden states of tokens in a context; with states, continued in place."""
-        x = ctx.once(EMBEDDED, lambda: self.embed(ids, ctx))
-        for i, layer in enumerate(self.layers):
+        x = self.opened(ctx.once(EMBEDDED, lambda: self.embed(ids, ctx)))
+        return self.norm(self.through(self.layers, x, ctx, states))
+
+    def opened(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T _"]:
+        """Returns what enters the layers: the embedding, as it is."""
+        return x
+
+    def through(
+        self,
+        layers: Iterable[nn.Module],
+        x: Float[Tensor, "B T D"],
+        ctx: Context,
+        states: Sequence[LayerState] | None = None,
+    ) -> Float[Tensor, "B T _"]:
+        """Returns what layers make of the stream; with their states, continued in place."""
+        for i, layer in enumerate(layers):
             x = layer(x, ctx, None if states is None else states[i])
-        return self.norm(x)
+        return x
 
     def logits(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """Returns the head's logits of hidden states, in float32 (in float64 for a model in float64)."""

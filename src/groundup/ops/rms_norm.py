@@ -28,7 +28,10 @@ def rms_norm(x: Float[Tensor, "*rows D"], weight: Float[Tensor, "D"], *, eps: fl
 
     There its plain operations take twice as long as this module's and keep three times as much for the backward.
     """
-    plain = x.device.type == "cpu" and x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64)
+    if x.dtype != weight.dtype:  # PyTorch has no fused kernel for it, and warns
+        wide = torch.promote_types(x.dtype, weight.dtype)
+        return rms_norm(x.to(wide), weight.to(wide), eps=eps).to(x.dtype)
+    plain = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
     if plain and torch.is_grad_enabled():
         return _RMSNorm.apply(x, weight, eps)
     return F.rms_norm(x, weight.shape, weight, eps)

@@ -52,7 +52,7 @@ def group(model: nn.Module) -> Groups:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if parameter.ndim < 2 or any(isinstance(module, UNDECAYED) for _, module in owners[parameter]):
+        if parameter.ndim < 2 or any(_is_vector(parameter, module) for _, module in owners[parameter]):
             groups.vectors.append((name, parameter))
         elif all(_is_hidden(path, module) for path, module in owners[parameter]):
             groups.hidden.append((name, parameter))
@@ -61,6 +61,11 @@ def group(model: nn.Module) -> Groups:
     if not (groups.hidden or groups.tables or groups.vectors):
         raise ConfigError("the model has no parameter that requires a gradient; unfreeze some before training")
     return groups
+
+
+def _is_vector(parameter: nn.Parameter, module: nn.Module) -> bool:
+    """Whether a tensor of several dimensions holds norm weights, rates, or a bias of each expert."""
+    return isinstance(module, UNDECAYED) or parameter is getattr(module, "bias", None)
 
 
 def _is_hidden(path: str, module: nn.Module) -> bool:

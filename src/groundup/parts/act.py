@@ -13,6 +13,7 @@ from groundup.errors import SpecError, nearest
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,  # Hendrycks and Gimpel 2016, arXiv:1606.08415
     "gelu_tanh": partial(F.gelu, approximate="tanh"),  # the same paper's approximation, used by GPT-2
+    "gelu_sigmoid": lambda x: x * (1.702 * x).sigmoid(),  # the same paper's other approximation, used by gpt-oss
     "silu": F.silu,  # Swish: Ramachandran et al. 2017, arXiv:1710.05941
     "relu": F.relu,
     "relu2": lambda x: F.relu(x).square(),  # So et al. 2021, arXiv:2109.08668

@@ -43,21 +43,23 @@ class Linear(nn.Linear):
 
 
 class ExpertLinear(nn.Module):
-    """y_n = W_e x_n without biases, e the expert of row n: one map for each expert, stacked, with uninitialised W.
+    """y_n = W_e x_n + b_e, e the expert of row n: one map for each expert, stacked, with uninitialised W.
 
     Attributes:
         weight: of all experts, (E, outputs, inputs).
+        bias: of all experts, (E, outputs), or None.
         role: as that of `Linear`.
         active: through how many of the experts a token goes.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, experts: int, active: int, role: Role) -> None:
+    def __init__(self, inputs: int, outputs: int, *, experts: int, active: int, role: Role, bias: bool = False) -> None:
         super().__init__()
         _check_numel(experts, outputs, inputs)
         self.in_features, self.out_features, self.experts = inputs, outputs, experts
         self.role: Role = role
         self.active = active
         self.weight = nn.Parameter(torch.empty(experts, outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(experts, outputs)) if bias else None
 
     @property
     def flops_per_token(self) -> int:
@@ -67,11 +69,14 @@ class ExpertLinear(nn.Module):
     @property
     def idle_params(self) -> int:
         """The parameters that take no part in a token."""
-        return (self.experts - self.active) * self.in_features * self.out_features
+        return (self.experts - self.active) * sum(weight[0].numel() for weight in self.parameters())
 
-    def forward(self, x: Float[Tensor, "R D"], ends: Int[Tensor, "E"]) -> Float[Tensor, "R F"]:
-        """Returns the maps of rows that are sorted by expert; the rows of expert e end before ``ends[e]``."""
-        return ops.grouped(x, self.weight, ends)
+    def forward(
+        self, x: Float[Tensor, "R D"], expert: Int[Tensor, "R"], ends: Int[Tensor, "E"]
+    ) -> Float[Tensor, "R F"]:
+        """Returns the maps of rows that are sorted by ``expert``; the rows of expert e end before ``ends[e]``."""
+        y = ops.grouped(x, self.weight, ends)
+        return y if self.bias is None else y + self.bias.to(y.dtype).index_select(0, expert)
 
     def extra_repr(self) -> str:
         """Returns the sizes, as `Linear` shows its own."""

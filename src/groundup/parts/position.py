@@ -114,6 +114,56 @@ class LearnedTable(Embedding):
         return x + super().forward(ctx.positions + offset if offset else ctx.positions)
 
 
+class Axial(Position):
+    """Adds a learnt vector of two parts: for a place's row and for its column, where places fill a table row by row.
+
+    Source: Kitaev et al. 2020 (Reformer, arXiv:2001.04451), appendix; a table of R x C places has R + C vectors.
+
+    Attributes:
+        shape: rows and columns.
+        widths: of the two parts, which add up to the width of the stream.
+        deviation: of the first weights.
+    """
+
+    shape: tuple[Size, Size]
+    widths: tuple[Size, Size]
+    deviation: NotNegative = 1.0
+
+    def build(self, width: int) -> nn.Module:
+        """Returns the module for a stream of ``width``."""
+        if sum(self.widths) != width:
+            raise SpecError(f"widths={self.widths} of Axial do not add up to the width {width} of the stream")
+        return AxialTable(self)
+
+
+class AxialTable(nn.Module):
+    """The module of `Axial`."""
+
+    def __init__(self, spec: Axial) -> None:
+        super().__init__()
+        self.spec = spec
+        self.row = Embedding(spec.shape[0], spec.widths[0])
+        self.column = Embedding(spec.shape[1], spec.widths[1])
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draws the first weights."""
+        for table in (self.row, self.column):
+            nn.init.normal_(table.weight, std=self.spec.deviation, generator=generator)
+
+    def forward(self, x: Float[Tensor, "B T D"], ctx: Context) -> Float[Tensor, "B T D"]:
+        """Returns ``x`` plus the vectors of its places.
+
+        Raises:
+            GenerationError: the text goes on beyond the last place.
+        """
+        rows, columns = self.spec.shape
+        if ctx.reach > rows * columns:
+            raise GenerationError(
+                f"the text is {ctx.reach} tokens long and the model has {rows * columns} places; shorten it"
+            )
+        return x + torch.cat([self.row(ctx.positions // columns), self.column(ctx.positions % columns)], -1)
+
+
 class Sinusoidal(Position):
     """Adds fixed waves: sin and cos of place / theta^(2i/D) at 2i and 2i+1 (Vaswani et al. 2017, section 3.5)."""
 
@@ -222,6 +272,7 @@ class YaRN(Scaling):
         original: the context that was trained, in tokens.
         fast: pairs that turn more often than this over ``original`` are left as they are.
         slow: pairs that turn less often than this are squeezed whole.
+        whole: whether the pairs between which the squeeze grows are rounded to whole ones, as published code does.
         sharpness: what rotated vectors are multiplied by; None means the paper's 0.1 ln(factor) + 1.
     """
 
@@ -229,24 +280,32 @@ class YaRN(Scaling):
     original: Size
     fast: Positive = 32.0
     slow: Positive = 1.0
+    whole: bool = True
     sharpness: Positive | None = None
 
     @property
     def amplitude(self) -> float:
         """What the rotated vectors are multiplied by (equation 22)."""
-        return 0.1 * math.log(max(self.factor, 1.0)) + 1 if self.sharpness is None else self.sharpness
+        return yarn_amplitude(self.factor) if self.sharpness is None else self.sharpness
 
     def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
-        """Returns the blended frequencies (section 3.2, with pairs counted as published code does)."""
+        """Returns the blended frequencies (section 3.2)."""
         turned = 2 * frequencies.shape[0]
         fast, slow = (
             turned * math.log(self.original / (times * 2 * math.pi)) / (2 * math.log(theta))
             for times in (self.fast, self.slow)
         )  # the pairs, as fractions, that turn this often
-        first, last = max(math.floor(fast), 0), min(math.ceil(slow), turned - 1)
+        if self.whole:
+            fast, slow = math.floor(fast), math.ceil(slow)
+        first, last = max(fast, 0), min(slow, turned - 1)
         pair = torch.arange(turned // 2, dtype=torch.float32, device=frequencies.device)
         squeezed = ((pair - first) / (max(last - first, 0.001))).clamp(0, 1)
         return frequencies / self.factor * squeezed + frequencies * (1 - squeezed)
+
+
+def yarn_amplitude(factor: float, strength: float = 1.0) -> float:
+    """Returns 0.1 strength ln(factor) + 1 for a context that is longer by a factor (YaRN, equation 22)."""
+    return 0.1 * strength * math.log(max(factor, 1.0)) + 1
 
 
 class RoPE(Position):

@@ -2,27 +2,32 @@
 
     s = W x
     SoftmaxOfTop:    T = top_k(s);            g_T = softmax(s_T)
-    TopOfSoftmax:    T = top_k(softmax(s));   g_T = softmax(s)_T
+    TopOfSoftmax:    T = top_k(softmax(s)) within the best groups;       g_T = scale softmax(s)_T
     GroupedSigmoid:  T = top_k(sigmoid(s) + b) within the best groups;   g_T = scale sigmoid(s)_T / sum sigmoid(s)_T
 
-A group is as good as its two best experts; b moves the choice alone. Two losses keep routers well:
+A group is as good as its best expert, or as its two best with sigmoids; b moves the choice alone. Two losses keep
+routers well:
 
     balance = E sum_i f_i P_i                 f the share of tokens that choose expert i, P its mean probability
     z       = mean_n logsumexp(s_n)^2
 
 Sources: of the first, Shazeer et al. 2017 (arXiv:1701.06538), equations 3 to 5, and Jiang et al. 2024 (Mixtral,
 arXiv:2401.04088), section 2.1; of the second, Fedus et al. 2021 (Switch, arXiv:2101.03961), equations 1 and 2, and 4
-to 6 for balance; of the third, DeepSeek-AI 2024 (DeepSeek-V3, arXiv:2412.19437), section 2.1.2; of z, Zoph et al. 2022
-(ST-MoE, arXiv:2202.08906), equation 5. Scores are computed in the type of the weights, whatever autocast says (Switch,
-section 2.4), all else in float32. Left out: how b moves between steps (Wang et al. 2024, arXiv:2408.15664); it stays as
-it was read. Letters: N tokens, D width, E experts, A active ones.
+to 6 for balance; of its groups, DeepSeek-AI 2024 (DeepSeek-V2, arXiv:2405.04434), section 2.1.3; of the third,
+DeepSeek-AI 2024 (DeepSeek-V3, arXiv:2412.19437), section 2.1.2; of z, Zoph et al. 2022 (ST-MoE, arXiv:2202.08906),
+equation 5. All is computed in float32, or wider where the weights are (Switch, section 2.4). Left out: how b moves
+between steps (Wang et al. 2024, arXiv:2408.15664); it stays as it was read. Letters: N tokens, D width, E experts, A
+active ones.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from groundup.context import Context
 from groundup.errors import SpecError
@@ -36,10 +41,12 @@ class Router(Spec, abstract=True):
     Attributes:
         balance: the weight of the balance loss in training.
         z: the weight of the z loss in training.
+        bias: whether the map that scores has a bias.
     """
 
     balance: NotNegative = 0.0
     z: NotNegative = 0.0
+    bias: bool = False
 
     def check(self, experts: int, active: int) -> None:
         """Refuses sizes that do not fit.
@@ -62,13 +69,14 @@ class RouterModule(nn.Module):
         super().__init__()
         self.active = active
         self.balance, self.z = spec.balance, spec.z
-        self.score = Linear(width, experts, bias=False, role="in")
+        self.score = Linear(width, experts, bias=spec.bias, role="in")
 
     def forward(self, x: Float[Tensor, "N D"], ctx: Context) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A"]]:
         """Returns the experts of each token and what each of them counts; the context is told the losses."""
+        wide = torch.promote_types(self.score.weight.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
-            scores = self.score(x.to(self.score.weight.dtype))
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+            bias = None if self.score.bias is None else self.score.bias.to(wide)
+            scores = F.linear(x.to(wide), self.score.weight.to(wide), bias)
         chosen, weights = self.choose(scores)
         if self.balance:
             ctx.penalise("balance", lambda: self.balance * balance_loss(self.shares(scores), chosen))
@@ -102,31 +110,16 @@ class SoftmaxOfTopModule(RouterModule):
         return chosen, top.softmax(-1)
 
 
-class TopOfSoftmax(Router):
-    """The most probable experts, weighed by their probabilities among all (Switch, with one expert active)."""
-
-    def build(self, width: int, experts: int, active: int) -> TopOfSoftmaxModule:
-        """Returns the module."""
-        return TopOfSoftmaxModule(self, width, experts, active)
-
-
-class TopOfSoftmaxModule(RouterModule):
-    """The module of `TopOfSoftmax`."""
-
-    def choose(self, scores: Float[Tensor, "N E"]) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A"]]:
-        """Returns the experts of each token and what each of them counts."""
-        weights, chosen = self.shares(scores).topk(self.active, -1)
-        return chosen, weights
-
-
-class GroupedSigmoid(Router):
-    """The experts of the highest moved sigmoids within the best groups, weighed without the move (DeepSeek-V3).
+class Grouped(Router, abstract=True):
+    """A choice among the experts of the best groups only, so that a token visits few machines.
 
     Attributes:
         groups: into how many groups of neighbours the experts are cut.
         kept: from how many of the groups a token takes its experts.
-        scale: what the weights of a token sum to.
+        scale: what the weights are multiplied by at last.
     """
+
+    judges: ClassVar[int] = 1  # how many of its experts, the best ones, a group is as good as
 
     groups: Size = 1
     kept: Size = 1
@@ -139,36 +132,77 @@ class GroupedSigmoid(Router):
             SpecError: they do not.
         """
         super().check(experts, active)
-        if experts % self.groups or experts // self.groups < 2 or self.kept > self.groups:
+        if experts % self.groups or experts // self.groups < self.judges or self.kept > self.groups:
             raise SpecError(
-                f"experts={experts} are not groups={self.groups} of two experts or more, of which kept={self.kept} "
+                f"experts={experts} are not groups={self.groups} of {self.judges} or more, of which kept={self.kept} "
                 "are kept; change one of them"
             )
         if active > experts // self.groups * self.kept:
             raise SpecError(f"active={active} is more than the experts of kept={self.kept} groups; keep more groups")
+
+
+class GroupedModule(RouterModule):
+    """The module of `Grouped`."""
+
+    def __init__(self, spec: Grouped, width: int, experts: int, active: int) -> None:
+        super().__init__(spec, width, experts, active)
+        self.groups, self.kept, self.scale, self.judges = spec.groups, spec.kept, spec.scale, spec.judges
+
+    def best(self, merits: Float[Tensor, "N E"]) -> Int[Tensor, "N A"]:
+        """Returns the experts of the highest merits within the best groups."""
+        grouped = merits.detach().unflatten(-1, (self.groups, -1))  # (N, G, E/G)
+        best = grouped.topk(self.judges, -1).values.sum(-1).topk(self.kept, -1).indices
+        left_out = torch.ones_like(grouped[..., 0], dtype=torch.bool).scatter(-1, best, value=False)
+        return grouped.masked_fill(left_out[..., None], -torch.inf).flatten(-2).topk(self.active, -1).indices
+
+
+class TopOfSoftmax(Grouped):
+    """The most probable experts, weighed by their probabilities among all.
+
+    With one expert active it is Switch's router, with groups, each as good as its best expert, DeepSeek-V2's.
+    """
+
+    def build(self, width: int, experts: int, active: int) -> TopOfSoftmaxModule:
+        """Returns the module."""
+        return TopOfSoftmaxModule(self, width, experts, active)
+
+
+class TopOfSoftmaxModule(GroupedModule):
+    """The module of `TopOfSoftmax`."""
+
+    def choose(self, scores: Float[Tensor, "N E"]) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A"]]:
+        """Returns the experts of each token and what each of them counts."""
+        shares = self.shares(scores)
+        chosen = self.best(shares)
+        return chosen, self.scale * shares.gather(-1, chosen)
+
+
+class GroupedSigmoid(Grouped):
+    """The experts of the highest moved sigmoids, weighed without the move by their shares of the scale (DeepSeek-V3).
+
+    A group is as good as its two best experts together.
+    """
+
+    judges: ClassVar[int] = 2
 
     def build(self, width: int, experts: int, active: int) -> GroupedSigmoidModule:
         """Returns the module."""
         return GroupedSigmoidModule(self, width, experts, active)
 
 
-class GroupedSigmoidModule(RouterModule):
+class GroupedSigmoidModule(GroupedModule):
     """The module of `GroupedSigmoid`."""
 
     bias: Tensor
 
     def __init__(self, spec: GroupedSigmoid, width: int, experts: int, active: int) -> None:
         super().__init__(spec, width, experts, active)
-        self.groups, self.kept, self.scale = spec.groups, spec.kept, spec.scale
         self.register_buffer("bias", torch.zeros(experts))
 
     def choose(self, scores: Float[Tensor, "N E"]) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A"]]:
         """Returns the experts of each token and what each of them counts; the weights sum to the scale."""
         open_ = scores.sigmoid()
-        moved = (open_ + self.bias).detach().unflatten(-1, (self.groups, -1))  # (N, G, E/G)
-        best = moved.topk(2, -1).values.sum(-1).topk(self.kept, -1).indices
-        left_out = torch.ones_like(moved[..., 0], dtype=torch.bool).scatter(-1, best, value=False)
-        chosen = moved.masked_fill(left_out[..., None], -torch.inf).flatten(-2).topk(self.active, -1).indices
+        chosen = self.best(open_ + self.bias)
         weights = open_.gather(-1, chosen)
         return chosen, self.scale * weights / weights.sum(-1, keepdim=True)
 

@@ -27,6 +27,7 @@ from groundup.mixers.base import Mixer
 from groundup.model.layer import LayerModule
 from groundup.model.model import Model, ModelModule
 from groundup.model.stack import Stack, StackModule
+from groundup.objectives.objective import Shape
 from groundup.parts.linear import Counted, ExpertLinear
 from groundup.parts.tie import used
 
@@ -119,10 +120,23 @@ def forward_flops_per_token(spec: Model, *, context: int) -> float:
 
     Of an encoder-decoder that is per token of the target, with a source as long.
     """
-    plan = blueprint(spec)
-    layers = sum(count * _flops(layer, context) for layer, count in plan.layers)
-    ends = (part for stack in plan.stacks for part in (stack.embed, stack.transform, stack.head))
-    return layers + sum(_flops(part, context) for part in ends)
+    return forward_flops(spec, Shape.even(context)) / context
+
+
+def forward_flops(spec: Model, shape: Shape) -> int:
+    """Returns the operations of the forward of a row of this shape."""
+    plan, last = blueprint(spec), list(spec.stacks)[-1]
+    tokens = {name: shape.ids if name == last else shape.source for name in spec.stacks}
+    flops = 0
+    for path, count in plan.counts.items():
+        name = path.rpartition("layers.")[0].rstrip(".")
+        flops += count * _row_flops(plan.model.get_submodule(path), tokens[name], memory=shape.source)
+    for name, count in tokens.items():
+        stack = plan.model.get_submodule(name)
+        assert isinstance(stack, StackModule)
+        flops += _row_flops(stack.embed, count)
+        flops += sum(_row_flops(part, shape.predicted) for part in (stack.transform, stack.head))
+    return flops
 
 
 def train_flops_per_token(spec: Model, *, context: int) -> float:
@@ -223,9 +237,19 @@ def _idle_params(module: nn.Module) -> int:
 
 
 def _flops(module: nn.Module, context: int) -> float:
+    return _row_flops(module, context, memory=context) / context
+
+
+def _row_flops(module: nn.Module, tokens: int, *, memory: int = 0) -> int:
+    """The operations of a part's forward for a row of so many tokens and a memory of so many."""
     parts = list(used(module))
-    maps = sum(part.flops_per_token for part in parts if isinstance(part, Counted))
-    return maps + sum(part.mix_flops(context, context) for part in parts if isinstance(part, Mixer)) / context
+    mixers = [(part, part.memory_maps()) for part in parts if isinstance(part, Mixer)]
+    of_memory = {id(part) for _, maps in mixers for part in maps or ()}
+    flops = sum(part.mix_flops(tokens, tokens if maps is None else memory) for part, maps in mixers)
+    for part in parts:
+        if isinstance(part, Counted):
+            flops += part.flops_per_token * (memory if id(part) in of_memory else tokens)
+    return flops
 
 
 def _state_bytes(module: nn.Module, rows: int, max_len: int, dtype: torch.dtype) -> int:
