@@ -42,6 +42,11 @@ class RecallAttention(Attention):
         if self.head_width % 2:
             raise SpecError(f"head_width={self.head_width} is shared by two streams; choose an even number")
 
+    @property
+    def alone(self) -> bool:
+        """False: it reads what enters the first layer."""
+        return False
+
     def build(self, width: int) -> RecallAttentionMixer:
         """Returns the module for a stream of ``width``."""
         return RecallAttentionMixer(self, width)
