@@ -115,7 +115,7 @@ def test_parameters_of_mixtures_that_are_there_and_that_take_part(name: str, tot
 
 
 # Totals to the digits that were published: Lieber et al. 2021, table 1; Zhang et al. 2022; BLOOM's model cards;
-# Biderman et al. 2023, table 1; Chowdhery et al. 2022, table 1.
+# Biderman et al. 2023, table 1; Chowdhery et al. 2022, table 1; Ren et al. 2024 (arXiv:2406.07522), section 3.
 @pytest.mark.parametrize(
     ("name", "billions"),
     [
@@ -131,6 +131,8 @@ def test_parameters_of_mixtures_that_are_there_and_that_take_part(name: str, tot
         ("pythia-1.4b", "1.41"),
         ("palm-8b", "8.63"),
         ("palm-62b", "62.50"),
+        ("samba-421m", "0.42"),
+        ("samba-1.3b", "1.3"),
     ],
 )
 def test_parameters_round_to_what_was_published(name: str, billions: str):

@@ -127,6 +127,10 @@ def test_frozen_weights_get_no_gradient():
             "shares values with other layers or with the loss",
         ),
         (
+            lambda: Reversible(mix=Residual(ATTENTION), ffn=Residual(MLP(hidden=8)), tie="a"),
+            "is tied as 'a', and layers that are computed again cannot be",
+        ),
+        (
             lambda: ReversibleDecoder(width=16, vocab=9, context=8, layers=(Layer(mix=Residual(ATTENTION)),)),
             "layers.0 is a Layer, which carries 1 streams and ReversibleDecoder 2",
         ),

@@ -36,6 +36,10 @@ class Reversible(LayerSpec):
         super().__post_init__()
         if list(self.parts) != ["mix", "ffn"]:
             raise SpecError(f"a Reversible layer has the parts mix and ffn, and not {', '.join(self.parts)}")
+        if self.tie:
+            raise SpecError(
+                f"a Reversible layer is tied as {self.tie!r}, and layers that are computed again cannot be; use Layer"
+            )
         for name, part in self.parts.items():
             if part.out != NoNorm():
                 raise SpecError(f"{name}.out={part.out!r} norms a sum, which cannot be undone; use pre or post")
