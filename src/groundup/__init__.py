@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from groundup.optim.optimizers import AdamW, Muon
     from groundup.optim.schedules import WSD, Constant, Cosine
     from groundup.parts.embed import Embed
+    from groundup.parts.gating import ClampedProduct, Product, Ungated
     from groundup.parts.mask import Causal, Window
     from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
     from groundup.parts.position import (
@@ -88,6 +89,7 @@ _HOME = {
     "groundup.optim.optimizers": "AdamW Muon",
     "groundup.optim.schedules": "Constant Cosine WSD",
     "groundup.parts.embed": "Embed",
+    "groundup.parts.gating": "ClampedProduct Product Ungated",
     "groundup.parts.mask": "Causal Window",
     "groundup.parts.norm": "AcrossHeads LayerNorm NoNorm RMSNorm",
     "groundup.parts.position": "ALiBi Learned LinearScaling Llama3Scaling NTKScaling NoPosition RoPE Sinusoidal YaRN",
@@ -118,6 +120,7 @@ __all__ = [
     "Capped",
     "Causal",
     "ChannelMix",
+    "ClampedProduct",
     "Constant",
     "Corpus",
     "Cosine",
@@ -141,6 +144,7 @@ __all__ = [
     "NoNorm",
     "NoPosition",
     "Parallel",
+    "Product",
     "RMSNorm",
     "Residual",
     "RoPE",
@@ -154,6 +158,7 @@ __all__ = [
     "Tied",
     "Tokenizer",
     "TopOfSoftmax",
+    "Ungated",
     "Untied",
     "Window",
     "YaRN",

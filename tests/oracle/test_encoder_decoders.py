@@ -46,7 +46,7 @@ def test_gradients_of_all_weights_are_equal(pair: Pair):
     spec = pair.ours.spec
     ours = {name: p.grad for name, p in pair.ours.named_parameters()}
     ours = rules.write(ours, pair.family.rules(spec), layers=spec.depth)
-    theirs = {name: p.grad for name, p in pair.theirs.named_parameters()}
+    theirs = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in pair.theirs.named_parameters()}
     assert ours.keys() == theirs.keys()
     for name, told in theirs.items():
         assert (ours[name] - told).norm() <= TOLERANCE * max(told.norm(), 1e-3), name
@@ -55,7 +55,9 @@ def test_gradients_of_all_weights_are_equal(pair: Pair):
 @torch.no_grad()
 def test_greedy_texts_are_equal(pair: Pair):
     source = pair.ids(2, 9, seed=3)
-    told = pair.theirs.generate(source, max_new_tokens=12, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    # Without a cache: with one, an expert of transformers' Switch Transformers has all its room again at every token.
+    settings = {"do_sample": False, "eos_token_id": -1, "pad_token_id": 0, "use_cache": False}
+    told = pair.theirs.generate(source, max_new_tokens=12, **settings)
     state = pair.ours.new_state(source, 13)
     text = [torch.full((2, 1), pair.ours.spec.start)]
     for _ in range(12):

@@ -89,7 +89,8 @@ def test_sizes_that_differ_in_context_only_have_the_same_parameters():
 # 30B and 22B of 235B, Yang et al. 2025 (arXiv:2505.09388), section 2; 3.61B of 20.91B and 5.13B of 116.83B, the table
 # of tokens left out of the former, OpenAI 2025 (arXiv:2508.10925), table 1; 2.4B of 15.7B and 21B of 236B, DeepSeek-AI
 # 2024 (arXiv:2405.04434), appendix B and abstract; 37B of 671B, DeepSeek-AI 2024 (arXiv:2412.19437), abstract. The
-# units of 8x7B, gpt-oss and DeepSeek are transformers' (5.23).
+# units of 8x7B, gpt-oss, DeepSeek and Switch are transformers' (5.23); 7B, 26B and 1571B of Switch-Base, Large and C,
+# Fedus et al. 2021 (arXiv:2101.03961), table 9.
 @pytest.mark.parametrize(
     ("name", "total", "active"),
     [
@@ -102,6 +103,10 @@ def test_sizes_that_differ_in_context_only_have_the_same_parameters():
         ("deepseek-v2-lite", 15_706_484_224, 2_661_150_208),
         ("deepseek-v2", 235_741_434_880, 21_375_800_320),
         ("deepseek-v3", 671_026_404_352, 37_552_282_624),
+        ("switch-base-8", 619_339_008, 222_977_280),
+        ("switch-base-128", 7_415_217_408, 224_083_200),
+        ("switch-large-128", 26_309_291_008, 740_813_824),
+        ("switch-c-2048", 1_571_308_972_448, 1_728_326_048),
     ],
 )
 def test_parameters_of_mixtures_that_are_there_and_that_take_part(name: str, total: int, active: int):

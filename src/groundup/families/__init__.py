@@ -41,6 +41,7 @@ from groundup.families import (
     rwkv,
     rwkv5,
     rwkv7,
+    switch_transformers,
     t5,
 )
 from groundup.families.family import Config, Family
@@ -82,6 +83,7 @@ FAMILIES: tuple[Family, ...] = (
     gpt_oss.FAMILY,
     deepseek_v2.FAMILY,
     deepseek_v3.FAMILY,
+    switch_transformers.FAMILY,
 )
 
 PRESETS: dict[str, Callable[[], Model]] = {name: make for f in FAMILIES for name, make in f.presets.items()}
