@@ -9,6 +9,7 @@ and a failure is told with its page and line. An HTML comment on the line above 
 
     <!-- not run: REASON -->   the block is left out
     <!-- command: NAME -->     the block is one line that .ci/run runs by itself, in a fresh copy of the repository
+    <!-- file: NAME -->        the block is a file of the page's folder
     <!-- compared -->          the ``text`` block has to be what the block before it printed
 """
 
@@ -73,6 +74,8 @@ def run_page(page: Path) -> None:
         for block in blocks(page):
             if block.language == "text" and block.mark == "compared":
                 compare(block, printed)
+            elif block.mark.startswith("file: "):
+                Path(block.mark.removeprefix("file: ")).write_text(block.text, encoding="utf-8")
             elif block.language not in ("python", "sh") or block.mark.startswith("command: "):
                 continue
             elif block.mark.startswith("not run: "):

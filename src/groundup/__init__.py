@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from groundup.context import Context
     from groundup.data.corpus import Corpus
     from groundup.data.loader import Loader
     from groundup.errors import GroundupError
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from groundup.infer.language_model import LanguageModel
     from groundup.infer.load import load
     from groundup.infer.text_encoder import TextEncoder
+    from groundup.infer.text_to_text import TextToText
     from groundup.mixers.attention import Attention
+    from groundup.mixers.base import Mixer, MixerSpec
     from groundup.mixers.gated_conv import GatedConv
     from groundup.mixers.latent_attention import LatentAttention
     from groundup.mixers.mlp import MLP, GatedMLP
@@ -37,12 +40,20 @@ if TYPE_CHECKING:
     from groundup.model.heads import Tied, Untied
     from groundup.model.layer import Layer, Parallel, Stacked, pattern
     from groundup.model.residual import Residual
-    from groundup.objectives.next_token import next_token
+    from groundup.objectives.denoising import Denoising
+    from groundup.objectives.diffusion import MaskedDiffusion
+    from groundup.objectives.masked import EachToken, Masked, WholeWords
+    from groundup.objectives.mixture import Mixture
+    from groundup.objectives.next_token import NextToken, next_token
+    from groundup.objectives.prefix import PrefixLM
+    from groundup.objectives.span_corruption import SpanCorruption
+    from groundup.objectives.translation import Translation
     from groundup.optim.optimizers import AdamW, Muon
     from groundup.optim.schedules import WSD, Constant, Cosine
     from groundup.parts.embed import Embed
     from groundup.parts.gating import ClampedProduct, Product, Ungated
-    from groundup.parts.mask import Causal, Window
+    from groundup.parts.linear import Linear
+    from groundup.parts.mask import Causal, Prefix, Window
     from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
     from groundup.parts.position import (
         ALiBi,
@@ -59,11 +70,13 @@ if TYPE_CHECKING:
     from groundup.parts.score import Capped, Scaled, Sink
     from groundup.planner.plan import plan
     from groundup.recipes.train import train
+    from groundup.state import State
     from groundup.text.tokenizer import Tokenizer
     from groundup.training.budget import hours, minutes, seconds, tokens, updates
     from groundup.training.steps import steps
 
 _HOME = {
+    "groundup.context": "Context",
     "groundup.data.corpus": "Corpus",
     "groundup.data.loader": "Loader",
     "groundup.errors": "GroundupError",
@@ -72,7 +85,9 @@ _HOME = {
     "groundup.infer.language_model": "LanguageModel",
     "groundup.infer.load": "load",
     "groundup.infer.text_encoder": "TextEncoder",
+    "groundup.infer.text_to_text": "TextToText",
     "groundup.mixers.attention": "Attention",
+    "groundup.mixers.base": "Mixer MixerSpec",
     "groundup.mixers.gated_conv": "GatedConv",
     "groundup.mixers.latent_attention": "LatentAttention",
     "groundup.mixers.mlp": "GatedMLP MLP",
@@ -85,18 +100,27 @@ _HOME = {
     "groundup.model.heads": "Tied Untied",
     "groundup.model.layer": "Layer Parallel Stacked pattern",
     "groundup.model.residual": "Residual",
-    "groundup.objectives.next_token": "next_token",
+    "groundup.objectives.denoising": "Denoising",
+    "groundup.objectives.diffusion": "MaskedDiffusion",
+    "groundup.objectives.masked": "EachToken Masked WholeWords",
+    "groundup.objectives.mixture": "Mixture",
+    "groundup.objectives.next_token": "NextToken next_token",
+    "groundup.objectives.prefix": "PrefixLM",
+    "groundup.objectives.span_corruption": "SpanCorruption",
+    "groundup.objectives.translation": "Translation",
     "groundup.optim.optimizers": "AdamW Muon",
     "groundup.optim.schedules": "Constant Cosine WSD",
     "groundup.parts.embed": "Embed",
     "groundup.parts.gating": "ClampedProduct Product Ungated",
-    "groundup.parts.mask": "Causal Window",
+    "groundup.parts.linear": "Linear",
+    "groundup.parts.mask": "Causal Prefix Window",
     "groundup.parts.norm": "AcrossHeads LayerNorm NoNorm RMSNorm",
     "groundup.parts.position": "ALiBi Learned LinearScaling Llama3Scaling NTKScaling NoPosition RoPE Sinusoidal YaRN",
     "groundup.parts.router": "GroupedSigmoid SoftmaxOfTop TopOfSoftmax",
     "groundup.parts.score": "Capped Scaled Sink",
     "groundup.planner.plan": "plan",
     "groundup.recipes.train": "train",
+    "groundup.state": "State",
     "groundup.text.tokenizer": "Tokenizer",
     "groundup.training.budget": "hours minutes seconds tokens updates",
     "groundup.training.steps": "steps",
@@ -122,9 +146,12 @@ __all__ = [
     "ChannelMix",
     "ClampedProduct",
     "Constant",
+    "Context",
     "Corpus",
     "Cosine",
     "Decoder",
+    "Denoising",
+    "EachToken",
     "Embed",
     "GatedConv",
     "GatedMLP",
@@ -135,15 +162,24 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "Learned",
+    "Linear",
     "LinearScaling",
     "Llama3Scaling",
     "Loader",
+    "Masked",
+    "MaskedDiffusion",
+    "Mixer",
+    "MixerSpec",
+    "Mixture",
     "MoE",
     "Muon",
     "NTKScaling",
+    "NextToken",
     "NoNorm",
     "NoPosition",
     "Parallel",
+    "Prefix",
+    "PrefixLM",
     "Product",
     "RMSNorm",
     "Residual",
@@ -153,13 +189,18 @@ __all__ = [
     "Sink",
     "Sinusoidal",
     "SoftmaxOfTop",
+    "SpanCorruption",
     "Stacked",
+    "State",
     "TextEncoder",
+    "TextToText",
     "Tied",
     "Tokenizer",
     "TopOfSoftmax",
+    "Translation",
     "Ungated",
     "Untied",
+    "WholeWords",
     "Window",
     "YaRN",
     "hours",

@@ -94,6 +94,18 @@ def split_heads(groups: int, *, queries: int = 1) -> Op:
     return Op(read, write)
 
 
+def split_within(groups: int, *sizes: int) -> Op:
+    """Returns the operation that cuts each group of rows of one tensor of theirs into parts of these sizes of ours."""
+
+    def read(ts: list[Tensor]) -> list[Tensor]:
+        return [t.flatten(0, 1) for t in ts[0].unflatten(0, (groups, -1)).split(sizes, 1)]
+
+    def write(ts: list[Tensor]) -> list[Tensor]:
+        return [torch.cat([t.unflatten(0, (groups, -1)) for t in ts], 1).flatten(0, 1)]
+
+    return Op(read, write)
+
+
 def halves(heads: int, turned: int, *, kept: int = 0) -> Op:
     """Returns the operation that reorders queries or keys whose rotation pairs neighbours, so that it pairs halves.
 

@@ -77,11 +77,7 @@ class Spec:
             SpecError: a field has a value of another type or outside its limit.
         """
         for name, hint in _hints(type(self)).items():
-            value = getattr(self, name)
-            if not _fits(value, hint):
-                text = repr(value)
-                shown = text if len(text) <= 80 else f"{text[:80]} ..."
-                raise SpecError(f"{type(self).__name__} has {name}={shown}; expected {_expected(hint)}")
+            check(getattr(self, name), hint, name=f"{type(self).__name__} has {name}")
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={_show(value)}" for name, value in self.settings().items())
@@ -113,6 +109,18 @@ class Spec:
             ConfigError: the kind or a field does not exist, a field is missing or of another type.
         """
         return _read(data, cls, where="")
+
+
+def check(value: Any, hint: Any, *, name: str) -> None:
+    """Makes sure that a value is of an annotated type such as `Seed`.
+
+    Raises:
+        SpecError: it is not; the message says by ``name`` what it was to be.
+    """
+    if not _fits(value, hint):
+        text = repr(value)
+        shown = text if len(text) <= 80 else f"{text[:80]} ..."
+        raise SpecError(f"{name}={shown}; expected {_expected(hint)}")
 
 
 def walk(spec: Spec) -> Iterator[tuple[str, Spec]]:
@@ -307,14 +315,15 @@ def _read_spec(data: Any, base: type[Spec], where: str) -> Spec:
 
 def _kind(name: Any, base: type[Spec], where: str) -> type[Spec]:
     known = {kind.lower(): cls for kind, cls in Spec.kinds.items() if issubclass(cls, base)}
-    cls = known.get(str(name).lower())
+    cls = known.get(str(name).lower().replace("_", "").replace("-", ""))
     if cls is not None:
         return cls
     names = sorted(c.__name__ for c in known.values())
     if name == base.__name__:
         raise ConfigError(f"{where or 'the spec'} needs a kind of {name}; choose from {', '.join(names)}")
     hint = nearest(str(name), names) or f"choose from {', '.join(names)}"
-    raise ConfigError(f"{where or 'the spec'} has the unknown kind {name!r}; {hint}")
+    own = "one of your own is known once its file is imported"
+    raise ConfigError(f"{where or 'the spec'} has the unknown kind {name!r}; {hint}; {own}")
 
 
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}

@@ -15,37 +15,47 @@ import groundup.mixers
 import groundup.model
 import groundup.parts
 from groundup.families import PRESETS
-from groundup.mixers.attention import Attention
+from groundup.mixers.attention import Attention, GatedAttention
+from groundup.mixers.block_sparse import BlockSparseAttention, DrawnBlocks, FirstBlock
+from groundup.mixers.chunked import ChunkedAttention
 from groundup.mixers.cross import CrossAttention
 from groundup.mixers.gated_conv import GatedConv
 from groundup.mixers.griffin import RGLRU
+from groundup.mixers.hashed import HashedAttention
 from groundup.mixers.latent_attention import LatentAttention
 from groundup.mixers.linear_attention import LinearAttention
+from groundup.mixers.local_global import LocalGlobalAttention
+from groundup.mixers.low_rank_attention import LowRankAttention
 from groundup.mixers.mamba import Mamba
 from groundup.mixers.mamba2 import Mamba2
-from groundup.mixers.mlp import MLP, GatedMLP
+from groundup.mixers.mlp import MLP, GatedMLP, WeighedMLP
 from groundup.mixers.moe import MoE
 from groundup.mixers.recurrent import GRU, LSTM, RNN
 from groundup.mixers.rwkv import RWKV4, ChannelMix
 from groundup.mixers.rwkv5 import RWKV5
 from groundup.mixers.rwkv7 import RWKV7, ShiftedMLP
+from groundup.mixers.s4 import S4D
+from groundup.mixers.s5 import S5
+from groundup.mixers.zamba import AdaptedMLP, RecallAttention
 from groundup.model.decoder import Decoder
 from groundup.model.encoder import Encoder
 from groundup.model.encoder_decoder import EncoderDecoder
 from groundup.model.heads import Dense, NoHead, Tied, Untied
-from groundup.model.layer import Layer, LayerSpec, Parallel, Stacked, pattern
+from groundup.model.layer import Fed, Layer, LayerSpec, Parallel, Stacked, pattern
 from groundup.model.model import Model
 from groundup.model.residual import Residual
+from groundup.model.reversible import Reversible, ReversibleDecoder
 from groundup.model.stack import Stack
 from groundup.parts.decay import FixedDecay, HeadDecay, LowRankDecay
 from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
 from groundup.parts.gating import ClampedProduct, Ungated
 from groundup.parts.init import ScaledNormal
-from groundup.parts.mask import Everything, Window
+from groundup.parts.mask import AnchoredWindow, Chunks, Everything, Graph, Near, Prefix, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
     ALiBi,
+    Axial,
     Learned,
     LinearScaling,
     Llama3Scaling,
@@ -59,14 +69,15 @@ from groundup.parts.position import (
 )
 from groundup.parts.reading import Gated, Normed
 from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, TopOfSoftmax
-from groundup.parts.score import Capped, Sink
+from groundup.parts.score import Additive, Capped, Sink
+from groundup.parts.spectrum import Inv, LegS
 from groundup.parts.update import Delta
 from groundup.specs import Spec
 
 VOCAB, CONTEXT = 97, 64
 
 # What a size becomes, by the name of its field; the number of key/value heads keeps its kind: all, some or one.
-SMALL: dict[str, Callable[[Any], float]] = {
+SMALL: dict[str, Callable[[Any], Any]] = {
     "width": lambda _: 32,
     "table_width": lambda _: 16,
     "vocab": lambda _: VOCAB,
@@ -75,13 +86,14 @@ SMALL: dict[str, Callable[[Any], float]] = {
     "hidden": lambda spec: spec.hidden and 48,
     "heads": lambda _: 4,
     "kv_heads": lambda spec: 4 if spec.kv_heads == spec.heads else 1 if spec.kv_heads == 1 else 2,
-    "head_width": lambda _: 8,
+    "head_width": lambda spec: 16 if isinstance(spec, RecallAttention) else 8,  # of two streams
     "key_heads": lambda spec: 4 if spec.key_heads == spec.heads else 2,
     "key_width": lambda _: 8,
     "value_width": lambda _: 8,
     "features": lambda _: 12,
-    "rank": lambda _: 4,
-    "states": lambda _: 5,
+    "rank": lambda spec: spec.rank and 4,
+    "states": lambda spec: 8 if isinstance(spec, S4D | S5) else 5,  # in pairs
+    "blocks": lambda _: 2,
     "channels": lambda _: 32,
     "decay_rank": lambda _: 3,
     "rate_rank": lambda _: 2,
@@ -93,6 +105,14 @@ SMALL: dict[str, Callable[[Any], float]] = {
     "query_latent": lambda spec: spec.query_latent and 10,
     "turned_width": lambda _: 4,
     "size": lambda _: 5,
+    "reach": lambda _: 3,
+    "chunk": lambda _: 6,
+    "factors": lambda spec: (4, 2)[: len(spec.factors)],
+    "rounds": lambda spec: min(spec.rounds, 2),
+    "shape": lambda _: (8, 8),
+    "widths": lambda _: (8, 24),
+    "block": lambda _: 4,
+    "seed": lambda _: 0,
     "original": lambda _: 16,
     "experts": lambda _: 4,
     "capacity": lambda spec: spec.capacity and 3,
@@ -102,11 +122,11 @@ SMALL: dict[str, Callable[[Any], float]] = {
 
 
 def shrink(spec: Model) -> Any:
-    """Returns the model made small enough to run: the sizes of `SMALL`, each distinct layer once, two at least."""
+    """Returns the model made small enough to run: the sizes of `SMALL`, each kind of layer once, two at least."""
     if not isinstance(spec, Stack):
         return spec.replace(**{name: shrink(stack) for name, stack in spec.stacks.items()})
     small = _shrunk(spec, width=spec.width)
-    distinct = tuple(dict.fromkeys(small.layers))
+    distinct = small.with_distinct_layers().layers
     return small.replace(layers=distinct if len(distinct) > 1 else distinct * 2)
 
 
@@ -116,7 +136,8 @@ def _shrunk(value: Any, *, width: int) -> Any:
     if not isinstance(value, Spec):
         return value
     settings = {f.name: getattr(value, f.name) for f in fields(value)}
-    small = {k: SMALL[k](value) if k in SMALL else _shrunk(v, width=width) for k, v in settings.items()}
+    sizes = {k for k, v in settings.items() if k in SMALL and not isinstance(v, Spec)}
+    small = {k: SMALL[k](value) if k in sizes else _shrunk(v, width=width) for k, v in settings.items()}
     if settings.get("hidden") == 4 * width:  # families that have no other width inside say nothing of it
         small["hidden"] = 4 * 32
     return value.replace(**small)
@@ -161,6 +182,8 @@ LOCAL = Layer(
     mix=Residual(attention(mask=Window(5), norm=ROOT, position=RoPE(theta=100.0)), post=ROOT),
     ffn=Residual(GatedMLP(hidden=48, act="gelu_tanh"), post=ROOT),
 )
+
+RING = tuple((place, (place + 1) % 15) for place in range(15))
 
 HAND_MADE: dict[str, Model] = {
     "post-norm": decoder(
@@ -225,6 +248,46 @@ HAND_MADE: dict[str, Model] = {
         Layer(mix=Residual(attention(score=Sink(scale=0.2), position=ALiBi()))),
         head=Untied(cap=6.0, width_power=-0.25),
     ),
+    "gated": decoder(
+        Layer(
+            mix=Residual(GatedAttention(heads=4, kv_heads=2, head_width=6, mask=Window(5), bias=True)),
+            ffn=Residual(WeighedMLP(hidden=24, bias=True)),
+        ),
+        Layer(ffn=Residual(MoE(experts=3, active=2, hidden=16, shared=WeighedMLP(hidden=8)))),
+    ),
+    "anchored": decoder(
+        Layer(mix=Residual(attention(mask=AnchoredWindow(3, first=2)))),
+        Layer(mix=Residual(attention(mask=AnchoredWindow(1, first=1), position=ALiBi()))),
+        Layer(mix=Residual(attention(mask=AnchoredWindow(2, first=3)))),
+    ),
+    "tied": decoder(
+        *(PLAIN.replace(tie="a"),) * 2,
+        Parallel(mix=Residual(attention()), ffn=Residual(MLP(hidden=24)), pre=ROOT, tie="b"),
+        Layer(mix=Residual(Mamba(states=3, rank=2)), tie="c"),
+        PLAIN.replace(tie="a"),
+        PLAIN,
+        Parallel(mix=Residual(attention()), ffn=Residual(MLP(hidden=24)), pre=ROOT, tie="b"),
+        Layer(mix=Residual(Mamba(states=3, rank=2)), tie="c"),
+    ),
+    "fed": decoder(
+        *(
+            Fed(
+                mix=Residual(RGLRU(channels=16, heads=2), scale=0.5),
+                block=Stacked(
+                    mix=Residual(RecallAttention(heads=4, kv_heads=2, head_width=6, rank=3, mask=Window(5))),
+                    ffn=Residual(AdaptedMLP(hidden=24, rank=3, bias=True)),
+                    tie="shared",
+                ),
+            ),
+            PLAIN,
+        )
+        * 2,
+        Fed(mix=Residual(GatedMLP(hidden=24)), block=PLAIN),
+    ),
+    "prefix": decoder(
+        Layer(mix=Residual(attention(mask=Prefix())), ffn=Residual(GatedMLP(hidden=48))),
+        Layer(mix=Residual(attention(mask=Prefix(), position=ALiBi()))),
+    ),
     "no places": decoder(Layer(mix=Residual(attention(position=NoPosition())))),
     "experts": decoder(
         Layer(mix=Residual(attention()), ffn=Residual(MoE(experts=5, active=2, hidden=48))),
@@ -288,9 +351,12 @@ HAND_MADE: dict[str, Model] = {
     ),
     "state spaces": decoder(
         Layer(mix=Residual(Mamba(states=5, rank=3, expand=1, conv=3, act="gelu", bias=True, conv_bias=False))),
+        Layer(mix=Residual(Mamba(states=4, rank=2, norm=CENTRED))),
         Layer(mix=Residual(Mamba(states=1, rank=1, conv=1, steps=(0.1, 1.0))), ffn=Residual(GatedMLP(hidden=48))),
         Layer(mix=Residual(Mamba2(heads=6, head_width=5, states=7, groups=3, conv=2, act="relu", bias=True))),
         Layer(mix=Residual(Mamba2(heads=3, head_width=4, states=2, conv_bias=False, eps=0.01, steps=(0.1, 1.0)))),
+        Layer(mix=Residual(S4D(states=6, spectrum=LegS(), bias=False)), ffn=Residual(S5(states=12, blocks=3))),
+        Layer(mix=Residual(S5(states=2, spectrum=Inv(), act="relu", steps=(0.1, 1.0)))),
         Layer(mix=Residual(RGLRU(channels=15, heads=3, conv=2, act="relu", decays=(0.1, 0.5)))),
     ),
     "gated convolution": decoder(
@@ -309,6 +375,32 @@ HAND_MADE: dict[str, Model] = {
             ffn=Residual(ShiftedMLP(hidden=48)),
         ),
     ),
+    "chunks": decoder(
+        Layer(mix=Residual(ChunkedAttention(heads=2, head_width=6, chunk=2))),
+        Layer(mix=Residual(ChunkedAttention(heads=3, head_width=4, chunk=3, before=0))),
+        Layer(mix=Residual(attention(mask=Chunks(1, before=3)))),
+    ),
+    "reversible": ReversibleDecoder(
+        width=32,
+        vocab=VOCAB,
+        context=CONTEXT,
+        layers=(
+            Reversible(
+                mix=Residual(ChunkedAttention(heads=2, head_width=6, chunk=2)), ffn=Residual(MLP(hidden=48, bias=True))
+            ),
+            Reversible(
+                mix=Residual(attention(), scale=0.5), ffn=Residual(GatedMLP(hidden=24), pre=NoNorm(), post=ROOT)
+            ),
+        ),
+        embed=Embed(position=Axial(shape=(4, 16), widths=(12, 20))),
+        head=Untied(bias=True),
+    ),
+    "hashed": decoder(
+        Layer(mix=Residual(HashedAttention(heads=2, head_width=6, factors=(4,), chunk=3))),
+        Layer(
+            mix=Residual(HashedAttention(heads=2, head_width=4, factors=(2, 4), rounds=2, chunk=4, before=0, seed=3))
+        ),
+    ),
     "no layers": decoder(),
     "encoder": encoder(
         Layer(
@@ -320,6 +412,44 @@ HAND_MADE: dict[str, Model] = {
         embed=Embed(position=Learned(CONTEXT), norm=CENTRED, types=2),
         norm=NoNorm(),
         head=Tied(transform=Dense(norm=CENTRED), bias=True),
+    ),
+    "window and global tokens": encoder(
+        Layer(mix=Residual(LocalGlobalAttention(heads=3, head_width=6, reach=2, bias=True))),
+        Layer(mix=Residual(LocalGlobalAttention(heads=2, head_width=8, reach=1, leading=3, out_bias=True))),
+        Layer(mix=Residual(LocalGlobalAttention(heads=2, head_width=4, reach=30, leading=2))),
+    ),
+    "graph": encoder(
+        Layer(
+            mix=Residual(
+                attention(kv_heads=4, position=NoPosition(), mask=Graph(edges=RING), score=Additive(), out_bias=True)
+            )
+        ),
+        Layer(mix=Residual(attention(mask=Graph(edges=((2, 0), (0, 9), (5, 1)))))),
+    ),
+    "additive": decoder(
+        Layer(mix=Residual(attention(score=Additive(slope=0.0), mask=Window(5)))),
+        Layer(mix=Residual(attention(score=Additive(), position=ALiBi()))),
+    ),
+    "sums": encoder(
+        Layer(mix=Residual(LowRankAttention(heads=2, head_width=6, rank=3, length=CONTEXT, bias=True))),
+        Layer(mix=Residual(LowRankAttention(heads=3, head_width=4, rank=CONTEXT, length=CONTEXT, out_bias=True))),
+    ),
+    "blocks": encoder(
+        Layer(
+            mix=Residual(BlockSparseAttention(heads=3, head_width=6, block=1, length=20, further=DrawnBlocks(count=1)))
+        ),
+        Layer(
+            mix=Residual(
+                BlockSparseAttention(heads=2, head_width=4, block=1, length=8, further=FirstBlock(count=2), bias=True)
+            )
+        ),
+        Layer(
+            mix=Residual(
+                BlockSparseAttention(
+                    heads=2, head_width=4, block=2, length=8, further=DrawnBlocks(count=0), out_bias=True
+                )
+            )
+        ),
     ),
     "pair": EncoderDecoder(
         encoder=encoder(
@@ -353,6 +483,7 @@ HAND_MADE: dict[str, Model] = {
         Layer(mix=Residual(attention(mask=Everything(), norm=ROOT)), ffn=Residual(GatedMLP(hidden=48))),
         Layer(ffn=Residual(MoE(experts=3, active=2, hidden=8, router=FULL))),
         Layer(mix=Residual(attention(mask=Everything(), score=Capped(cap=0.5)))),
+        Layer(mix=Residual(attention(mask=Near(2)))),
         head=Untied(transform=Dense(act="silu", norm=NoNorm(), bias=False)),
     ),
 }
@@ -364,8 +495,15 @@ _PRESET_OF = {spec: name for name, spec in reversed(SHRUNK.items())}  # presets 
 EXAMPLES: dict[str, Model] = HAND_MADE | {name: spec for spec, name in _PRESET_OF.items()}
 
 
+def steady(spec: Decoder) -> bool:
+    """Returns whether pieces give what the whole does, as every mixer says of itself."""
+    return all(part.mixer.steady for layer in spec.layers for part in layer.parts.values())
+
+
 # Those that can be read in pieces, and show nothing before it is read.
-DECODERS: dict[str, Decoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Decoder)}
+DECODERS: dict[str, Decoder] = {
+    name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Decoder) and steady(spec)
+}
 ENCODERS: dict[str, Encoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Encoder)}
 PAIRS: dict[str, EncoderDecoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, EncoderDecoder)}
 STACKS: dict[str, Stack] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Stack)}

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from groundup.mixers.base import Mixer
 from groundup.parts.linear import Counted
+from groundup.parts.tie import used
 from groundup.planner import books
 from laws.examples import DECODERS, EXAMPLES, STACKS, lively, some_ids
 
@@ -19,7 +20,7 @@ every_decoder = pytest.mark.parametrize("name", DECODERS)
 
 def said_flops(model: nn.Module, *, rows: int, tokens: int, seen: int) -> int:
     """Returns the forward's operations as the parts tell them; a pool's come once a text, not once a token."""
-    parts = [part for name, part in model.named_modules() if not name.startswith("pool")]
+    parts = [part for name, child in model.named_children() if name != "pool" for part in used(child)]
     maps = sum(part.flops_per_token for part in parts if isinstance(part, Counted))
     return rows * (tokens * maps + sum(part.mix_flops(tokens, seen) for part in parts if isinstance(part, Mixer)))
 

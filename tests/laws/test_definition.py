@@ -12,12 +12,15 @@ from torch import Tensor
 import groundup.ops
 from groundup.ops import (
     attention,
+    block_attention,
     blocked_attention,
     causal_conv,
     cross_entropy,
     delta_rule,
     diagonal_low_rank,
+    diagonal_scan,
     experts,
+    hashed_attention,
     latent_attention,
     linear_attention,
     linear_scan,
@@ -30,12 +33,15 @@ from groundup.ops import (
 
 COVERED = {
     attention,
+    block_attention,
     causal_conv,
     cross_entropy,
     delta_rule,
     diagonal_low_rank,
+    diagonal_scan,
     experts,
     latent_attention,
+    hashed_attention,
     linear_attention,
     linear_scan,
     recurrent,
@@ -197,21 +203,24 @@ def test_attention_drops_weights_and_keeps_their_mean():
 
 
 @precisions
+@pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("cap", [None, 3.0])
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("tokens", [1, 63, 100, 200])
-def test_cross_entropy_equals_its_definition(tokens, with_bias, cap, dtype, monkeypatch):
+def test_cross_entropy_equals_its_definition(tokens, with_bias, cap, scaled, dtype, monkeypatch):
     monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", 1)  # chunks of 64 tokens, where real vocabularies make them
     monkeypatch.setattr(cross_entropy, "SLICE_BYTES", 4 * 97 * 10)
     hidden, weight = noise(tokens, 16, seed=0, dtype=dtype), noise(97, 16, seed=1, dtype=dtype)
     bias = noise(97, seed=2, dtype=dtype) if with_bias else None
     targets = torch.randint(97, (tokens,), generator=torch.Generator().manual_seed(3))
+    scale = torch.linspace(0, 3, tokens, dtype=dtype) if scaled else None
     fast, slow = (
-        values_and_gradients(op, (hidden, weight), targets, bias=bias, cap=cap)
+        values_and_gradients(op, (hidden, weight), targets, bias=bias, cap=cap, scale=scale)
         for op in (cross_entropy.chunked, cross_entropy.reference)
     )
     assert_equal(fast, slow, tolerance=TOLERANCE[dtype])
     each = cross_entropy.token_losses(hidden, weight, targets, bias=bias, cap=cap)
+    each = each if scale is None else each * scale
     assert_equal([each.sum()], [slow[0].detach()], tolerance=TOLERANCE[dtype])
 
 

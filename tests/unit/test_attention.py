@@ -9,7 +9,7 @@ import torch
 
 from groundup.context import Context
 from groundup.errors import SpecError
-from groundup.mixers.attention import Attention, AttentionMixer
+from groundup.mixers.attention import Attention, AttentionMixer, GatedAttention
 from groundup.mixers.kv import KVState, WindowState
 from groundup.mixers.mlp import MLP, GatedMLP
 from groundup.ops import attention
@@ -52,6 +52,20 @@ def test_weights_of_two_keys_by_hand():
         torch.testing.assert_close(
             op(q, k, v, allowed=seen, causal=True, scale=0.5), torch.tensor([[[[first, 1 - first]]]])
         )
+
+
+def test_gates_by_hand():
+    made = GatedAttention(heads=2, kv_heads=1, head_width=2, bias=True).build(4).double()
+    plain = Attention(heads=2, kv_heads=1, head_width=2, bias=True).build(4).double()
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.normal_()
+        made.gate.weight.zero_()
+        made.gate.bias.copy_(torch.tensor([0.0, 100.0, -100.0, 0.0]))
+    plain.load_state_dict({name: t for name, t in made.state_dict().items() if not name.startswith("gate")})
+    x = noise(2, 3, 4)
+    read = plain.heads(x, context(2, 3), None) * torch.tensor([0.5, 1.0, 0.0, 0.5], dtype=torch.float64)
+    torch.testing.assert_close(made(x, context(2, 3)), plain.out(read))
 
 
 def test_first_token_sees_itself_alone():

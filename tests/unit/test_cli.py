@@ -17,7 +17,9 @@ import pytest
 from groundup import cli
 from groundup.cli.draw import Drawing
 from groundup.families.llama import llama
+from groundup.families.t5 import t5
 from groundup.infer.language_model import LanguageModel
+from groundup.infer.text_to_text import TextToText
 from groundup.text.train import train
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 40
@@ -137,6 +139,21 @@ def test_tables_of_models_and_machines_have_peoples_units(call: Call) -> None:
         assert "FLOP/s" in said and "iB/s" in said
 
 
+def test_every_verb_knows_what_an_imported_file_defines(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_verb.py").write_text(
+        "import groundup as gu\n\nclass OwnAct(gu.MLP): pass\n\n"
+        "spec = gu.spec('gpt2').replace(layers=(gu.Layer(ffn=gu.Residual(OwnAct(hidden=8))),))"
+    )
+    shown = call("show", "./own_verb.py:spec", "--json").out
+    (tmp_path / "m.json").write_text(shown)
+    monkeypatch.setenv("GROUNDUP_IMPORT", "own_verb.py")
+    assert call("show", "m.json", "--json").out == shown
+    monkeypatch.setenv("GROUNDUP_IMPORT", "gone.py")
+    refused(call("show", "gpt2"), "gone.py is not there")
+
+
 def test_generate_writes_the_answer_alone_on_standard_output(call: Call, model: Path) -> None:
     one = call("generate", str(model), "the cat", "--max-new-tokens", "5", "--temperature", "0")
     assert one.code == 0 and one.err == ""
@@ -148,6 +165,16 @@ def test_generate_prints_json_with_the_reason_of_its_end(call: Call, model: Path
     told = json.loads(call(*asked, "--json").out)
     assert told["text"] == call(*asked).out.removesuffix("\n")
     assert (told["prompt"], told["finish"], len(told["ids"])) == ("the cat", "length", 5)
+
+
+def test_generate_searches_with_beams_and_answers_with_an_encoder_decoder(call: Call, tmp_path: Path) -> None:
+    words = train([TEXT], vocab=270)
+    spec = t5(width=16, layers=1, heads=2, hidden=24, head_width=8, vocab=270, context=32, end=words.end)
+    TextToText(spec.build(), tokenizer=words).save(tmp_path / "t5")
+    asked = ["generate", "t5", "the cat", "--max-new-tokens", "5", "--beams", "3", "--length-penalty", "2"]
+    told = json.loads(call(*asked, "--json").out)
+    assert call(*asked).out == told["text"] + "\n"
+    refused(call(*asked, "--temperature", "1"), "beams=3 looks for the likeliest text and temperature=1.0 draws one")
 
 
 def test_training_and_resuming_print_one_object_as_json(call: Call, model: Path, tmp_path: Path) -> None:
@@ -173,10 +200,13 @@ def test_evaluate_reports_bits_per_byte_beside_compressors(call: Call, model: Pa
 def test_tokenizer_and_data_verbs_work_together(call: Call, tmp_path: Path) -> None:
     for name in "abcdefgh":
         (tmp_path / f"{name}.txt").write_text(name + TEXT)
-    assert call("tokenizer", "train", ".", "--vocab", "270", "--out", "tok").code == 0
+    made = call("tokenizer", "train", ".", "--vocab", "270", "--out", "tok", "--json")
+    assert json.loads(made.out) == {"tokenizer": "tok", "kind": "bpe", "vocab": 270}
     assert json.loads(call("tokenizer", "encode", "tok", "the cat", "--json").out)["tokens"]
     assert call("data", "build", "a.txt", "--tokenizer", "tok", "--out", "corpus").code == 0
     assert "the cat" in call("data", "preview", "a.txt").out
+    (first,) = json.loads(call("data", "preview", ".", "--count", "1", "--characters", "3", "--json").out)
+    assert first == {"name": "a.txt", "text": "ath"}
     assert "270" in call("tokenizer", "compare", "a.txt", "tok").out
 
 

@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from groundup.errors import SpecError
-from groundup.families import FAMILIES, PRESETS, family_of, family_of_config, gpt2, llama, palm
+from groundup.families import FAMILIES, PRESETS, bert, family_of, family_of_config, gpt2, llama, palm
 from groundup.families.family import Config
 from groundup.model.decoder import Decoder
 from groundup.model.heads import Tied
+from groundup.model.model import Model
+from groundup.model.pool import FirstToken
 from groundup.parts.norm import LayerNorm, RMSNorm
 from groundup.parts.position import LinearScaling, Llama3Scaling, NoScaling, NTKScaling, RoPE, Scaling, YaRN
 from groundup.planner import books
@@ -31,7 +33,7 @@ def read(config: Config) -> Any:
 
 
 @cache
-def parameters(spec: Decoder) -> int:
+def parameters(spec: Model) -> int:
     with torch.device("meta"):
         return sum(p.numel() for p in spec.build().parameters())
 
@@ -45,6 +47,9 @@ def first_layer(spec: Decoder) -> Any:
 UNLEARNT = LayerNorm(weight=False, bias=False)
 OTHERS = {
     "mpt-7b-recipe": lambda: gpt2.mpt_recipe(width=4096, layers=32, heads=32),
+    "bert-base-pooled": lambda: bert.bert(width=768, layers=12, heads=12, filling=False, pool=FirstToken()),
+    "bert-base-both": lambda: bert.bert(width=768, layers=12, heads=12, pool=FirstToken(classes=2)),
+    "bert-large-both": lambda: bert.bert(width=1024, layers=24, heads=16, pool=FirstToken(classes=2)),
     "palm-8b-without-norms": lambda: palm.palm(width=4096, layers=32, heads=16, norm=UNLEARNT),
     "palm-540b-without-norms": lambda: palm.palm(width=18432, layers=118, heads=48, norm=UNLEARNT),
     "nanogpt-without-biases": lambda: gpt2.gpt2(width=768, layers=12, heads=12, bias=False, act="gelu"),
@@ -85,25 +90,24 @@ def test_sizes_that_differ_in_context_only_have_the_same_parameters():
         assert parameters(PRESETS[f"llama-3-{size}"]()) == parameters(PRESETS[f"llama-3.1-{size}"]())
 
 
-# Published: 13B of 47B, Jiang et al. 2024 (arXiv:2401.04088), section 3; 39B of 141B, the model card of 8x22B; 3B of
-# 30B and 22B of 235B, Yang et al. 2025 (arXiv:2505.09388), section 2; 3.61B of 20.91B and 5.13B of 116.83B, the table
-# of tokens left out of the former, OpenAI 2025 (arXiv:2508.10925), table 1; 2.4B of 15.7B and 21B of 236B, DeepSeek-AI
-# 2024 (arXiv:2405.04434), appendix B and abstract; 37B of 671B, DeepSeek-AI 2024 (arXiv:2412.19437), abstract. The
-# units of 8x7B, gpt-oss, DeepSeek and Switch are transformers' (5.23); 7B, 26B and 1571B of Switch-Base, Large and C,
-# Fedus et al. 2021 (arXiv:2101.03961), table 9.
+# What was published, in billions, beside each; the units are transformers' (5.23) where it has the class.
 @pytest.mark.parametrize(
     ("name", "total", "active"),
     [
-        ("mixtral-8x7b", 46_702_792_704, 12_879_925_248),
-        ("mixtral-8x22b", 140_620_634_112, 39_152_031_744),
-        ("qwen3-30b-a3b", 30_532_122_624, 3_353_032_704),
-        ("qwen3-235b-a22b", 235_093_634_560, 22_190_763_520),
+        ("mixtral-8x7b", 46_702_792_704, 12_879_925_248),  # 47, 13: Jiang et al. 2024 (arXiv:2401.04088), section 3
+        ("mixtral-8x22b", 140_620_634_112, 39_152_031_744),  # 141, 39: its model card
+        ("qwen3-30b-a3b", 30_532_122_624, 3_353_032_704),  # 30, 3: Yang et al. 2025 (arXiv:2505.09388), section 2
+        ("qwen3-235b-a22b", 235_093_634_560, 22_190_763_520),  # 235, 22: the same
+        # 20.91, 3.61 without the table of tokens: OpenAI 2025 (arXiv:2508.10925), table 1
         ("gpt-oss-20b", 20_914_757_184, 4_187_440_704),
-        ("gpt-oss-120b", 116_829_156_672, 5_711_982_912),
-        ("deepseek-v2-lite", 15_706_484_224, 2_661_150_208),
-        ("deepseek-v2", 235_741_434_880, 21_375_800_320),
-        ("deepseek-v3", 671_026_404_352, 37_552_282_624),
-        ("switch-base-8", 619_339_008, 222_977_280),
+        ("gpt-oss-120b", 116_829_156_672, 5_711_982_912),  # 116.83, 5.13 without it: the same
+        ("deepseek-v2-lite", 15_706_484_224, 2_661_150_208),  # 15.7, 2.4: DeepSeek-AI 2024 (arXiv:2405.04434)
+        ("deepseek-v2", 235_741_434_880, 21_375_800_320),  # 236, 21: the same
+        ("deepseek-v3", 671_026_404_352, 37_552_282_624),  # 671, 37: DeepSeek-AI 2024 (arXiv:2412.19437)
+        ("qwen3-next-80b-a3b", 79_674_391_296, 3_874_929_408),  # 80, 3: its model card
+        ("jamba-v0.1", 51_570_323_328, 12_110_311_296),  # 52, 12: Lieber et al. 2024 (arXiv:2403.19887), section 3
+        ("jamba-1.5-large", 398_555_145_696, 94_149_338_592),  # 398, 94: Jamba Team 2024 (arXiv:2408.12570), section 2
+        # 7, 26, 1571: Fedus et al. 2021 (arXiv:2101.03961), table 9
         ("switch-base-128", 7_415_217_408, 224_083_200),
         ("switch-large-128", 26_309_291_008, 740_813_824),
         ("switch-c-2048", 1_571_308_972_448, 1_728_326_048),
@@ -136,6 +140,15 @@ def test_parameters_of_mixtures_that_are_there_and_that_take_part(name: str, tot
 def test_parameters_round_to_what_was_published(name: str, billions: str):
     digits = len(billions.partition(".")[2])
     assert f"{parameters(PRESETS[name]()) / 1e9:.{digits}f}" == billions
+
+
+# Zamba2's units are transformers' (5.23).
+@pytest.mark.parametrize(
+    ("name", "total"),
+    [("zamba2-1.2b", 1_215_064_704), ("zamba2-2.7b", 2_662_214_560), ("zamba2-7b", 7_356_749_648)],
+)
+def test_shared_blocks_count_once(name: str, total: int):
+    assert books.params(PRESETS[name]()) == parameters(PRESETS[name]()) == total
 
 
 def test_small_llamas_tie_their_embeddings_and_large_ones_do_not():
@@ -351,6 +364,12 @@ def test_a_fraction_that_turns_is_no_llama_of_transformers_but_a_phi_3():
         ("mixtral", {"num_local_experts": 2, "num_experts_per_tok": 3}, "active=3"),
         ("qwen3_moe", {"mlp_only_layers": [0, 1]}, "no layer experts"),
         ("qwen3_moe", {"mlp_only_layers": "all"}, "mlp_only_layers"),
+        ("qwen3_next", {"layer_types": ["linear_attention"] * 2}, "layer_types"),
+        ("qwen3_next", {"hidden_act": "gelu"}, "hidden_act"),
+        ("zamba2", {"tie_word_embeddings": False}, "tie_word_embeddings"),
+        ("zamba2", {"layers_block_type": ["hybrid", "attention"]}, "layers_block_type"),
+        ("jamba", {"attn_layer_offset": 8}, "attn_layer_offset"),
+        ("jamba", {"mamba_inner_layernorms": False}, "mamba_inner_layernorms"),
         ("gpt_oss", {"swiglu_alpha": 1.0}, "swiglu_alpha"),
         ("deepseek_v2", {"norm_topk_prob": True}, "norm_topk_prob"),
         ("deepseek_v3", {"num_key_value_heads": 4, "first_k_dense_replace": 2}, "first_k_dense_replace"),

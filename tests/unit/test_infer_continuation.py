@@ -8,7 +8,7 @@ from tokenizers import decoders, models, normalizers
 
 from groundup.errors import GenerationError
 from groundup.infer.continuation import Continuation, stop_tokens
-from groundup.infer.generate import Finish, Generation
+from groundup.infer.generation import Finish, Generation
 from groundup.text.tokenizer import Tokenizer
 from groundup.text.train import END, train
 

@@ -9,7 +9,8 @@ from groundup.errors import GenerationError
 from groundup.families.gpt2 import gpt2
 from groundup.families.llama import llama
 from groundup.infer import generate
-from groundup.infer.generate import Generation, prefill, steps
+from groundup.infer.generate import prefill, steps
+from groundup.infer.generation import Generation
 from groundup.infer.ids import as_rows
 from groundup.infer.sample import Sampling
 from groundup.mixers.attention import Attention

@@ -54,6 +54,9 @@ def _as_users_call() -> Iterator[None]:
         (lambda: MODEL.save(None), "None is no place on a disk; give the path"),
         (lambda: MODEL.save("a\0b"), "is no place on a disk"),
         (lambda: ANY.load("gpt2", dtype=5), "dtype 5 does not exist"),
+        (lambda: ANY.LanguageModel(SPEC), r"takes a module, not a Decoder; call the spec's build\(\)"),
+        (lambda: SPEC.build(seed=2**70), "seed=1180591620717411303424; expected a whole number from 0"),
+        (lambda: ANY.spec("gpt2").build(seed="a"), "seed='a'; expected a whole number from 0"),
     ],
 )
 def test_model_asked_for_the_impossible_says_so(call: Callable[[], object], message: str) -> None:

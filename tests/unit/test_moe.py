@@ -11,12 +11,13 @@ from torch.nn import functional as F
 
 from groundup.context import Batch, Context
 from groundup.errors import SpecError
-from groundup.mixers.mlp import GatedMLP
+from groundup.mixers.mlp import GatedMLP, WeighedMLP
 from groundup.mixers.moe import MoE
 from groundup.model.decoder import Decoder
 from groundup.model.layer import Layer
 from groundup.model.residual import Residual
-from groundup.objectives.next_token import next_token, token_losses
+from groundup.objectives.loss import token_losses
+from groundup.objectives.next_token import next_token
 from groundup.parts.gating import Ungated
 from groundup.parts.router import GroupedSigmoid, Router, SoftmaxOfTop, TopOfSoftmax, balance_loss, z_loss
 from groundup.planner import books
@@ -72,7 +73,7 @@ def test_the_bias_moves_the_choice_and_no_weight():
 
 
 @pytest.mark.parametrize("router", ROUTERS, ids=str)
-@pytest.mark.parametrize("shared", [None, GatedMLP(hidden=6)], ids=str)
+@pytest.mark.parametrize("shared", [None, GatedMLP(hidden=6), WeighedMLP(hidden=6)], ids=str)
 def test_a_mixture_is_every_expert_on_every_token_masked(router, shared):
     mixer: Any = MoE(experts=4, active=2, hidden=12, router=router, shared=shared).build(8).double()
     with torch.no_grad():
@@ -95,6 +96,19 @@ def test_a_mixture_is_every_expert_on_every_token_masked(router, shared):
         strict=True,
     ):
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+
+
+def test_a_token_weighs_the_network_that_all_share():
+    made = WeighedMLP(hidden=6).build(2).double()
+    plain = GatedMLP(hidden=6).build(2).double()
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.normal_()
+        made.weigh.weight.copy_(torch.tensor([[math.log(3.0), 0.0]]))
+    plain.load_state_dict({name: t for name, t in made.state_dict().items() if not name.startswith("weigh")})
+    x = torch.tensor([[[1.0, 5.0], [-1.0, 5.0]]], dtype=torch.float64)
+    shares = torch.tensor([[[0.75], [0.25]]], dtype=torch.float64)
+    torch.testing.assert_close(made(x, Context.whole(x)), shares * plain(x, Context.whole(x)))
 
 
 def test_balance_is_equation_4_of_switch():

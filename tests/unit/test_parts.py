@@ -219,6 +219,7 @@ def test_activations_by_formula():
     formulas = {
         "gelu": lambda v: v * 0.5 * (1 + math.erf(v / math.sqrt(2))),
         "gelu_tanh": lambda v: 0.5 * v * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))),
+        "gelu_sigmoid": lambda v: v / (1 + math.exp(-1.702 * v)),
         "silu": lambda v: v / (1 + math.exp(-v)),
         "relu": lambda v: max(v, 0),
         "relu2": lambda v: max(v, 0) ** 2,

@@ -7,6 +7,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from groundup.context import Batch, Context
 from groundup.devices import autocast
 from groundup.objectives.next_token import next_token
+from groundup.objectives.objective import Shape
 from groundup.optim.joint import state_tensors
 from groundup.optim.optimizers import AdamW, Muon
 from groundup.planner import books
@@ -27,7 +28,7 @@ def _own_cache(tmp_path_factory):
 
 
 def play(spec, dtype=torch.float32, optimizer=AdamW(), rows=2, context=16):  # noqa: B008
-    return rehearse(spec, rows=rows, context=context, dtype=dtype, optimizer=optimizer)
+    return rehearse(spec, rows=rows, shape=Shape.even(context), dtype=dtype, optimizer=optimizer)
 
 
 def really_kept(layer, x, ctx, dtype) -> int:

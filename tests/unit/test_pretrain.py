@@ -19,7 +19,7 @@ from groundup.recipes.evaluate import evaluate
 from groundup.recipes.place import Place
 from groundup.recipes.pretrain import pretrain, resume
 from groundup.recipes.quickstart import check_same, design
-from groundup.recipes.settings import Data, Run, read_run, with_overrides, write_run
+from groundup.recipes.settings import Data, Run, read_run, with_overrides, write_spec
 from groundup.recipes.train import resolve_run, run_folder
 from groundup.recipes.watch import Watch
 from groundup.text.train import train
@@ -50,7 +50,7 @@ class Stop(Watch):
         self.at = at
         self.losses: dict[int, float] = {}
 
-    def step(self, step: Step, **_figures: float) -> None:
+    def step(self, step: Step, **_figures: float | None) -> None:
         import signal
 
         self.losses[step.tally.steps] = step.loss
@@ -79,8 +79,17 @@ def test_a_run_leaves_all_that_it_promises(finished: Path) -> None:
     assert (finished / "checkpoints" / "latest").read_text().strip() == "step-000006"
     assert read_run(finished / "config.yaml").budget == Steps(6)
     steps = [entry["step"] for entry in json_lines(Place(finished).metrics)]
-    assert steps == [3, 6]
-    assert "validation" in json_lines(Place(finished).metrics)[0]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert ["validation" in entry for entry in json_lines(Place(finished).metrics)][2]
+
+
+def test_the_score_of_a_run_is_that_of_its_documents(finished: Path) -> None:
+    every = json_lines(Place(finished).documents)
+    whole = json.loads(Place(finished).result.read_text())["validation"]
+    assert len(every) == whole["documents"] and {"document", "text_bytes"} <= set(every[0])
+    assert sum(entry["tokens"] for entry in every) == whole["tokens"]
+    nats = sum(entry["loss"] * entry["tokens"] for entry in every)
+    assert nats / whole["tokens"] == pytest.approx(whole["loss"])
 
 
 def test_the_ledger_holds_the_plan_beside_what_was_measured(finished: Path) -> None:
@@ -102,7 +111,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(texts: Path, tmp_pa
     assert other.score == one.score
     weights = [path.read_bytes() for path in sorted(tmp_path.glob("*/checkpoints/step-000006/model.safetensors"))]
     assert weights[0] == weights[1]
-    assert [entry["step"] for entry in json_lines(other.place.metrics)] == [3, 6]
+    assert [entry["step"] for entry in json_lines(other.place.metrics)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_finished_run_is_loaded_evaluated_and_continued(finished: Path) -> None:
@@ -126,7 +135,7 @@ def test_a_folder_that_holds_something_is_left_alone(finished: Path, texts: Path
 
 def test_a_run_is_written_and_read_back(texts: Path, tmp_path: Path) -> None:
     run = settings(texts, budget=Seconds(1.5))
-    (tmp_path / "config.yaml").write_text(write_run(run))
+    (tmp_path / "config.yaml").write_text(write_spec(run))
     assert read_run(tmp_path / "config.yaml") == run
     assert resolve_run(str(tmp_path / "config.yaml"), steps=3).budget == Steps(3)
 
@@ -178,7 +187,7 @@ def test_settings_that_do_not_exist_or_fit_are_refused(texts: Path, setting: str
 @pytest.mark.parametrize("tokens", ["bpe", "char", "word"])
 def test_every_setting_is_read_back_as_it_was_written(texts: Path, tmp_path: Path, tokens: str) -> None:
     run = settings(texts, data=Data(source=str(texts), tokens=tokens, field="body"), prompts=("a", "b"))
-    (tmp_path / "config.yaml").write_text(write_run(run))
+    (tmp_path / "config.yaml").write_text(write_spec(run))
     assert read_run(tmp_path / "config.yaml") == run
 
 
@@ -285,9 +294,9 @@ def test_tensorboard_is_told_what_the_metrics_hold_also_over_a_stop(texts: Path,
     resume(tmp_path, tensorboard=True)
     told = EventAccumulator(str(tmp_path)).Reload()
     logged = json_lines(Place(tmp_path).metrics)
-    assert [event.step for event in told.Scalars("loss")] == [entry["step"] for entry in logged] == [3, 6]
+    assert [event.step for event in told.Scalars("loss")] == [entry["step"] for entry in logged] == [1, 2, 3, 4, 5, 6]
     assert told.Scalars("loss")[-1].value == pytest.approx(logged[-1]["loss"])
-    assert told.Scalars("validation/loss")[0].value == pytest.approx(logged[0]["validation"]["loss"])
+    assert told.Scalars("validation/loss")[0].value == pytest.approx(logged[2]["validation"]["loss"])
 
 
 def test_tensorboard_that_is_not_installed_is_told_before_any_work(

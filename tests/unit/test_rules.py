@@ -17,6 +17,7 @@ from groundup.rules import (
     split,
     split_heads,
     split_transposed,
+    split_within,
     write,
 )
 
@@ -59,6 +60,7 @@ OPS = [
     split_heads(2, queries=4),
     halves(2, 4),
     halves(1, 12),
+    split_within(2, 1, 3, 2),
 ]
 
 
@@ -72,6 +74,12 @@ def test_heads_of_queries_keys_and_values_are_told_apart():
     rows = torch.tensor([0, 1, 10, 20, 2, 3, 11, 21])  # two queries, a key and a value, of two heads of keys
     q, k, v = split_heads(2, queries=2).read([rows])
     assert (q.tolist(), k.tolist(), v.tolist()) == ([0, 1, 2, 3], [10, 11], [20, 21])
+
+
+def test_parts_of_every_group_are_gathered():
+    rows = torch.tensor([0, 10, 11, 1, 12, 13])  # one row of one thing and two of another, twice
+    one, two = split_within(2, 1, 2).read([rows])
+    assert (one.tolist(), two.tolist()) == ([0, 1], [10, 11, 12, 13])
 
 
 def test_neighbours_that_turn_together_become_halves():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from groundup.errors import GenerationError, ModelError, TextError
+from groundup.errors import ConfigError, GenerationError, ModelError, TextError
 from groundup.families.bert import bert
 from groundup.hub import folder
 from groundup.hub.sentences import Sentences, read_sentences
@@ -64,14 +64,14 @@ def test_a_folder_says_how_sentences_are_made(tmp_path: Path):
 
 def test_what_an_encoder_cannot_do_is_said():
     model = encoder()
-    with pytest.raises(GenerationError, match="an encoder reads and does not write"):
+    with pytest.raises(GenerationError, match="the tokenizer has no mask token"):
         model.generate("one")
     with pytest.raises(TextError, match="expected several texts"):
         model.embed("one")
 
 
-def test_an_encoder_has_no_perplexity(tmp_path: Path):
+def test_an_encoder_without_a_head_has_nothing_to_be_scored_by(tmp_path: Path):
     folder.write(SPEC.build().state_dict(), spec=SPEC, folder=tmp_path)
     WORDS.save(tmp_path)
-    with pytest.raises(ModelError, match="is no decoder"):
+    with pytest.raises(ConfigError, match="has no head that fills in tokens"):
         evaluate(str(tmp_path), str(tmp_path))

@@ -17,6 +17,7 @@ import click
 
 from groundup.errors import GroundupError, nearest
 
+IMPORT = "GROUNDUP_IMPORT"  # the variable that names a Python file with kinds of the user's own
 EXIT_FAULT, EXIT_MISTAKE = 1, 2
 EXIT_INTERRUPTED, EXIT_PIPE = 128 + 2, 128 + 13  # what shells make of SIGINT and SIGPIPE
 
@@ -42,6 +43,7 @@ VERBS = {
     "data": Verb("data", "data", "Build a corpus of tokens from text, or look into a source."),
     "train": Verb("train", "train", "Train a model on text."),
     "resume": Verb("train", "resume", "Go on with a run that was stopped."),
+    "compare": Verb("compare", "compare", "Find out which architecture is best on a text, at a matched budget."),
     "evaluate": Verb("evaluate", "evaluate", "Tell how well a model predicts a text: loss, perplexity, bits per byte."),
     "generate": Verb("generate", "generate", "Continue a prompt."),
     "audit": Verb("audit", "audit", "Compare a run's plan with what was measured."),
@@ -105,7 +107,8 @@ def _reader_may_leave() -> Iterator[None]:
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="MODEL is a preset (groundup list models), a run or checkpoint folder, a Hugging Face folder or id, a spec "
-    "in .yaml or .json, or a bare config.json. With --debug a mistake shows its traceback.",
+    "in .yaml or .json, a bare config.json, or one of your own as FILE.py:NAME. What FILE.py defines is known to every "
+    f"verb where {IMPORT}=FILE.py is set. With --debug a mistake shows its traceback.",
 )
 @click.version_option(package_name="groundup")
 def groundup() -> None:
@@ -113,6 +116,10 @@ def groundup() -> None:
 
     Begin with:  groundup quickstart
     """
+    if IMPORT in os.environ:
+        from groundup.hub.own_file import import_file
+
+        import_file(Path(os.environ[IMPORT]))
 
 
 def main() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
 
-from groundup.cli.options import COUNT, as_json, print_json
+from groundup.cli.options import COUNT, as_json, offline, print_json
 
 
 @click.group()
@@ -25,8 +26,10 @@ def data() -> None:
 @click.option("--held-out", default=0.05, show_default=True, help="The share of documents kept for validation.")
 @click.option("--seed", default=0, show_default=True, help="Draws which documents are kept.")
 @click.option("--field", help="The name of the text in .jsonl and .parquet files.")
+@click.option("--target", help="The name of the target of pairs, whose source is --field.")
 @click.option("--workers", type=COUNT, help="Threads that tokenize; by default one a core.")
 @as_json
+@offline
 def build(source: str, tokenizer: str, out: Path, as_json: bool, **settings: Any) -> None:
     """Clean, split and tokenize SOURCE: a file, a folder, ``python`` or a dataset id.
 
@@ -57,13 +60,19 @@ def build(source: str, tokenizer: str, out: Path, as_json: bool, **settings: Any
 @click.option("--count", type=COUNT, default=5, show_default=True, help="Documents to show.")
 @click.option("--characters", type=COUNT, default=300, show_default=True, help="Of each document.")
 @click.option("--field", help="The name of the text in .jsonl and .parquet files.")
-def preview(source: str, count: int, characters: int, field: str | None) -> None:
+@as_json
+@offline
+def preview(source: str, count: int, characters: int, field: str | None, as_json: bool) -> None:
     """Show the first documents of SOURCE as a run would read them.
 
     Example:  groundup data preview books/ --count 2
     """
     from groundup.data.sources import documents
 
-    for _, document in zip(range(count), documents(source, field=field), strict=False):
+    shown = islice(documents(source, field=field), count)
+    if as_json:
+        print_json([{"name": document.name, "text": document.text[:characters]} for document in shown])
+        return
+    for document in shown:
         click.secho(f"{document.name}  ({len(document.text.encode()):,} bytes)", bold=True)
         click.echo(document.text[:characters].rstrip() + "\n")

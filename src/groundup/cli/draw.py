@@ -80,14 +80,14 @@ class Drawing(Watch):
         """Moves the bar."""
         self._move(done / total if total else None, beside=units.percent(done / total) if total else f"{done:,.0f}")
 
-    def step(self, step: Step, *, bits_per_byte: float, utilisation: float, peak_bytes: int) -> None:
+    def step(self, step: Step, *, bits_per_byte: float | None, utilisation: float, peak_bytes: int) -> None:
         """Moves the bar and shows the step's figures."""
         left = step.tally.seconds * (1 / max(step.progress, 1e-9) - 1)
         clock = units.duration(step.tally.seconds) if step.last else f"{units.duration(left)} left"
         beside = f"{units.percent(step.progress)}  step {step.tally.steps:,}  {clock}"
         below = [  # a narrow terminal shows as many as fit
             f"loss {step.loss:.3f}",
-            f"{bits_per_byte:.3f} bits a byte",
+            *([] if bits_per_byte is None else [f"{bits_per_byte:.3f} bits a byte"]),
             f"{step.tokens / step.seconds:,.0f} tokens/s",
             f"{utilisation:.0%} utilised",
             f"peak {units.bytes_(peak_bytes)}",
@@ -121,10 +121,8 @@ class Drawing(Watch):
         click.echo(
             f"{outcome.place.folder}: {tally.steps:,} steps, {tally.tokens:,} tokens, {units.duration(tally.seconds)}"
         )
-        click.echo(
-            f"validation: loss {score.loss:.4f}, perplexity {score.perplexity:.2f}, "
-            f"{score.bits_per_byte:.4f} bits per byte"
-        )
+        bits = "" if score.bits_per_byte is None else f", {score.bits_per_byte:.4f} bits per byte"
+        click.echo(f"validation: loss {score.loss:.4f}, perplexity {score.perplexity:.2f}{bits}")
 
     def _move(self, share: float | None, *, beside: str, below: str = "", last: bool = False) -> None:
         self.bar.total, self.bar.completed = (1.0, share) if share is not None else (None, 0.0)

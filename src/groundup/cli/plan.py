@@ -17,21 +17,24 @@ from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 @click.option("--context", type=COUNT, help="Tokens in a sequence; by default the model's context.")
 @click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto", show_default=True)
 @click.option("--optimizer", type=click.Choice(["adamw", "muon"]), default="adamw", show_default=True)
+@click.option("--objective", help="What is learnt, such as masked; by default a target for each token.")
 @click.option("--on", type=click.Choice(["this"]), default="this", show_default=True, help="The machine.")
 @click.option("--watts", type=float, help="What the machine draws under load, for the energy.")
 @as_json
 @offline
-def plan(model: str, as_json: bool, optimizer: str, **settings: Any) -> None:
+def plan(model: str, as_json: bool, optimizer: str, objective: str | None, **settings: Any) -> None:
     """Tell what training MODEL will take: parameters, operations, memory by component, time on this machine.
 
     Example:  groundup plan gpt2 --tokens 2B --context 1024
     """
-    from groundup.hub.resolve import spec
+    from groundup.objectives.usual import named
     from groundup.optim.optimizers import Optimizer
     from groundup.planner.plan import plan as make
 
     asked = {name: value for name, value in settings.items() if value is not None}
-    made = make(spec(model), optimizer=Optimizer.from_dict({"kind": optimizer}), **asked)
+    if objective is not None:
+        asked["objective"] = named(objective)
+    made = make(model, optimizer=Optimizer.from_dict({"kind": optimizer}), **asked)
     if as_json:
         print_json(made.to_dict())
     else:

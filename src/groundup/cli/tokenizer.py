@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from groundup.cli.options import COUNT, as_json, print_json, read_stdin
+from groundup.cli.options import COUNT, as_json, offline, print_json, read_stdin
 
 
 @click.group()
@@ -22,20 +22,31 @@ def tokenizer() -> None:
 @click.option("--kind", type=click.Choice(["bpe", "char", "word"]), default="bpe", show_default=True)
 @click.option("--vocab", type=COUNT, default=8192, show_default=True, help="How many tokens there are in all.")
 @click.option("--field", help="The name of the text in .jsonl and .parquet files.")
+@click.option("--special", multiple=True, help="A special token that it has too, such as [MASK]; may be given often.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder to write to.")
-def train(source: str, kind: str, vocab: int, field: str | None, out: Path) -> None:
+@as_json
+@offline
+def train(
+    source: str, kind: str, vocab: int, field: str | None, special: tuple[str, ...], out: Path, as_json: bool
+) -> None:
     """Train a tokenizer on SOURCE: a file, a folder, ``python`` or a dataset id.
 
     Example:  groundup tokenizer train python --vocab 4096 --out tokenizers/python
     """
+    from groundup.cli.draw import Drawing
     from groundup.data.beside import written_beside
     from groundup.data.sources import documents
     from groundup.text.train import train as make
 
-    with written_beside(out) as folder:
-        made = make((document.text for document in documents(source, field=field)), kind=kind, vocab=vocab)
+    with Drawing(as_json=as_json) as drawing, written_beside(out) as folder:
+        drawing.stage(f"Training {out} on {source}")
+        texts = (document.text for document in documents(source, field=field))
+        made = make(texts, kind=kind, vocab=vocab, special=special)
         made.save(folder)
-    click.echo(f"{out}: {made.vocab} tokens")
+    if as_json:
+        print_json({"tokenizer": str(out), "kind": kind, "vocab": made.vocab})
+    else:
+        click.echo(f"{out}: {made.vocab} tokens")
 
 
 @tokenizer.command()
@@ -62,6 +73,7 @@ def encode(path: str, text: str | None, as_json: bool) -> None:
 @click.argument("source")
 @click.argument("paths", nargs=-1, required=True)
 @as_json
+@offline
 def compare(source: str, paths: tuple[str, ...], as_json: bool) -> None:
     """Compare how many tokens the tokenizers at PATHS need for SOURCE.
 

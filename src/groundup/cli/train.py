@@ -33,6 +33,9 @@ def train(
     Settings are dotted, as in optimizer.lr=3e-4 rows=32 layers.*.mix.mixer.position.theta=1e6. Those of the file give
     way to those of the environment, GROUNDUP_SET="rows=8 optimizer.lr=3e-4", and these to those of the command line.
 
+    What is learnt is the usual of the model's kind, or objective=NAME: a decoder predicts the next token, an encoder
+    fills in masked ones.
+
     Example:  groundup train smollm2-135m --data books/ --time 2h optimizer=muon rows=4 context=512
     """
     from groundup.cli.draw import Drawing

@@ -128,6 +128,7 @@ class Corpus:
         self.source: str = manifest["source"]
         self.vocab: int = manifest["vocab"]
         self.duplicates: int = manifest["duplicates"]
+        self.pairs: bool = bool(manifest.get("pairs", False))  # whether documents come in twos, source and target
 
     @staticmethod
     def is_there(folder: str | Path) -> bool:

@@ -12,11 +12,11 @@ from pathlib import Path
 from groundup.errors import DataError, nearest
 
 TEXT = frozenset({".txt", ".md", ".py", ".rst"})
-LINES = frozenset({".jsonl"})
+LINES = frozenset({".jsonl", ".tsv"})
 TABLES = frozenset({".parquet"})
 PACKED = frozenset({".gz", ".zst"})
 KNOWN = TEXT | LINES | TABLES | PACKED
-EXPECTED = "expected .txt, .md, .py, .rst, .jsonl, these with .gz or .zst after it, or .parquet"
+EXPECTED = "expected .txt, .md, .py, .rst, .jsonl, .tsv, these with .gz or .zst after it, or .parquet"
 
 PYTHON = "python"
 # Tests say little in many lines; idlelib and turtledemo are programs that come along, not the library.

@@ -10,7 +10,7 @@ import codecs
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,30 @@ def texts(path: Path, *, field: str | None, largest_bytes: int) -> Iterator[tupl
     if kind not in LINES | TABLES:
         yield from numbered(_characters(path), largest_bytes=largest_bytes)
         return
-    rows = _json_rows(path, field) if kind in LINES else _table_rows(path, field)
-    for row, text in rows:
+    for row, (text,) in _rows(path, (field,)):
         for ending, piece in numbered(iter([text]), largest_bytes=largest_bytes):
             yield f":{row}{ending}", piece
+
+
+def pairs(path: Path, *, fields: tuple[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yields the pairs of a table, each with the end of its name, ":row": a source and its target.
+
+    Raises:
+        DataError: the file is no table, or cannot be read as what its suffix says.
+        MissingExtra: a package that reads it is not installed.
+    """
+    if form(path)[0] not in LINES | TABLES:
+        raise DataError(f"{path} has no fields, so no pairs; expected .jsonl, .tsv or .parquet")
+    for row, (source, target) in _rows(path, fields):
+        yield f":{row}", source, target
+
+
+def _rows(path: Path, fields: Sequence[str | None]) -> Iterator[tuple[int, list[str]]]:
+    """Yields the number of each row of a table and its fields; one that is not named is the usual one of texts."""
+    kind = form(path)[0]
+    if kind in TABLES:
+        return _table_rows(path, fields)
+    return _json_rows(path, fields) if kind == ".jsonl" else _tsv_rows(path, fields)
 
 
 def numbered(characters: Iterator[str], *, largest_bytes: int) -> Iterator[tuple[str, str]]:
@@ -163,7 +183,27 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     yield number, bytes(waiting)
 
 
-def _json_rows(path: Path, field: str | None) -> Iterator[tuple[int, str]]:
+def _tsv_rows(path: Path, fields: Sequence[str | None]) -> Iterator[tuple[int, list[str]]]:
+    """The first line names the fields; nothing is quoted."""
+    places: list[int] = []
+    count = 0
+    for number, line in _lines(path):
+        try:
+            values = line.removeprefix(codecs.BOM_UTF8).decode("utf-8").rstrip("\r").split("\t")
+        except UnicodeDecodeError as fault:
+            raise DataError(f"{path} line {number} is not UTF-8 at its byte {fault.start}; convert it") from fault
+        if not places:
+            places, count = (
+                [values.index(choose_field(field, values, where=str(path))) for field in fields],
+                len(values),
+            )
+        elif len(values) == count:
+            yield number, [values[place] for place in places]
+        elif values != [""]:
+            raise DataError(f"{path} line {number} has {len(values)} fields; expected {count}, as its first line has")
+
+
+def _json_rows(path: Path, fields: Sequence[str | None]) -> Iterator[tuple[int, list[str]]]:
     for number, line in _lines(path):
         line = line.removeprefix(codecs.BOM_UTF8).strip()
         if not line:
@@ -176,10 +216,12 @@ def _json_rows(path: Path, field: str | None) -> Iterator[tuple[int, str]]:
             raise DataError(f"{path} line {number} is not JSON ({fault}); expected one JSON object a line") from fault
         if not isinstance(row, dict):
             raise DataError(f"{path} line {number} is a {type(row).__name__}; expected a JSON object with a text field")
-        text = row[choose_field(field, list(row), where=f"{path} line {number}")]
-        if not isinstance(text, str | None):
-            raise DataError(f"{path} line {number}: the field is a {type(text).__name__}; name a field of text")
-        yield number, _without_surrogates(text or "", where=f"{path} line {number}")
+        where = f"{path} line {number}"
+        texts = [row[choose_field(field, list(row), where=where)] for field in fields]
+        for text in texts:
+            if not isinstance(text, str | None):
+                raise DataError(f"{where}: the field is a {type(text).__name__}; name a field of text")
+        yield number, [_without_surrogates(text or "", where=where) for text in texts]
 
 
 def _without_surrogates(text: str, *, where: str) -> str:
@@ -190,7 +232,7 @@ def _without_surrogates(text: str, *, where: str) -> str:
     return text
 
 
-def _table_rows(path: Path, field: str | None) -> Iterator[tuple[int, str]]:
+def _table_rows(path: Path, fields: Sequence[str | None]) -> Iterator[tuple[int, list[str]]]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -199,16 +241,17 @@ def _table_rows(path: Path, field: str | None) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         with _reading(path), pyarrow.parquet.ParquetFile(path) as file:
-            column = choose_field(field, file.schema_arrow.names, where=str(path))
-            if file.schema_arrow.names.count(column) > 1:
-                raise DataError(f"{path} has several columns {column!r}; name another, or write it with one")
-            kind = file.schema_arrow.field(column).type
-            if str(kind.value_type if pyarrow.types.is_dictionary(kind) else kind) not in STRINGS:
-                raise DataError(f"{path}: the column {column!r} holds {kind}; name a column of text")
-            for rows in file.iter_batches(batch_size=64, columns=[column], use_threads=False):
-                for value in rows.column(0):
+            columns = [choose_field(field, file.schema_arrow.names, where=str(path)) for field in fields]
+            for column in columns:
+                if file.schema_arrow.names.count(column) > 1:
+                    raise DataError(f"{path} has several columns {column!r}; name another, or write it with one")
+                kind = file.schema_arrow.field(column).type
+                if str(kind.value_type if pyarrow.types.is_dictionary(kind) else kind) not in STRINGS:
+                    raise DataError(f"{path}: the column {column!r} holds {kind}; name a column of text")
+            for rows in file.iter_batches(batch_size=64, columns=columns, use_threads=False):
+                for values in zip(*(rows.column(column) for column in columns), strict=True):
                     number += 1
-                    yield number, value.as_py() or ""
+                    yield number, [value.as_py() or "" for value in values]
     except UnicodeDecodeError as fault:
         raise DataError(f"{path} row {number} is not UTF-8 at its byte {fault.start}; write it again") from fault
     except pyarrow.ArrowException as fault:

@@ -43,6 +43,7 @@ def build(
     *,
     tokenizer: Tokenizer,
     field: str | None = None,
+    target: str | None = None,
     held_out: float = 0.05,
     seed: int = 0,
     workers: int | None = None,
@@ -56,6 +57,7 @@ def build(
         folder: where it will lie; it must not exist yet.
         tokenizer: makes the ids; its end token follows each document.
         field: which field of .jsonl and .parquet holds the text; None takes the first of the usual names.
+        target: which field holds the targets of pairs, whose sources are in ``field``; None reads single texts.
         held_out: the share of the documents that becomes ``valid``; 0 for none.
         seed: draws other documents for ``valid``.
         workers: threads that tokenize; None is one a core.
@@ -76,7 +78,7 @@ def build(
             side: stack.enter_context(SplitWriter(building / side, dtype=dtype, shard_tokens=shard_tokens))
             for side in (TRAIN, VALID)
         }
-        batches = _batches(sides.sort(documents(source, field=field) if told else source))
+        batches = _batches(sides.sort(documents(source, field=field, target=target) if told else source))
         encode = partial(_encode, tokenizer=tokenizer, dtype=dtype)
         for batch, ids in _in_order(encode, batches, workers=workers or _cores()):
             for document, row in zip(batch, ids, strict=True):
@@ -90,6 +92,7 @@ def build(
             "held_out": held_out,
             "seed": seed,
             "duplicates": sides.duplicates,
+            "pairs": target is not None,
             "vocab": tokenizer.vocab,
             "end": tokenizer.end,
             "tokenizer": tokenizer.fingerprint,

@@ -52,7 +52,7 @@ class Sides:
         known, trained, settled = Duplicates(), False, self._fraction == 0
         lowest: tuple[float, Document] | None = None
         for document in documents:
-            text = document.text.encode()
+            text = "\0".join(document.texts).encode()  # a text has no NUL
             self.done_bytes += len(text)
             key = digest(text)
             if known.seen(key):
@@ -61,7 +61,7 @@ class Sides:
             self.kept_bytes += len(text)
             if held_out(key, fraction=self._fraction, seed=self._seed):
                 settled = True
-                yield _sided(VALID, document)
+                yield from _sided(VALID, document)
                 continue
             if not settled:
                 # The lower of the two goes on waiting.
@@ -73,7 +73,7 @@ class Sides:
                     waiting, lowest = here, waiting
                 document = waiting[1]
             trained = True
-            yield _sided(TRAIN, document)
+            yield from _sided(TRAIN, document)
         if lowest is not None:
             yield from self._last(lowest[1], settled=settled, trained=trained)
         elif not self.kept_bytes:
@@ -85,26 +85,30 @@ class Sides:
 
     def _last(self, document: Document, *, settled: bool, trained: bool) -> Iterator[Sided]:
         if settled:
-            yield _sided(TRAIN, document)
+            yield from _sided(TRAIN, document)
             return
-        whole = _sided(VALID, document)
+        text_bytes = sum(len(text.encode()) for text in document.texts)
         wanted_bytes = self._fraction * self.kept_bytes
-        if trained and whole.text_bytes <= max(2 * wanted_bytes, SHORT_BYTES):
-            yield whole
+        if trained and (document.target is not None or text_bytes <= max(2 * wanted_bytes, SHORT_BYTES)):
+            yield from _sided(VALID, document)
         else:
-            yield from _cut(document, wanted_bytes / whole.text_bytes)
+            yield from _cut(document, wanted_bytes / text_bytes)
 
 
-def _sided(side: str, document: Document) -> Sided:
-    return Sided(side=side, name=document.name, text=document.text, text_bytes=len(document.text.encode()))
+def _sided(side: str, document: Document) -> Iterator[Sided]:
+    """A document, or the two of a pair."""
+    for text in document.texts:
+        yield Sided(side=side, name=document.name, text=text, text_bytes=len(text.encode()))
 
 
 def _cut(document: Document, fraction: float) -> Iterator[Sided]:
     """The beginning and the end of a document, cut after a line if it has one there."""
+    if document.target is not None:
+        raise DataError(f"{document.name} is the only pair, so none can be held out; give more, or held_out=0")
     place = int(len(document.text) * (1 - fraction))
     place = document.text.rfind("\n", 0, place) + 1 or place
     head, tail = document.text[:place], document.text[place:]
     if not (head.strip() and tail.strip()):
         raise DataError(f"{document.name} is too short to hold {fraction:.0%} of it out; give more text, or held_out=0")
-    yield _sided(TRAIN, Document(name=document.name, text=head))
-    yield _sided(VALID, Document(name=f"{document.name}#end", text=tail))
+    yield from _sided(TRAIN, Document(name=document.name, text=head))
+    yield from _sided(VALID, Document(name=f"{document.name}#end", text=tail))

@@ -24,14 +24,25 @@ class Document:
     Attributes:
         name: the path below the source, with ":row" in a table and "#piece" where a text came in pieces.
         text: normalised text, see `clean.normalise`.
+        target: the other text of a pair, whose source is ``text``; None where there is no pair.
     """
 
     name: str
     text: str
+    target: str | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Its text, or both of its pair."""
+        return (self.text,) if self.target is None else (self.text, self.target)
 
 
 def documents(
-    source: str | Path, *, field: str | None = None, largest_bytes: int = LARGEST_BYTES
+    source: str | Path,
+    *,
+    field: str | None = None,
+    target: str | None = None,
+    largest_bytes: int = LARGEST_BYTES,
 ) -> Iterator[Document]:
     """Yields the documents of a source one by one; blank ones are left out.
 
@@ -40,7 +51,8 @@ def documents(
             for the running Python's standard library (``./python`` is a folder of that name); or the id of a dataset
             on the Hugging Face hub, ``org/name``.
         field: which field of .jsonl and .parquet holds the text; None takes the first of the usual names.
-        largest_bytes: a longer text comes in pieces of at most that many bytes in UTF-8.
+        target: which field holds the targets of pairs, whose sources are in ``field``; None reads single texts.
+        largest_bytes: a longer text comes in pieces of at most that many bytes in UTF-8; pairs stay whole.
 
     Raises:
         DataError: the source is missing, empty, or holds what cannot be read.
@@ -51,14 +63,18 @@ def documents(
     count, found = 0, False
     for name, path in _files(source):
         count += 1
-        for ending, raw in formats.texts(path, field=field, largest_bytes=largest_bytes):
+        if target is None:
+            rows: Iterator[tuple[str, ...]] = formats.texts(path, field=field, largest_bytes=largest_bytes)
+        else:
+            rows = formats.pairs(path, fields=(field or "source", target))
+        for ending, *raw in rows:
             try:
-                text = normalise(raw)
+                texts = [normalise(text) for text in raw]
             except DataError as fault:
                 raise DataError(f"{path}{ending}: {fault}") from fault
-            if text.strip():
+            if all(text.strip() for text in texts):
                 found = True
-                yield Document(name=name + ending, text=text)
+                yield Document(name=name + ending, text=texts[0], target=texts[1] if len(texts) > 1 else None)
     if not found:
         what = f"none of the {count} files of {source} holds" if count > 1 else f"{source} does not hold"
         raise DataError(f"{what} anything but whitespace; give a source with text")

@@ -21,8 +21,8 @@ from groundup.context import NOT_COUNTED, Batch
 from groundup.data.corpus import TokenDocument
 from groundup.devices import autocast
 from groundup.errors import ConfigError, DataError
-from groundup.model.decoder import DecoderModel
-from groundup.objectives.next_token import token_losses
+from groundup.model.model import ModelModule
+from groundup.objectives.loss import token_losses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +30,16 @@ class Score:
     """How well a model predicts a text.
 
     Attributes:
-        nats: the summed cross-entropy of all tokens.
+        nats: the summed cross-entropy of all tokens that were predicted.
         tokens: how many there are, ends of documents included.
-        text_bytes: the length of the text in UTF-8.
-        documents: how many documents it has.
+        text_bytes: the length of the text in UTF-8; None where not all of it was predicted once.
+        documents: how many documents it has; None where not all of it was predicted once.
     """
 
     nats: float
     tokens: int
-    text_bytes: int
-    documents: int
+    text_bytes: int | None = None
+    documents: int | None = None
 
     @property
     def loss(self) -> float:
@@ -52,13 +52,13 @@ class Score:
         return math.exp(min(self.loss, 700.0))
 
     @property
-    def bits_per_byte(self) -> float:
-        """Bits that the model needs for a byte of the text."""
-        return self.nats / math.log(2) / self.text_bytes
+    def bits_per_byte(self) -> float | None:
+        """Bits that the model needs for a byte of the text; None where not all of it was predicted once."""
+        return None if self.text_bytes is None else self.nats / math.log(2) / self.text_bytes
 
     def to_dict(self) -> dict[str, float]:
-        """Returns all figures by name."""
-        return {
+        """Returns all figures by name, without those that there are not."""
+        figures = {
             "loss": self.loss,
             "perplexity": self.perplexity,
             "bits_per_byte": self.bits_per_byte,
@@ -66,18 +66,20 @@ class Score:
             "text_bytes": self.text_bytes,
             "documents": self.documents,
         }
+        return {name: value for name, value in figures.items() if value is not None}
 
 
 @dataclass(frozen=True, eq=False)
 class _Window:
     """Consecutive tokens of one document; the targets before ``first`` were counted by an earlier window."""
 
+    document: int
     ids: NDArray[np.int64]
     first: int
 
 
 def perplexity(
-    model: DecoderModel,
+    model: ModelModule,
     documents: Iterable[TokenDocument],
     *,
     begin: int,
@@ -103,52 +105,89 @@ def perplexity(
         ConfigError: stride and context do not fit together, or the context is beyond the model's.
         DataError: there is no text.
     """
-    context = model.spec.context if context is None else context
+    settings = {"context": context, "stride": stride, "tokens_per_batch": tokens_per_batch, "dtype": dtype}
+    return together(document_scores(model, documents, begin=begin, progress=progress, **settings))
+
+
+def document_scores(
+    model: ModelModule,
+    documents: Iterable[TokenDocument],
+    *,
+    begin: int,
+    context: int | None = None,
+    stride: int | None = None,
+    tokens_per_batch: int = 8192,
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Score]:
+    """Returns how well a model predicts each document; arguments and errors are those of `perplexity`."""
+    context = model.spec.longest if context is None else context
     stride = max(context // 2, 1) if stride is None else stride
-    if not 0 < context <= model.spec.context:
-        raise ConfigError(f"context={context} is not between 1 and the model's context of {model.spec.context}")
+    if not 0 < context <= model.spec.longest:
+        raise ConfigError(f"context={context} is not between 1 and the model's context of {model.spec.longest}")
     if not 0 < stride <= context:
         raise ConfigError(f"stride={stride} is not between 1 and context={context}, so tokens would be left out")
     model.eval()
     device = next(model.parameters()).device
     documents = list(documents)
-    windows = [window for doc in documents for window in _windows(doc, begin=begin, context=context, stride=stride)]
+    windows = [
+        _Window(number, *piece)
+        for number, doc in enumerate(documents)
+        for piece in _pieces(doc, begin=begin, context=context, stride=stride)
+    ]
     # Windows of like length share a batch, so that little of it is padding.
     windows.sort(key=lambda window: len(window.ids))
-    nats, tokens, read = 0.0, 0, 0
-    for batch in _batches(windows, tokens_per_batch=tokens_per_batch):
+    nats, tokens, read = [0.0] * len(documents), [0] * len(documents), 0
+    for group in _groups(windows, tokens_per_batch=tokens_per_batch):
+        batch = _batch(group)
         with autocast(device, dtype):
             losses = token_losses(model, batch.to(device))
-        nats += losses.double().sum().item()
-        tokens += losses.shape[0]
-        read += batch.ids.shape[0]
+        counts = (batch.targets != NOT_COUNTED).sum(1).tolist()
+        for window, of_window in zip(group, losses.double().split(counts), strict=True):
+            nats[window.document] += of_window.sum().item()
+            tokens[window.document] += of_window.shape[0]
+        read += len(group)
         progress(read, len(windows))
-    text_bytes = sum(doc.text_bytes for doc in documents)
-    if not tokens or not text_bytes:
+    if not sum(tokens) or not sum(doc.text_bytes for doc in documents):
         raise DataError("there is no text to evaluate on; give documents that are not empty")
-    return Score(nats=nats, tokens=tokens, text_bytes=text_bytes, documents=len(documents))
+    every = zip(nats, tokens, documents, strict=True)
+    return [Score(nats=sum_, tokens=count, text_bytes=doc.text_bytes, documents=1) for sum_, count, doc in every]
 
 
-def _windows(document: TokenDocument, *, begin: int, context: int, stride: int) -> Iterator[_Window]:
+def together(scores: Iterable[Score]) -> Score:
+    """Returns the score of several texts as that of one."""
+    scores = list(scores)
+    return Score(
+        nats=math.fsum(score.nats for score in scores),
+        tokens=sum(score.tokens for score in scores),
+        text_bytes=sum(score.text_bytes or 0 for score in scores),
+        documents=sum(score.documents or 0 for score in scores),
+    )
+
+
+def _pieces(
+    document: TokenDocument, *, begin: int, context: int, stride: int
+) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """Yields windows of a document, each with the number of its first target that no earlier one counted."""
     ids = np.concatenate([[begin], document.ids]).astype(np.int64)
     first = 0
     for start in range(0, len(ids) - 1, stride):
         window = ids[start : start + context + 1]
-        yield _Window(window, first - start)
+        yield window, first - start
         first = start + len(window) - 1
         if first == len(ids) - 1:
             return
 
 
-def _batches(windows: list[_Window], *, tokens_per_batch: int) -> Iterator[Batch]:
+def _groups(windows: list[_Window], *, tokens_per_batch: int) -> Iterator[list[_Window]]:
     group: list[_Window] = []
     for window in windows:
         if group and (len(group) + 1) * (len(window.ids) - 1) > tokens_per_batch:
-            yield _batch(group)
+            yield group
             group = []
         group.append(window)
     if group:
-        yield _batch(group)
+        yield group
 
 
 def _batch(windows: list[_Window]) -> Batch:

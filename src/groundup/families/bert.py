@@ -8,12 +8,14 @@ pooler, BertForPreTraining has both and says whether one text follows another.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from groundup.errors import SpecError
 from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, head_width
 from groundup.mixers.attention import Attention
+from groundup.mixers.base import MixerSpec
 from groundup.mixers.mlp import MLP
 from groundup.model.encoder import Encoder
 from groundup.model.heads import Dense, Head, NoHead, Tied
@@ -70,7 +72,6 @@ def bert(
     Raises:
         SpecError: ``heads`` does not divide ``width``.
     """
-    norm = LayerNorm(eps=eps)
     of_stream, of_attention = dropout
     attention = Attention(
         heads=heads,
@@ -82,16 +83,68 @@ def bert(
         out_bias=True,
         dropout=of_attention,
     )
-    mlp = MLP(hidden=hidden or 4 * width, act=act, bias=True)
-    part = partial(Residual, pre=NoNorm(), out=norm, dropout=of_stream)
+    return post_norm(
+        (attention,) * layers,
+        width=width,
+        hidden=hidden or 4 * width,
+        vocab=vocab,
+        position=Learned(context),
+        types=types,
+        act=act,
+        eps=eps,
+        filling=filling,
+        pool=pool,
+        deviation=deviation,
+        dropout=of_stream,
+    )
+
+
+def post_norm(
+    mixers: Sequence[MixerSpec],
+    *,
+    width: int,
+    hidden: int,
+    vocab: int,
+    position: Learned,
+    types: int,
+    act: str,
+    eps: float,
+    filling: bool,
+    pool: Pool,
+    deviation: float,
+    dropout: float,
+    width_power: float = 0.0,
+    filling_act: str | None = None,
+) -> Encoder:
+    """Returns the spec of an encoder with BERT's layers, embedding and heads around any mixers, one a layer.
+
+    Args:
+        mixers: the mixers.
+        position: the learnt positions.
+        dropout: of what goes into the stream.
+        width_power: the table's vectors are multiplied by the width to this power.
+        filling_act: the activation of the head that fills in masked tokens; None means that of the layers.
+        width: as that of `bert`, and so are the others.
+        hidden: the width inside the feed-forward part.
+        vocab: the number of token ids.
+        types: the number of token types.
+        act: the activation.
+        eps: of the norms.
+        filling: whether it has the head that fills in masked tokens.
+        pool: what makes one vector of a text.
+        deviation: of the first weights.
+    """
+    norm = LayerNorm(eps=eps)
+    mlp = MLP(hidden=hidden, act=act, bias=True)
+    part = partial(Residual, pre=NoNorm(), out=norm, dropout=dropout)
     return Encoder(
         width=width,
         vocab=vocab,
-        context=context,
-        layers=(Layer(mix=part(attention), ffn=part(mlp)),) * layers,
-        embed=Embed(position=Learned(context), types=types, norm=norm, dropout=of_stream),
+        context=position.length,
+        layers=tuple(Layer(mix=part(mixer), ffn=part(mlp)) for mixer in mixers),
+        embed=Embed(position=position, types=types, norm=norm, dropout=dropout, width_power=width_power),
         norm=NoNorm(),
-        head=Tied(transform=Dense(act=act, norm=norm), bias=True) if filling else NoHead(),
+        head=Tied(transform=Dense(act=filling_act or act, norm=norm), bias=True) if filling else NoHead(),
         pool=pool,
         init=ScaledNormal(deviation=deviation),
     )
@@ -112,43 +165,62 @@ PRESETS = {
 def read(keys: Keys) -> Encoder:
     """Returns the spec of a BERT configuration."""
     keys.only("position_embedding_type", "absolute")
-    keys.only("add_cross_attention", False)
-    keys.only("tie_word_embeddings", True)
-    keys.take("classifier_dropout", default=None)
-    named = keys.config.get("architectures") or ["BertForMaskedLM"]
-    if named[0] not in ARCHITECTURES:
-        raise SpecError(f"the BERT architecture {named[0]} is not known; known are {', '.join(ARCHITECTURES)}")
-    filling, pool = ARCHITECTURES[named[0]]
+    of_attention = keys.number("attention_probs_dropout_prob", default=0.1, whole=False)
+    settings = common(keys, ARCHITECTURES)
     return bert(
-        width=keys.number("hidden_size", default=768),
         layers=keys.layers("num_hidden_layers", default=12),
         heads=keys.number("num_attention_heads", default=12),
-        hidden=keys.number("intermediate_size", default=3072),
-        vocab=keys.number("vocab_size", default=30522),
         context=keys.number("max_position_embeddings", default=512),
-        types=keys.number("type_vocab_size", default=2),
-        act=keys.choice("hidden_act", known=ACTS, default="gelu"),
-        eps=keys.number("layer_norm_eps", default=1e-12, whole=False),
-        filling=filling,
-        pool=pool,
-        deviation=keys.number("initializer_range", default=0.02, whole=False),
-        dropout=(
-            keys.number("hidden_dropout_prob", default=0.1, whole=False),
-            keys.number("attention_probs_dropout_prob", default=0.1, whole=False),
-        ),
+        **settings | {"dropout": (settings["dropout"], of_attention)},
     )
 
 
-def architecture(head: Head, pool: Pool) -> str:
+def common(
+    keys: Keys, architectures: Mapping[str, tuple[bool, Pool]], *, vocab: int = 30522, act: str = "gelu"
+) -> dict[str, Any]:
+    """Returns what a configuration of BERT's kin says besides its attention and its places, as `post_norm` takes it.
+
+    Args:
+        keys: of the configuration.
+        architectures: the classes that are known: whether they fill in tokens, and their pool. The first is assumed.
+        vocab: the number of token ids where it says none.
+        act: the activation where it says none.
+
+    Raises:
+        SpecError: it names another class.
+    """
+    keys.only("add_cross_attention", False)
+    keys.only("tie_word_embeddings", True)
+    keys.take("classifier_dropout", default=None)
+    named = keys.config.get("architectures") or list(architectures)
+    if named[0] not in architectures:
+        known = ", ".join(architectures)
+        raise SpecError(f"the {keys.family} architecture {named[0]} is not known; known are {known}")
+    filling, pool = architectures[named[0]]
+    return {
+        "width": keys.number("hidden_size", default=768),
+        "hidden": keys.number("intermediate_size", default=3072),
+        "vocab": keys.number("vocab_size", default=vocab),
+        "types": keys.number("type_vocab_size", default=2),
+        "act": keys.choice("hidden_act", known=ACTS, default=act),
+        "eps": keys.number("layer_norm_eps", default=1e-12, whole=False),
+        "filling": filling,
+        "pool": pool,
+        "deviation": keys.number("initializer_range", default=0.02, whole=False),
+        "dropout": keys.number("hidden_dropout_prob", default=0.1, whole=False),
+    }
+
+
+def architecture(head: Head, pool: Pool, architectures: Mapping[str, tuple[bool, Pool]]) -> str:
     """Returns the name of transformers' class with these heads.
 
     Raises:
         SpecError: there is none.
     """
     has = (head != NoHead(), pool)
-    found = next((name for name, heads in ARCHITECTURES.items() if heads == has), None)
+    found = next((name for name, heads in architectures.items() if heads == has), None)
     if found is None:
-        raise SpecError("transformers has no BERT with these heads")
+        raise SpecError(f"transformers has no class with these heads among {', '.join(architectures)}")
     return found
 
 
@@ -159,63 +231,84 @@ def write(spec: Encoder) -> dict[str, Any]:
         SpecError: the spec is of other parts.
     """
     match spec:
-        case Encoder(
-            layers=(
-                Layer(
-                    mix=Residual(mixer=Attention() as attention, out=LayerNorm(eps=eps)),
-                    ffn=Residual(mixer=MLP() as mlp),
-                ),
-                *_,
-            ),
-            init=ScaledNormal(deviation=deviation),
-        ) if mlp.act in THEIR_ACTS:
-            return {
-                "architectures": [architecture(spec.head, spec.pool)],
-                "vocab_size": spec.vocab,
+        case Encoder(layers=(Layer(mix=Residual(mixer=Attention() as attention)), *_)):
+            return said(spec, ARCHITECTURES) | {
                 "max_position_embeddings": spec.context,
-                "type_vocab_size": spec.embed.types,
-                "hidden_size": spec.width,
-                "num_hidden_layers": len(spec.layers),
                 "num_attention_heads": attention.heads,
-                "intermediate_size": mlp.hidden,
-                "hidden_act": THEIR_ACTS[mlp.act],
-                "layer_norm_eps": eps,
-                "initializer_range": deviation,
-                "hidden_dropout_prob": spec.embed.dropout,
                 "attention_probs_dropout_prob": attention.dropout,
             }
     raise SpecError("no BERT of transformers is made of these parts; see groundup.families.bert for those it has")
 
 
+def said(spec: Encoder, architectures: Mapping[str, tuple[bool, Pool]]) -> dict[str, Any]:
+    """Returns what a configuration of BERT's kin says besides its attention and its places: the inverse of `common`.
+
+    Raises:
+        SpecError: the spec is of other parts.
+    """
+    match spec:
+        case Encoder(
+            layers=(Layer(mix=Residual(out=LayerNorm(eps=eps)), ffn=Residual(mixer=MLP() as mlp)), *_),
+            init=ScaledNormal(deviation=deviation),
+        ) if mlp.act in THEIR_ACTS:
+            return {
+                "architectures": [architecture(spec.head, spec.pool, architectures)],
+                "vocab_size": spec.vocab,
+                "type_vocab_size": spec.embed.types,
+                "hidden_size": spec.width,
+                "num_hidden_layers": len(spec.layers),
+                "intermediate_size": mlp.hidden,
+                "hidden_act": THEIR_ACTS[mlp.act],
+                "layer_norm_eps": eps,
+                "initializer_range": deviation,
+                "hidden_dropout_prob": spec.embed.dropout,
+            }
+    raise SpecError("no class of transformers is made of these parts; see groundup.families.bert for those of BERT")
+
+
 def rules(spec: Encoder) -> list[Rule]:
     """Returns the weight rules: names only, for theirs and ours are laid out alike."""
     start = "" if spec.head == NoHead() else "bert."
-    theirs, ours, both = f"{start}encoder.layer.{{l}}", "layers.{l}", ("weight", "bias")
-    tables, filled = f"{start}embeddings", "cls.predictions"
+    return [*stack_rules(start), *filling_rules(), *named(f"{start}pooler.dense", "pool.dense")]
+
+
+def stack_rules(start: str) -> list[Rule]:
+    """Returns the weight rules of the embedding and the layers, whose names begin with ``start``."""
+    theirs, ours, tables = f"{start}encoder.layer.{{l}}", "layers.{l}", f"{start}embeddings"
     pairs = [
         (f"{tables}.LayerNorm", "embed.norm"),
-        *(
-            (f"{theirs}.attention.self.{a}", f"{ours}.mix.mixer.{b}")
-            for a, b in (("query", "q"), ("key", "k"), ("value", "v"))
-        ),
+        (f"{theirs}.attention.self.query", f"{ours}.mix.mixer.q"),
+        (f"{theirs}.attention.self.key", f"{ours}.mix.mixer.k"),
+        (f"{theirs}.attention.self.value", f"{ours}.mix.mixer.v"),
         (f"{theirs}.attention.output.dense", f"{ours}.mix.mixer.out"),
         (f"{theirs}.attention.output.LayerNorm", f"{ours}.mix.out"),
         (f"{theirs}.intermediate.dense", f"{ours}.ffn.mixer.up"),
         (f"{theirs}.output.dense", f"{ours}.ffn.mixer.down"),
         (f"{theirs}.output.LayerNorm", f"{ours}.ffn.out"),
-        (f"{filled}.transform.dense", "transform.dense"),
-        (f"{filled}.transform.LayerNorm", "transform.norm"),
-        (f"{start}pooler.dense", "pool.dense"),
-        ("cls.seq_relationship", "pool.classes"),
     ]
     return [
         rule(f"{tables}.word_embeddings.weight", "embed.weight"),
         rule(f"{tables}.position_embeddings.weight", "embed.position.weight"),
         rule(f"{tables}.token_type_embeddings.weight", "embed.types.weight"),
-        rule(f"{filled}.bias", "head.bias"),
-        *(rule(f"{a}.{end}", f"{b}.{end}") for a, b in pairs for end in both),
-        rule(f"{filled}.decoder.weight", "head.weight"),
+        *(made for pair in pairs for made in named(*pair)),
     ]
+
+
+def filling_rules() -> list[Rule]:
+    """Returns the weight rules of the heads of BERT's pre-training."""
+    filled = "cls.predictions"
+    return [
+        *named(f"{filled}.transform.dense", "transform.dense"),
+        *named(f"{filled}.transform.LayerNorm", "transform.norm"),
+        rule(f"{filled}.bias", "head.bias"),
+        rule(f"{filled}.decoder.weight", "head.weight"),
+        *named("cls.seq_relationship", "pool.classes"),
+    ]
+
+
+def named(theirs: str, ours: str) -> list[Rule]:
+    """Returns the rules of a module's weight and bias."""
+    return [rule(f"{theirs}.{end}", f"{ours}.{end}") for end in ("weight", "bias")]
 
 
 FAMILY = Family(

@@ -148,6 +148,8 @@ class Keys:
             "pad_token_id",
             "sep_token_id",
             "decoder_start_token_id",
+            "forced_bos_token_id",
+            "forced_eos_token_id",
             "task_specific_params",
             "output_attentions",
             "output_hidden_states",
@@ -256,6 +258,20 @@ class Keys:
         value = self.take(name, default=default)
         if not isinstance(value, bool):
             raise SpecError(f"the configuration's {name} is {value!r}; expected true or false")
+        return value
+
+    def token(self, name: str, *, default: int | None) -> int | None:
+        """Returns the value as the id of a token; None where the configuration says null.
+
+        Raises:
+            SpecError: the value is no id, or several.
+        """
+        self.taken.add(name)
+        value = self.config.get(name, default)
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST):
+            raise SpecError(f"the configuration's {name} is {value!r}; expected the id of one token, or null")
         return value
 
     def only(self, name: str, *values: Any) -> None:

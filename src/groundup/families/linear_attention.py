@@ -1,4 +1,4 @@
-"""RetNet, GLA, DeltaNet and Gated DeltaNet: layers of linear attention and a feed-forward part.
+"""Linear Transformers, Performer, RetNet, GLA, DeltaNet and Gated DeltaNet: linear attention and a feed-forward part.
 
 Sources. RetNet: Sun et al. 2023 (arXiv:2307.08621), section 3.1: widths and layers of its table, heads of 256, values
 and the feed-forward part twice the width, decays from 1 - 1/32 to 1 - 1/512 in every size; the paper does not name its
@@ -6,13 +6,17 @@ vocabulary, which is GPT-2's here. GLA: Yang et al. 2023 (arXiv:2312.06635), sec
 flash-linear-attention (github.com/fla-org/flash-linear-attention, training/configs). DeltaNet: Yang et al. 2024
 (arXiv:2406.06484), Gated DeltaNet: Yang et al. 2024 (arXiv:2412.06464), both as the defaults of their configurations
 there. All but RetNet have the 32,000 tokens of Mistral and a SwiGLU of 8/3 of the width, in multiples of 256.
+Linear Transformers: Katharopoulos et al. 2020 (arXiv:2006.16236), sections 4.2.1 and 4.2.2, which write images by their
+256 intensities, here with a softmax over them instead of a mixture of logistics. Performer: Choromanski et al. 2020
+(arXiv:2009.14794), section 4: 8 heads, 6 layers, 2048 and 512 wide, with 256 features; the vocabulary is that of its
+PG-19 and the context is ours, and so are the learnt positions of both.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
-from groundup.families.family import Family
+from groundup.families.family import Family, head_width
 from groundup.mixers.base import MixerSpec
 from groundup.mixers.linear_attention import LinearAttention
 from groundup.mixers.mlp import MLP, GatedMLP
@@ -21,9 +25,10 @@ from groundup.model.heads import Tied, Untied
 from groundup.model.layer import Layer
 from groundup.model.residual import Residual
 from groundup.parts.decay import FixedDecay, HeadDecay, LowRankDecay
-from groundup.parts.feature import Plain, UnitLength
+from groundup.parts.embed import Embed
+from groundup.parts.feature import EluPlusOne, Feature, Plain, RandomPositive, UnitLength
 from groundup.parts.norm import LayerNorm, Norm, RMSNorm
-from groundup.parts.position import RoPE
+from groundup.parts.position import Learned, RoPE
 from groundup.parts.reading import Gated, Normed
 from groundup.parts.update import Delta
 
@@ -176,12 +181,40 @@ def gated_delta_net(*, width: int, layers: int, heads: int, key_width: int) -> D
     return stacked(mixer, swiglu(width), width=width, layers=layers)
 
 
+def featured(
+    feature: Feature, *, width: int, layers: int, heads: int, hidden: int, vocab: int, context: int
+) -> Decoder:
+    """Returns the spec of a Transformer whose softmax is replaced by features of queries and keys.
+
+    Args:
+        feature: what queries and keys become.
+        width: the width of the residual stream.
+        layers: the number of layers.
+        heads: the number of heads, each ``width / heads`` wide.
+        hidden: the width inside the feed-forward part.
+        vocab: the number of token ids.
+        context: the number of learnt positions.
+    """
+    each = head_width(width, heads)
+    mixer = LinearAttention(heads=heads, key_heads=heads, key_width=each, value_width=each, feature=feature)
+    sizes = {"width": width, "layers": layers, "vocab": vocab, "context": context}
+    spec = stacked(mixer, MLP(hidden=hidden, bias=True), norm=LayerNorm(), **sizes)
+    return spec.replace(embed=Embed(position=Learned(context)))
+
+
 def swiglu(width: int) -> GatedMLP:
     """Returns a SwiGLU of 8/3 of the width, in multiples of 256."""
     return GatedMLP(hidden=-(-(width * 8 // 3) // 256) * 256)
 
 
+image = partial(featured, EluPlusOne(), width=256, heads=8, hidden=1024, vocab=256)
+
 PRESETS = {
+    "linear-transformer-mnist": partial(image, layers=8, context=784),
+    "linear-transformer-cifar10": partial(image, layers=16, context=3072),
+    "performer-regular": partial(
+        featured, RandomPositive(), width=512, layers=6, heads=8, hidden=2048, vocab=32_768, context=8192
+    ),
     "retnet-1.3b": partial(retnet, width=2048, layers=24),
     "retnet-2.7b": partial(retnet, width=2560, layers=32),
     "retnet-6.7b": partial(retnet, width=4096, layers=32),

@@ -168,31 +168,45 @@ def write_settings(spec: Decoder, mixer: Mamba | Mamba2, *, eps: float, deviatio
 
 
 def rules(spec: Decoder) -> list[Rule]:
-    """Returns the weight rules; the maps of the input and of the gate are stored as one."""
+    """Returns the weight rules."""
+    return around(mixer_rules("backbone.layers.{l}.mixer", "layers.{l}.mix.mixer"))
+
+
+def around(inside: Sequence[Rule]) -> list[Rule]:
+    """Returns the weight rules of Mamba and Mamba-2, given those of their mixers."""
+    return [
+        rule("backbone.embeddings.weight", "embed.weight"),
+        rule("backbone.layers.{l}.norm.weight", "layers.{l}.mix.pre.weight"),
+        *inside,
+        rule("backbone.norm_f.weight", "norm.weight"),
+        rule("lm_head.weight", "head.weight"),
+    ]
+
+
+def mixer_rules(theirs: str, ours: str) -> list[Rule]:
+    """Returns the weight rules of a Mamba at these places; the maps of input and gate are stored as one."""
     names = {"x_proj.weight": "select.weight", "dt_proj.weight": "step.weight", "dt_proj.bias": "steps.bias"}
-    return mixer_rules(entry=("x", "gate"), cut=split(2), names=names)
+    return state_space_rules(theirs, ours, entry=("x", "gate"), cut=split(2), names=names)
 
 
-def mixer_rules(*, entry: Sequence[str], cut: Op, names: Mapping[str, str]) -> list[Rule]:
-    """Returns the weight rules of Mamba and Mamba-2.
+def state_space_rules(theirs: str, ours: str, *, entry: Sequence[str], cut: Op, names: Mapping[str, str]) -> list[Rule]:
+    """Returns the weight rules of the mixer of Mamba or Mamba-2.
 
     Args:
+        theirs: where transformers' files have it.
+        ours: where it is here.
         entry: our maps of the stream, which theirs hold as one.
         cut: how they hold them.
         names: of other tensors of the mixer, theirs to ours.
     """
-    theirs, ours, both = "backbone.layers.{l}.mixer", "layers.{l}.mix.mixer", ("weight", "bias")
+    both = ("weight", "bias")
     maps = {end: " ".join(f"{ours}.{name}.{end}" for name in entry) for end in both}
     alike = {"conv1d.bias": "conv.bias", "A_log": "rates.log", "D": "skip", **names}
     alike |= {f"out_proj.{end}": f"out.{end}" for end in both}
     return [
-        rule("backbone.embeddings.weight", "embed.weight"),
-        rule("backbone.layers.{l}.norm.weight", "layers.{l}.mix.pre.weight"),
         *(rule(f"{theirs}.in_proj.{end}", maps[end], cut) for end in both),
         rule(f"{theirs}.conv1d.weight", f"{ours}.conv.weight", SQUEEZE),
         *(rule(f"{theirs}.{a}", f"{ours}.{b}") for a, b in alike.items()),
-        rule("backbone.norm_f.weight", "norm.weight"),
-        rule("lm_head.weight", "head.weight"),
     ]
 
 

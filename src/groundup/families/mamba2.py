@@ -12,7 +12,7 @@ from typing import Any
 
 from groundup.errors import SpecError
 from groundup.families.family import THEIR_ACTS, Family, Keys
-from groundup.families.mamba import CONTEXT, mixer_rules, read_settings, stacked, write_settings
+from groundup.families.mamba import CONTEXT, around, read_settings, stacked, state_space_rules, write_settings
 from groundup.mixers.mamba2 import Mamba2
 from groundup.model.decoder import Decoder
 from groundup.model.layer import Layer
@@ -116,13 +116,18 @@ def write(spec: Decoder) -> dict[str, Any]:
 
 
 def rules(spec: Decoder) -> list[Rule]:
-    """Returns the weight rules; the maps of gate, input and step are stored as one."""
+    """Returns the weight rules."""
     mixers = (layer.mix.mixer for layer in spec.layers if layer.mix)
     mixer = next(mixer for mixer in mixers if isinstance(mixer, Mamba2))
+    return around(mixer_rules(mixer, "backbone.layers.{l}.mixer", "layers.{l}.mix.mixer"))
+
+
+def mixer_rules(mixer: Mamba2, theirs: str, ours: str) -> list[Rule]:
+    """Returns the weight rules of a Mamba-2 at these places; the maps of gate, input and step are stored as one."""
     inner = mixer.heads * mixer.head_width
     cut = split_sizes(inner, inner + 2 * mixer.groups * mixer.states, mixer.heads)
     names = {"norm.weight": "norm.weight", "dt_bias": "steps.bias"}
-    return mixer_rules(entry=("gate", "mix", "step"), cut=cut, names=names)
+    return state_space_rules(theirs, ours, entry=("gate", "mix", "step"), cut=cut, names=names)
 
 
 FAMILY = Family(

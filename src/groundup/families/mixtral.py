@@ -114,18 +114,19 @@ def rules(spec: Decoder) -> list[Rule]:
     return [*llama.rules(spec), *expert_rules("block_sparse_moe", moe.experts, named)]
 
 
-def expert_rules(block: str, experts: int, named: dict[str, str]) -> list[Rule]:
+def expert_rules(block: str, experts: int, named: dict[str, str], *, router: str = "gate") -> list[Rule]:
     """Returns the rules of a router and its experts.
 
     Args:
         block: what transformers' files call the mixture.
         experts: how many there are.
         named: what they call an expert's maps, by our names.
+        router: what they call the router.
     """
     theirs, ours = f"model.layers.{{l}}.{block}", "layers.{l}.ffn.mixer"
     each = [[f"{theirs}.experts.{e}.{name}.weight" for e in range(experts)] for name in named.values()]
     return [
-        rule(f"{theirs}.gate.weight", f"{ours}.router.score.weight"),
+        rule(f"{theirs}.{router}.weight", f"{ours}.router.score.weight"),
         *(rule(" ".join(names), f"{ours}.experts.{x}.weight", STACK) for x, names in zip(named, each, strict=True)),
     ]
 

@@ -98,9 +98,7 @@ def read(keys: Keys) -> Decoder:
     keys.take("linear_dt_init_floor", default=None)  # of first weights, below the least step by default
     width, layers = keys.number("hidden_size", default=3840), keys.layers("num_hidden_layers", default=32)
     usual = [FAR if i % 4 == 3 or i == layers - 1 < 3 else LINEAR for i in range(layers)]
-    kinds = keys.take("layer_types", default=usual)
-    if not isinstance(kinds, list) or len(kinds) != layers or set(kinds) != {LINEAR, FAR}:
-        raise SpecError(f"the configuration's layer_types are {kinds!r}; expected {layers} of {LINEAR} and {FAR}")
+    kinds = read_kinds(keys, usual)
     context = keys.number("max_position_embeddings", default=65_536)
     attention = _read_attention(keys, width=width, context=context)
     return olmo_hybrid(
@@ -115,6 +113,18 @@ def read(keys: Keys) -> Decoder:
         tied=keys.flag("tie_word_embeddings", default=False),
         deviation=keys.number("initializer_range", default=0.02, whole=False),
     )
+
+
+def read_kinds(keys: Keys, usual: list[str]) -> list[str]:
+    """Returns ``layer_types``.
+
+    Raises:
+        SpecError: it has another length, other words, or only one of the two.
+    """
+    kinds = keys.take("layer_types", default=usual)
+    if not isinstance(kinds, list) or len(kinds) != len(usual) or set(kinds) != {LINEAR, FAR}:
+        raise SpecError(f"the configuration's layer_types are {kinds!r}; expected {len(usual)} of {LINEAR} and {FAR}")
+    return kinds
 
 
 def _read_attention(keys: Keys, *, width: int, context: int) -> Attention:
@@ -154,7 +164,7 @@ def write(spec: Decoder) -> dict[str, Any]:
     Raises:
         SpecError: the spec is of other parts.
     """
-    kinds = [_kind(layer) for layer in spec.layers]
+    kinds = [kind_of(layer) for layer in spec.layers]
     if not {LINEAR, FAR} <= set(kinds):
         raise SpecError("OLMo Hybrid has layers of Gated DeltaNet and of attention; see groundup.families.olmo_hybrid")
     near, far = spec.layers[kinds.index(LINEAR)], spec.layers[kinds.index(FAR)]
@@ -204,7 +214,8 @@ def write(spec: Decoder) -> dict[str, Any]:
     raise SpecError("OLMo Hybrid has RMSNorm and ScaledNormal weights; see groundup.families.olmo_hybrid")
 
 
-def _kind(layer: LayerSpec) -> str | None:
+def kind_of(layer: LayerSpec) -> str | None:
+    """Returns which of the two a layer is, or None."""
     match layer.mix:
         case Residual(mixer=Attention()):
             return FAR
@@ -247,7 +258,7 @@ def rules(spec: Decoder) -> list[Rule]:
     ]
     for i, layer in enumerate(spec.layers):
         theirs, ours = f"model.layers.{i}.", f"layers.{i}."
-        names = LINEAR_NAMES if _kind(layer) == LINEAR else FAR_NAMES
+        names = LINEAR_NAMES if kind_of(layer) == LINEAR else FAR_NAMES
         made += [rule(f"{theirs}{a}.{end}", f"{ours}{b}.{end}") for a, b in names for end in ("weight", "bias")]
         match layer.mix:
             case Residual(mixer=LinearAttention() as linear):

@@ -14,8 +14,11 @@ from groundup.errors import SpecError
 from groundup.families import llama, mistral, mixtral, qwen3
 from groundup.families.family import Keys
 from groundup.families.windows import write_window
+from groundup.mixers.mlp import GatedMLP
 from groundup.mixers.moe import MoE
 from groundup.model.decoder import Decoder
+from groundup.model.layer import LayerSpec
+from groundup.model.residual import Residual
 from groundup.parts.position import RoPE
 from groundup.parts.router import Router, SoftmaxOfTop, TopOfSoftmax
 from groundup.rules import Rule
@@ -65,13 +68,22 @@ def read(keys: Keys) -> Decoder:
         act=llama.parts(plain)[1].act,
         router=router,
     )
+    return override_all(plain, {f"layers.{i}.ffn.mixer": moe for i in read_sparse(keys, len(plain.layers))})
+
+
+def read_sparse(keys: Keys, layers: int) -> list[int]:
+    """Returns which of the layers have experts.
+
+    Raises:
+        SpecError: none has.
+    """
     kept, every = keys.take("mlp_only_layers", default=[]), keys.number("decoder_sparse_step", default=1)
     if not isinstance(kept, list) or not all(isinstance(i, int) for i in kept):
         raise SpecError(f"the configuration's mlp_only_layers are {kept!r}; expected a list of numbers of layers")
-    sparse = [i for i in range(len(plain.layers)) if i not in kept and (i + 1) % every == 0]
+    sparse = [i for i in range(layers) if i not in kept and (i + 1) % every == 0]
     if not sparse:
-        raise SpecError("the configuration gives no layer experts, which is a qwen3; change its model_type")
-    return override_all(plain, {f"layers.{i}.ffn.mixer": moe for i in sparse})
+        raise SpecError(f"the configuration gives no layer experts, which is no {keys.family}; change its model_type")
+    return sparse
 
 
 def write(spec: Decoder) -> dict[str, Any]:
@@ -95,6 +107,22 @@ def write(spec: Decoder) -> dict[str, Any]:
         "use_sliding_window": window["sliding_window"] is not None,
     }
     return {"architectures": ["Qwen3MoeForCausalLM"], **llama.write_sizes(plain), **window, **said}
+
+
+def mixture(layer: LayerSpec) -> MoE | None:
+    """Returns the experts of a layer, or None."""
+    match layer.ffn:
+        case Residual(mixer=MoE() as moe):
+            return moe
+    return None
+
+
+def network(layer: LayerSpec) -> GatedMLP | None:
+    """Returns the feed-forward network of a layer, or None."""
+    match layer.ffn:
+        case Residual(mixer=GatedMLP() as mlp):
+            return mlp
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:

@@ -46,6 +46,8 @@ def t5(
     gated: bool = False,
     tied: bool = True,
     eps: float = 1e-6,
+    start: int = 0,
+    end: int | None = 1,
     dropout: float = 0.0,
 ) -> EncoderDecoder:
     """Returns the spec of a T5 of these sizes.
@@ -65,6 +67,8 @@ def t5(
         gated: whether it has a gate (v1.1).
         tied: whether the head reads the token table (v1.0).
         eps: of the norms.
+        start: the token before the target's first.
+        end: the token that ends a target; None where none does.
         dropout: of what goes into the stream, of what the feed-forward part holds, and of attention weights.
     """
     norm = RMSNorm(eps=eps)
@@ -88,6 +92,8 @@ def t5(
             head=Tied(width_power=-0.5) if tied else Untied(),
             **common,
         ),
+        start=start,
+        end=end,
     )
 
 
@@ -124,6 +130,8 @@ def read(keys: Keys) -> EncoderDecoder:
     if gate not in ("", "gated") or act not in ACTS:
         raise SpecError(f"the configuration's feed_forward_proj is {said!r}; expected such as relu or gated-gelu")
     layers = keys.layers("num_layers")
+    tied = keys.flag("tie_word_embeddings", default=True)
+    tied = keys.flag("scale_decoder_outputs", default=tied) and tied  # all that version 5 of transformers says of it
     return t5(
         width=keys.number("d_model"),
         layers=layers,
@@ -137,8 +145,10 @@ def read(keys: Keys) -> EncoderDecoder:
         distance=keys.number("relative_attention_max_distance", default=128),
         act="gelu_tanh" if said == "gated-gelu" else ACTS[act],  # which that name has always meant in T5
         gated=gate == "gated",
-        tied=keys.flag("tie_word_embeddings", default=True),
+        tied=tied,
         eps=keys.number("layer_norm_epsilon", default=1e-6, whole=False),
+        start=keys.token("decoder_start_token_id", default=0) or 0,
+        end=keys.token("eos_token_id", default=1),
         dropout=keys.number("dropout_rate", default=0.1, whole=False),
     )
 
@@ -178,6 +188,7 @@ def write(spec: EncoderDecoder) -> dict[str, Any]:
                 "feed_forward_proj": _projection(mlp),
                 "is_encoder_decoder": True,
                 "decoder_start_token_id": spec.start,
+                "eos_token_id": spec.end,
                 "tie_word_embeddings": decoder.head == Tied(width_power=-0.5),
             }
     raise SpecError("no T5 of transformers is made of these parts; see groundup.families.t5 for those it has")
@@ -230,7 +241,7 @@ def mixer_of(spec: EncoderDecoder) -> MixerSpec | None:
 
 FAMILY = Family(
     name="t5",
-    model_types=("t5", "mt5"),
+    model_types=("t5",),
     presets=PRESETS,
     read=read,
     write=write,

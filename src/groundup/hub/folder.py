@@ -118,7 +118,8 @@ def write_hf(
         spec: the model's spec.
         folder: where to; it must not hold a model yet.
         dtype: of the written weights; None leaves them as they are.
-        tokens: ids by the names of config.json, bos_token_id and the like; unnamed ones are written as unknown.
+        tokens: ids by the names of config.json, bos_token_id and the like, for those that the spec does not say;
+            unnamed ones are written as unknown.
         shard_bytes: weights beyond this go to several files with an index.
 
     Raises:
@@ -141,7 +142,7 @@ def write_hf(
     _save_shards(theirs, folder, files=_plan(sizes, weights, dtype, shard_bytes))
     unknown = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     kind = str(dtype or next(iter(weights.values())).dtype).removeprefix("torch.")
-    write_json(family.config(spec) | unknown | dict(tokens or {}) | {"dtype": kind}, folder / THEIRS)
+    write_json(unknown | dict(tokens or {}) | family.config(spec) | {"dtype": kind}, folder / THEIRS)
 
 
 def _naming(described: Path, model: ModelModule, stored: Mapping[str, Stored]) -> Naming:

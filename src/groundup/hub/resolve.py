@@ -16,6 +16,7 @@ from groundup.families import PRESETS
 from groundup.hub import folder as folders
 from groundup.hub import manifest
 from groundup.hub.download import ID, Repo, fetch
+from groundup.hub.own_file import OWN, read_own
 from groundup.hub.spec_file import OURS, read_spec
 from groundup.hub.tensors import PICKLES, pickle_refused
 from groundup.model.model import Model, ModelModule
@@ -50,8 +51,9 @@ def find(model: str | Path | Model, *, revision: str | None = None, offline: boo
     """Returns what a MODEL is; of a hub id, only what describes it is fetched.
 
     Args:
-        model: a preset's name, a folder, a file, a hub id (``organisation/name``, ``organisation/name@revision``) or
-            a spec. A name with a dot or a slash in front, or a `Path`, is always a path.
+        model: a preset's name, a folder, a file, ``FILE.py:NAME`` (see `own_file`), a hub id (``organisation/name``,
+            ``organisation/name@revision``) or a spec. A name with a dot or a slash in front, or a `Path`, is always a
+            path.
         revision: the branch, tag or commit of a hub id; None means the main branch.
         offline: whether a hub id may only come from the cache.
 
@@ -66,6 +68,9 @@ def find(model: str | Path | Model, *, revision: str | None = None, offline: boo
         return Found(name="a spec", kind="spec", spec=model)
     name = str(model)
     path = Path(os.path.expanduser(name))
+    own = OWN.fullmatch(name)
+    if own and (own["name"] or os.path.isfile(path)):
+        return Found(name=name, kind="file", spec=read_own(Path(os.path.expanduser(own["file"])), own["name"]))
     match = ID.fullmatch(name) if isinstance(model, str) and not os.path.isdir(path.parent) else None
     if match:
         return _on_hub(Repo(id=match["id"], revision=revision or match["revision"], offline=offline), name)

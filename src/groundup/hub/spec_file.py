@@ -18,6 +18,7 @@ from groundup.files import read_limited
 from groundup.model.model import Model
 
 OURS, THEIRS = "spec.json", "config.json"
+BESIDE, FRAME = "generation_config.json", ("decoder_start", "eos", "forced_bos", "forced_eos")  # what it may say
 MOST_BYTES, MOST_BYTES_YAML = 2**25, 2**21  # of a description; YAML takes a minute for that much
 
 
@@ -34,6 +35,9 @@ def read_spec(path: Path) -> Model:
         data = data["spec"]
     if "kind" not in data and path.suffix != ".json":
         raise ModelError(f"{path} has no kind; expected a spec, as `groundup show MODEL --json` prints it")
+    if path.name == THEIRS and (path.parent / BESIDE).is_file():  # whose word is the last one
+        said = _mapping(path.parent / BESIDE)
+        data |= {name: said[name] for name in (f"{token}_token_id" for token in FRAME) if said.get(name) is not None}
     try:
         return Model.from_dict(data) if "kind" in data else families.family_of_config(data).spec(data)
     except GroundupError as fault:

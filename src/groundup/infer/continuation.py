@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from groundup.errors import GenerationError
-from groundup.infer.generate import Generation
+from groundup.infer.generation import Generation
 from groundup.infer.ids import several
 from groundup.text.stream import StreamDecoder
 from groundup.text.tokenizer import Tokenizer

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from groundup.errors import GenerationError
+from groundup.model.model import Model
 from groundup.model.stack import Stack
 
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -39,7 +40,7 @@ def as_ids(ids: Iterable[SupportsIndex]) -> list[int]:
         raise GenerationError(f"the prompt's ids are no whole numbers ({fault}); give a list of them") from fault
 
 
-def as_rows(ids: Tensor | Sequence[Sequence[int]], spec: Stack, *, device: torch.device) -> Int[Tensor, "B T"]:
+def as_rows(ids: Tensor | Sequence[Sequence[int]], spec: Model, *, device: torch.device) -> Int[Tensor, "B T"]:
     """Returns token ids as a tensor that the model can read.
 
     Raises:
@@ -61,6 +62,29 @@ def as_rows(ids: Tensor | Sequence[Sequence[int]], spec: Stack, *, device: torch
     least, largest = rows.aminmax()
     check_vocab(int(least), int(largest), spec.vocab)
     return rows.to(torch.int64)
+
+
+def side_by_side(rows: Sequence[list[int]], *, device: torch.device) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B"]]:
+    """Returns rows of any lengths, padded on the right with their own last token, and their lengths."""
+    longest = max(map(len, rows))
+    ids = [[*row, *row[-1:] * (longest - len(row))] for row in rows]
+    lengths = [len(row) for row in rows]
+    return torch.tensor(ids, device=device), torch.tensor(lengths, device=device)
+
+
+def check_source(ids: Sequence[int], spec: Stack) -> None:
+    """Checks that an encoder can read a source.
+
+    Raises:
+        GenerationError: it is empty, longer than the context, or has ids outside the vocabulary.
+    """
+    if not ids:
+        raise GenerationError("the source has no token; give at least one")
+    if len(ids) > spec.context:
+        raise GenerationError(
+            f"the source is {len(ids)} tokens long and the model's context {spec.context}; shorten the source"
+        )
+    check_vocab(min(ids), max(ids), spec.vocab)
 
 
 def check_prompt(ids: Sequence[int], spec: Stack) -> None:

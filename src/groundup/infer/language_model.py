@@ -9,25 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from groundup.errors import GenerationError, TextError
+from groundup.errors import GenerationError, ModelError, TextError
 from groundup.files import as_path
 from groundup.infer import folder as folders
 from groundup.infer.continuation import Continuation, stop_tokens
-from groundup.infer.generate import Generation, steps
+from groundup.infer.generate import steps
+from groundup.infer.generation import Generation
 from groundup.infer.ids import as_ids, as_rows, several
 from groundup.infer.sample import Sampling
 from groundup.model.decoder import DecoderModel
-from groundup.model.stack import Stack
+from groundup.model.model import Model, ModelModule
 from groundup.text.tokenizer import Tokenizer
 
 MAX_NEW_TOKENS = 256  # where nobody says how long a text may be
-ROWS = 32  # prompts that are read side by side; more wait, so that the memory is bounded
+ROWS = 32  # texts, each beam one, that are read side by side; more wait, so that the memory is bounded
 
 Message = Mapping[str, Any]
 
@@ -38,19 +39,24 @@ class LanguageModel:
     Attributes:
         module: the torch module, for whoever wants gradients or its parts.
         tokenizer: None for a model that works on ids alone.
+
+    Raises:
+        ModelError: ``module`` is a spec that was not built, or anything else.
     """
 
     def __init__(self, module: DecoderModel, *, tokenizer: Tokenizer | None = None) -> None:
+        if not isinstance(module, ModelModule):
+            raise ModelError(f"a LanguageModel takes a module, not a {type(module).__name__}; call the spec's build()")
         self.module = module
         self.tokenizer = tokenizer
 
     def __repr__(self) -> str:
         weights = sum(parameter.numel() for parameter in self.module.parameters())
         words = "no tokenizer" if self.tokenizer is None else f"a tokenizer of {self.tokenizer.vocab:,} ids"
-        return f"<LanguageModel of {weights:,} parameters, context {self.spec.context:,}, {words}>"
+        return f"<{type(self).__name__} of {weights:,} parameters, context {self.spec.longest:,}, {words}>"
 
     @property
-    def spec(self) -> Stack:
+    def spec(self) -> Model:
         """The frozen tree that describes the model."""
         return self.module.spec
 
@@ -79,29 +85,38 @@ class LanguageModel:
     def generate(
         self, prompt: list[str], *, max_new_tokens: int | None = ..., stop: str | Sequence[str] = ..., **sampling: Any
     ) -> list[str]: ...
+    @overload
+    def generate(
+        self, prompt: list[int], *, max_new_tokens: int | None = ..., stop: str | Sequence[str] = ..., **sampling: Any
+    ) -> list[int]: ...
     def generate(
         self,
-        prompt: str | list[str],
+        prompt: str | list[str] | list[int],
         *,
         max_new_tokens: int | None = MAX_NEW_TOKENS,
         stop: str | Sequence[str] = (),
         **sampling: Any,
-    ) -> str | list[str]:
-        """Returns the text that follows a prompt, or the texts that follow several.
+    ) -> str | list[str] | list[int]:
+        """Returns the text that follows a prompt, the texts that follow several, or the ids that follow some ids.
 
         Args:
-            prompt: a text or texts; an empty one starts from the tokenizer's begin token, or else its end token.
+            prompt: a text, texts or token ids; an empty text starts from the tokenizer's begin token, or else its end
+                token.
             max_new_tokens: the most new tokens of each; None means up to the model's context.
             stop: texts before which the answer ends; the name of a special token means that token.
-            **sampling: settings of `Sampling`, such as ``temperature=0.8``.
+            **sampling: settings of `Sampling`, such as ``temperature=0.8`` or ``beams=4``.
 
         Raises:
             TextError: the model has no tokenizer.
             GenerationError: a prompt or a setting that cannot be used, such as a prompt longer than the context.
             ConfigError: there is no such setting, or it has a value of another type.
         """
-        texts = [prompt] if isinstance(prompt, str) else several(prompt, expected="a text or a list of texts")
-        made = self.generations(texts, max_new_tokens=max_new_tokens, stop=stop, **sampling)
+        given = [prompt] if isinstance(prompt, str) else several(prompt, expected="a text or a list of texts")
+        of_ids = bool(given) and all(isinstance(one, SupportsIndex) for one in given)
+        prompts: list[Any] = [given] if of_ids else given
+        made = self.generations(prompts, max_new_tokens=max_new_tokens, stop=stop, **sampling)
+        if of_ids:
+            return made[0].ids
         return made[0].text if isinstance(prompt, str) else [one.text for one in made]
 
     def generate_ids(
@@ -140,11 +155,13 @@ class LanguageModel:
         if len(own) != len(prompts):
             raise GenerationError(f"there are {len(own)} seeds for {len(prompts)} prompts; give one for each")
         rows = [
-            Generation(prompt_ids=self.prompt_ids(prompt), seed=_seed(seed), logprobs=[] if logprobs else None)
+            self._row(prompt, seed=_seed(seed), logprobs=[] if logprobs else None)
             for prompt, seed in zip(prompts, own, strict=True)
         ]
-        for first in range(0, len(rows), ROWS):
-            for _ in self._pieces(rows[first : first + ROWS], most=max_new_tokens, stop=stop, sampling=sampling):
+        settings = Sampling.from_dict(sampling)
+        together = max(1, ROWS // settings.beams)
+        for first in range(0, len(rows), together):
+            for _ in self._pieces(rows[first : first + together], most=max_new_tokens, stop=stop, sampling=settings):
                 pass
         return rows
 
@@ -158,11 +175,11 @@ class LanguageModel:
     ) -> Iterator[str]:
         """Yields the text that follows a prompt as it comes, whole characters and nothing of a stop string.
 
-        Arguments and errors are those of `generate`.
+        Arguments and errors are those of `generate`. Where beams compete, all comes when the winner is known.
         """
         self._words()
-        row = Generation(prompt_ids=self.prompt_ids(prompt))
-        yield from filter(None, self._pieces([row], most=max_new_tokens, stop=stop, sampling=sampling))
+        settings = Sampling.from_dict(sampling)
+        yield from filter(None, self._pieces([self._row(prompt)], most=max_new_tokens, stop=stop, sampling=settings))
 
     def chat(self, messages: Sequence[Message], **settings: Any) -> str:
         """Returns the model's answer to a conversation, written as its chat template writes it.
@@ -211,18 +228,21 @@ class LanguageModel:
         folders.save(self.module, as_path(folder), tokenizer=self.tokenizer, force=force)
 
     def _pieces(
-        self, rows: list[Generation], *, most: int | None, stop: str | Sequence[str], sampling: dict[str, Any]
+        self, rows: list[Generation], *, most: int | None, stop: str | Sequence[str], sampling: Sampling
     ) -> Iterator[str]:
         """Runs the loop, keeps the rows' texts and yields each new piece of them, sometimes an empty one."""
         words = None if self.tokenizer is None and not stop else self._words()
         ends, stops = stop_tokens(stop, words)
         texts = {} if words is None else {row: Continuation(words, after=row.prompt_ids, stop=stops) for row in rows}
-        settings = Sampling.from_dict(sampling)
         vocab = None if words is None else words.vocab
-        for moved in steps(self.module, rows, sampling=settings, max_new_tokens=most, ends=ends, vocab=vocab):
+        for moved in steps(self.module, rows, sampling=sampling, max_new_tokens=most, ends=ends, vocab=vocab):
             for row in moved:
                 if row in texts:
                     yield texts[row].follow(row)
+
+    def _row(self, prompt: str | Sequence[int], **settings: Any) -> Generation:
+        """Returns what is to be made of a prompt."""
+        return Generation(prompt_ids=self.prompt_ids(prompt), **settings)
 
     def _words(self) -> Tokenizer:
         if self.tokenizer is None:
@@ -234,7 +254,7 @@ class LanguageModel:
 
     @property
     def _device(self) -> torch.device:
-        return self.module.embed.weight.device
+        return next(self.module.parameters()).device
 
 
 def _seed(seed: Any) -> int | None:

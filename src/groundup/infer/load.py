@@ -12,8 +12,11 @@ from groundup.hub import resolve
 from groundup.hub.sentences import Sentences, read_sentences
 from groundup.infer.language_model import LanguageModel
 from groundup.infer.text_encoder import TextEncoder
+from groundup.infer.text_to_text import TextToText
 from groundup.model.decoder import DecoderModel
 from groundup.model.encoder import EncoderModel
+from groundup.model.encoder_decoder import EncoderDecoderModel
+from groundup.model.model import ModelModule
 from groundup.text.tokenizer import Tokenizer
 
 DTYPES = {
@@ -54,13 +57,29 @@ def load(
     found = resolve.find(model, revision=revision, offline=offline)
     module = resolve.weights(found, dtype=kind, device=place)
     tokenizer = None if found.tokenizer is None else Tokenizer.load(found.tokenizer)
+    said = Sentences() if found.weights is None else read_sentences(found.weights)
+    return as_called(module, tokenizer=tokenizer, sentences=said)
+
+
+def as_called(
+    module: ModelModule,
+    *,
+    tokenizer: Tokenizer | None,
+    sentences: Sentences = Sentences(),  # noqa: B008 - a value
+) -> LanguageModel:
+    """Returns a module as the class that its users call.
+
+    Raises:
+        ModelError: it is no kind of model that is called.
+    """
     match module:
         case DecoderModel():
             return LanguageModel(module, tokenizer=tokenizer)
         case EncoderModel():
-            said = Sentences() if found.weights is None else read_sentences(found.weights)
-            return TextEncoder(module, tokenizer=tokenizer, sentences=said)
-    raise ModelError(f"{found.name} writes after a source, which load does not serve; see groundup.hub.folder.read")
+            return TextEncoder(module, tokenizer=tokenizer, sentences=sentences)
+        case EncoderDecoderModel():
+            return TextToText(module, tokenizer=tokenizer)
+    raise ModelError(f"{type(module.spec).__name__} is a model that load does not know; see groundup.hub.folder")
 
 
 def _dtype(name: torch.dtype | str | None) -> torch.dtype | None:

@@ -28,6 +28,7 @@ Logits = Float[Tensor, "B V"]
 Filter = Callable[[Tensor], Tensor]
 
 COLDEST = 1e-3  # below it, logits over the temperature may leave the range of float32
+STRONGEST = 10  # length penalty; beyond it, powers of long texts may leave the range of numbers
 
 
 def repetition_penalty(logits: Logits, *, seen: Bool[Tensor, "B V"], penalty: float) -> Logits:
@@ -81,6 +82,13 @@ class Sampling(Spec):
         top_p: draw from the likeliest tokens that together have this probability, in (0, 1]; None means from all.
         min_p: draw from tokens with this share of the likeliest one's probability, in [0, 1]; None means from all.
         repetition_penalty: above 1, tokens of the prompt and of the text so far are less likely; 1 changes nothing.
+        beams: above 1, so many beginnings of each text compete and the likeliest text is taken, see
+            `groundup.infer.beams`.
+        length_penalty: a text's log-probability is divided by its length to this power, so above 0 longer texts win
+            more often. For beams.
+        early_stopping: when no better text is looked for, once as many have ended as there are beams: False, when the
+            best that goes on is behind at its present length; True, at once; "never", when none could win at any
+            length. For beams.
         seed: of the draws; every row starts from it, so what a prompt gives does not depend on its neighbours.
     """
 
@@ -89,6 +97,9 @@ class Sampling(Spec):
     top_p: float | None = None
     min_p: float | None = None
     repetition_penalty: float = 1.0
+    beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | str = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -105,6 +116,7 @@ class Sampling(Spec):
             self._refuse("repetition_penalty", "a number above 0, such as 1.1; 1 changes nothing")
         if not 0 <= self.seed < 2**63:
             self._refuse("seed", "a whole number from 0 to 2^63 - 1")
+        self._check_beams()
         idle = [
             name
             for name, off in (("top_k", None), ("top_p", 1), ("min_p", 0))
@@ -114,6 +126,25 @@ class Sampling(Spec):
             raise GenerationError(
                 f"{idle[0]}={getattr(self, idle[0])} has no effect at temperature=0, which always takes the likeliest "
                 f"token; set a temperature, such as 1.0, or leave {idle[0]} out"
+            )
+
+    def _check_beams(self) -> None:
+        if self.beams < 1:
+            self._refuse("beams", "a whole number of at least 1, which takes token by token")
+        if not abs(self.length_penalty) <= STRONGEST:
+            self._refuse("length_penalty", f"a number from -{STRONGEST} to {STRONGEST}; 1 is the mean per token")
+        if self.early_stopping not in (True, False, "never"):
+            self._refuse("early_stopping", "False, True or 'never'")
+        if self.beams > 1 and not self.greedy:
+            raise GenerationError(
+                f"beams={self.beams} looks for the likeliest text and temperature={self.temperature} draws one; leave "
+                "one of them out"
+            )
+        idle = [name for name, off in (("length_penalty", 1), ("early_stopping", False)) if getattr(self, name) != off]
+        if self.beams == 1 and idle:
+            raise GenerationError(
+                f"{idle[0]}={getattr(self, idle[0])} has no effect without beams; give beams, such as 4, or leave "
+                f"{idle[0]} out"
             )
 
     def _refuse(self, name: str, expected: str) -> None:

@@ -20,7 +20,7 @@ from groundup.mixers.kv import KVState, WindowState
 from groundup.parts.linear import Linear
 from groundup.parts.mask import Causal, Mask
 from groundup.parts.norm import NoNorm, Norm
-from groundup.parts.position import Position, RoPE
+from groundup.parts.position import Position, RoPE, SharedBias
 from groundup.parts.score import Scaled, Score
 from groundup.specs import ShareBelowOne, Size
 from groundup.state import State
@@ -68,6 +68,16 @@ class Attention(MixerSpec):
         """Whether no token sees what comes after it: the mask says so."""
         return self.mask.causal
 
+    @property
+    def alone(self) -> bool:
+        """Whether it computes with its input and weights only, and not with a bias that layers share."""
+        return not isinstance(self.position, SharedBias)
+
+    @property
+    def prefixed(self) -> bool:
+        """Whether the first tokens of a row see each other where the context says so: the mask says it."""
+        return self.mask.prefixed
+
     def build(self, width: int) -> AttentionMixer:
         """Returns the module for a stream of ``width``."""
         return AttentionMixer(self, width)
@@ -93,6 +103,12 @@ class AttentionMixer(Mixer):
         self, x: Float[Tensor, "B T D"], ctx: Context, state: KVState | WindowState | None = None
     ) -> Float[Tensor, "B T D"]:
         """Returns the attended stream; with a state, over all that it holds and these tokens."""
+        return self.out(self.heads(x, ctx, state))
+
+    def heads(
+        self, x: Float[Tensor, "B T D"], ctx: Context, state: KVState | WindowState | None
+    ) -> Float[Tensor, "B T HK"]:
+        """Returns what all heads read, side by side."""
         split = (-1, self.spec.head_width)
         q = self.position(self.q_norm(self.q(x).unflatten(-1, split)), ctx).transpose(1, 2)  # (B, H, T, K)
         k = self.position(self.k_norm(self.k(x).unflatten(-1, split)), ctx).transpose(1, 2)  # (B, G, T, K)
@@ -116,7 +132,7 @@ class AttentionMixer(Mixer):
             bias=self.position.bias(ctx, places),
             dropout=self.spec.dropout if self.training else 0.0,
         )
-        return self.out(y.transpose(1, 2).flatten(2))
+        return y.transpose(1, 2).flatten(2)
 
     def new_state(
         self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -127,10 +143,10 @@ class AttentionMixer(Mixer):
         """
         if not self.spec.causal:
             return State()
-        window = self.spec.mask.window
-        kind, slots = (WindowState, window) if window and window <= max_len else (KVState, max_len)
-        size = (rows, self.spec.kv_heads, slots, self.spec.head_width)
-        return kind(k=torch.zeros(size, device=device, dtype=dtype), v=torch.zeros(size, device=device, dtype=dtype))
+        window = self.spec.mask.window or max_len + 1
+        size = (rows, self.spec.kv_heads, min(window, max_len), self.spec.head_width)
+        k, v = (torch.zeros(size, device=device, dtype=dtype) for _ in "kv")
+        return WindowState(k=k, v=v, first=self.spec.mask.first) if window <= max_len else KVState(k=k, v=v)
 
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of scores and weighted sums: 2 T S K each and head, nothing saved by the mask.
@@ -139,4 +155,27 @@ class AttentionMixer(Mixer):
         """
         window = self.spec.mask.window
         keys = seen if window is None else min(seen, window + tokens - 1)
-        return 4 * self.spec.heads * self.spec.head_width * tokens * (keys + self.score.sinks)
+        keys += self.score.sinks
+        return 2 * self.score.products * self.spec.heads * self.spec.head_width * tokens * keys
+
+
+class GatedAttention(Attention):
+    """Attention whose heads are multiplied by gates that the token chooses (Qiu et al. 2025, arXiv:2505.06708)."""
+
+    def build(self, width: int) -> GatedAttentionMixer:
+        """Returns the module for a stream of ``width``."""
+        return GatedAttentionMixer(self, width)
+
+
+class GatedAttentionMixer(AttentionMixer):
+    """The module of `GatedAttention`."""
+
+    def __init__(self, spec: GatedAttention, width: int) -> None:
+        super().__init__(spec, width)
+        self.gate = Linear(width, spec.heads * spec.head_width, bias=spec.bias, role="in")
+
+    def heads(
+        self, x: Float[Tensor, "B T D"], ctx: Context, state: KVState | WindowState | None
+    ) -> Float[Tensor, "B T HK"]:
+        """Returns what all heads read, side by side, through their gates."""
+        return super().heads(x, ctx, state) * self.gate(x).sigmoid()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,21 @@ class MixerSpec(Spec, abstract=True):
     def causal(self) -> bool:
         """Whether no token sees what comes after it, so that a sequence can be read in pieces with a state."""
         return True
+
+    @property
+    def steady(self) -> bool:
+        """Whether what is made of a token stays as it is when more tokens follow, so that pieces give the whole."""
+        return True
+
+    @property
+    def alone(self) -> bool:
+        """Whether it shares nothing with other layers and adds nothing to the loss, so it may be computed again."""
+        return True
+
+    @property
+    def prefixed(self) -> bool:
+        """Whether the first tokens of a row see each other where the context says so, see `Context.prefix`."""
+        return False
 
     def build(self, width: int) -> Mixer:
         """Returns the module for a stream of ``width``."""
@@ -46,11 +63,15 @@ class Mixer(nn.Module):
         """Returns a state with what is needed of the context's memory; None from mixers that attend to none."""
         return None
 
+    def memory_maps(self) -> Sequence[nn.Module] | None:
+        """Returns its linear maps that run on the context's memory; None from mixers that attend to none."""
+        return None
+
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the forward's operations for a row of ``tokens`` tokens, weight matrices excepted.
 
         Args:
             tokens: tokens of this call.
-            seen: tokens that the last of them sees, itself included.
+            seen: tokens that the last of them sees, itself included; or those of the memory that it attends to.
         """
         return 0

@@ -8,11 +8,12 @@ heads, K head width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from groundup.context import Context
 from groundup.errors import GenerationError, SpecError
@@ -48,6 +49,11 @@ class CrossAttention(MixerSpec):
         super().__post_init__()
         if self.heads % self.kv_heads:
             raise SpecError(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}; change one of them")
+
+    @property
+    def alone(self) -> bool:
+        """False: it reads what another model made."""
+        return False
 
     def build(self, width: int) -> CrossAttentionMixer:
         """Returns the module for a stream and a memory of ``width``."""
@@ -107,9 +113,14 @@ class CrossAttentionMixer(Mixer):
         lengths = everything if ctx.memory_lengths is None else ctx.memory_lengths
         return CrossState(k=k.to(dtype or k.dtype), v=v.to(dtype or v.dtype), lengths=lengths)
 
+    def memory_maps(self) -> Sequence[nn.Module]:
+        """Returns the maps of keys and values."""
+        return (self.k, self.v)
+
     def mix_flops(self, tokens: int, seen: int) -> int:
-        """Returns the operations of scores and weighted sums over a memory as long as the tokens seen."""
-        return 4 * self.spec.heads * self.spec.head_width * tokens * (seen + self.score.sinks)
+        """Returns the operations of scores and weighted sums over a memory of ``seen`` tokens."""
+        seen += self.score.sinks
+        return 2 * self.score.products * self.spec.heads * self.spec.head_width * tokens * seen
 
 
 def _real(lengths: Int[Tensor, "B"], queries: int, keys: int) -> Tensor:

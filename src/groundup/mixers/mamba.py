@@ -3,7 +3,8 @@
     x = act(conv(W_x u));   d, b, c from x;   h_t = exp(a d_t) * h_{t-1} + b_t (d_t x_t)^T
     out = W_o ((c_t^T h_t + D * x) * silu(W_g u))
 
-Source: Gu and Dao 2023 (arXiv:2312.00752), section 3.4 and figure 3. Letters: E inner channels, N states of a channel.
+Source: Gu and Dao 2023 (arXiv:2312.00752), section 3.4 and figure 3; norms of what d, b and c are made from: Lieber et
+al. 2024 (Jamba, arXiv:2403.19887), section 6.4. Letters: E inner channels, N states of a channel.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from groundup.ops import selective_scan
 from groundup.parts.act import activation
 from groundup.parts.conv import ConvState, ShortConv
 from groundup.parts.linear import Linear
+from groundup.parts.norm import NoNorm, Norm
 from groundup.parts.rates import Rates, Steps
 from groundup.specs import Size
 from groundup.state import State
@@ -38,6 +40,7 @@ class Mamba(MixerSpec):
         bias: whether the maps from and to the stream have a bias.
         conv_bias: whether the convolution has one.
         steps: between which steps the first ones are drawn.
+        norm: the norm, one each, of what steps are made from, of b and of c.
     """
 
     states: Size
@@ -48,6 +51,7 @@ class Mamba(MixerSpec):
     bias: bool = False
     conv_bias: bool = True
     steps: tuple[float, float] = (1e-3, 1e-1)
+    norm: Norm = NoNorm()
 
     def build(self, width: int) -> MambaMixer:
         """Returns the module for a stream of ``width``."""
@@ -79,6 +83,7 @@ class MambaMixer(Mixer):
         self.skip = nn.Parameter(torch.ones(inner))
         self.out = Linear(inner, width, bias=spec.bias, role="out")
         self.sizes = (spec.rank, spec.states, spec.states)
+        self.step_norm, self.b_norm, self.c_norm = (spec.norm.build(size) for size in self.sizes)
 
     def draw(self, generator: torch.Generator) -> None:
         """Draws the map of the steps, so that they keep the spread of what they are made from."""
@@ -92,7 +97,7 @@ class MambaMixer(Mixer):
         gate = self.gate(x)
         x = self.act(self.conv(self.x(x), ctx, None if state is None else state.conv))  # (B, T, E)
         low, b, c = self.select(x).split(self.sizes, -1)
-        step = self.steps(self.step(low), ctx.real)
+        step, b, c = self.steps(self.step(self.step_norm(low)), ctx.real), self.b_norm(b), self.c_norm(c)
         before = None if state is None else state.h
         y, after = selective_scan.scan(x, step, self.rates().mT, b, c, before=before, starts=ctx.starts)
         if state is not None:

@@ -24,7 +24,7 @@ from groundup.parts.act import activation
 from groundup.parts.conv import ConvState, ShortConv
 from groundup.parts.linear import Linear
 from groundup.parts.rates import Rates, Steps
-from groundup.specs import Size
+from groundup.specs import NotNegative, Size
 from groundup.state import State
 
 
@@ -42,6 +42,7 @@ class Mamba2(MixerSpec):
         conv_bias: whether the convolution has one.
         eps: of the norm.
         steps: between which steps the first ones are drawn.
+        least: the smallest step of a token.
     """
 
     heads: Size
@@ -54,6 +55,7 @@ class Mamba2(MixerSpec):
     conv_bias: bool = True
     eps: float = 1e-5
     steps: tuple[float, float] = (1e-3, 1e-1)
+    least: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,7 +87,7 @@ class Mamba2Mixer(Mixer):
         self.step = Linear(width, spec.heads, bias=spec.bias, role="in")
         self.conv = ShortConv(inner + 2 * shared, spec.conv, bias=spec.conv_bias)
         self.act = activation(spec.act)
-        self.steps = Steps(spec.heads, between=spec.steps)
+        self.steps = Steps(spec.heads, between=spec.steps, least=spec.least)
         self.rates = Rates(spec.heads)
         self.skip = nn.Parameter(torch.ones(spec.heads))
         self.norm = GatedNorm(inner, groups=spec.groups, eps=spec.eps)

@@ -2,6 +2,7 @@
 
 MLP(x)      = W_down act(W_up x)                        Vaswani et al. 2017 (arXiv:1706.03762), equation 2
 GatedMLP(x) = W_down (act(W_gate x) * W_up x)           Shazeer 2020 (arXiv:2002.05202), equation 6
+WeighedMLP(x) = sigmoid(w x) GatedMLP(x)                the expert that all tokens share in Qwen2-MoE of transformers
 """
 
 from __future__ import annotations
@@ -80,3 +81,23 @@ class GatedMLPMixer(Mixer):
     def forward(self, x: Float[Tensor, "B T D"], ctx: Context, state: State | None = None) -> Float[Tensor, "B T D"]:
         """Returns the transformed stream."""
         return self.down(self.act(self.gate(x)) * self.up(x))
+
+
+class WeighedMLP(GatedMLP):
+    """A gated network whose output is multiplied by a number between 0 and 1 that the token chooses."""
+
+    def build(self, width: int) -> WeighedMLPMixer:
+        """Returns the module for a stream of ``width``."""
+        return WeighedMLPMixer(self, width)
+
+
+class WeighedMLPMixer(GatedMLPMixer):
+    """The module of `WeighedMLP`."""
+
+    def __init__(self, spec: WeighedMLP, width: int) -> None:
+        super().__init__(spec, width)
+        self.weigh = Linear(width, 1, bias=False, role="in")
+
+    def forward(self, x: Float[Tensor, "B T D"], ctx: Context, state: State | None = None) -> Float[Tensor, "B T D"]:
+        """Returns the transformed stream."""
+        return self.weigh(x).sigmoid() * super().forward(x, ctx, state)

@@ -52,6 +52,11 @@ class MoE(MixerSpec):
         super().__post_init__()
         self.router.check(self.experts, self.active)
 
+    @property
+    def alone(self) -> bool:
+        """False: its router adds to the loss."""
+        return False
+
     def build(self, width: int) -> MoEMixer:
         """Returns the module for a stream of ``width``."""
         return MoEMixer(self, width)

@@ -52,6 +52,11 @@ class RWKV7(MixerSpec):
     gate_rank: Size
     value_rank: Size | None = None
 
+    @property
+    def alone(self) -> bool:
+        """False: layers share the values of the first."""
+        return False
+
     def build(self, width: int) -> RWKV7Mixer:
         """Returns the module for a stream of ``width``."""
         return RWKV7Mixer(self, width)

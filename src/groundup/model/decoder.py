@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from groundup.context import Context, Penalties
+from groundup.context import Batch, Context, Penalties
 from groundup.errors import GenerationError, SpecError
 from groundup.model.layer import LayerModule, LayerState
 from groundup.model.stack import Stack, StackModule
@@ -21,12 +21,18 @@ class Decoder(Stack):
     def __post_init__(self) -> None:
         super().__post_init__()
         for i, layer in enumerate(self.layers):
-            for name, part in layer.parts.items():
+            parts = {(path, name): part for path, inner in layer.within.items() for name, part in inner.parts.items()}
+            for names, part in parts.items():
                 if not part.mixer.causal:
-                    path = f"layers.{i}.{name}.mixer"
+                    path = ".".join(filter(None, ("layers", str(i), *names, "mixer")))
                     raise SpecError(
                         f"{path} is {part.mixer!r}, which sees what comes after; a Decoder must not, an Encoder may"
                     )
+
+    @property
+    def prefixed(self) -> bool:
+        """Whether the first tokens of a row, its prefix, see each other where it is said how many they are."""
+        return any(part.mixer.prefixed for layer in self.layers for part in layer.parts.values())
 
     def module(self) -> DecoderModel:
         """Returns the model with weights that are not drawn yet."""
@@ -92,6 +98,7 @@ class DecoderModel(StackModule):
         segments: Int[Tensor, "B T"] | None = None,
         positions: Int[Tensor, "B T"] | None = None,
         lengths: Int[Tensor, "B"] | None = None,
+        prefix: Int[Tensor, "B"] | None = None,
         memory: Float[Tensor, "B M D"] | None = None,
         memory_lengths: Int[Tensor, "B"] | None = None,
         penalties: Penalties | None = None,
@@ -105,6 +112,8 @@ class DecoderModel(StackModule):
             positions: the place of each token in its document; None means 0, 1, 2, ... Only without a state.
             lengths: how many tokens of each row are real, the rest being padding on the right. Only with a state:
                 without one, padding on the right changes nothing before it.
+            prefix: how many of the first tokens of each row see each other, where masks have prefixes; None means none.
+                With a state, these are tokens of this call.
             memory: what cross parts attend to. Only without a state, which holds what it needs of it.
             memory_lengths: how many tokens of each row of the memory are real; None means all.
             penalties: where parts put what they add to the loss; None means that nobody asks. Only without a state.
@@ -113,10 +122,10 @@ class DecoderModel(StackModule):
             GenerationError: the state has no room for these tokens, or segments or positions came with a state.
         """
         if state is None:
-            given = {"memory": memory, "memory_lengths": memory_lengths}
+            given = {"memory": memory, "memory_lengths": memory_lengths, "prefix": prefix}
             ctx = Context.whole(ids, segments=segments, positions=positions, penalties=penalties, **given)
         elif segments is None and positions is None:
-            ctx = self._continue(ids, state, lengths)
+            ctx = self._continue(ids, state, lengths, prefix)
         else:
             raise GenerationError("segments and positions are for whole sequences; a state has its own places")
         x = self.run(ids, ctx, None if state is None else state.layers)
@@ -124,10 +133,15 @@ class DecoderModel(StackModule):
             state.seen.add_(ids.shape[1] if lengths is None else lengths)
         return x
 
-    def _continue(self, ids: Tensor, state: DecoderState, lengths: Tensor | None) -> Context:
+    def read(self, batch: Batch, *, penalties: Penalties | None = None) -> Float[Tensor, "B T D"]:
+        """Returns the hidden states of whole rows from which a batch's targets are predicted."""
+        packing = {"segments": batch.segments, "positions": batch.positions}
+        return self.hidden(batch.ids, prefix=batch.prefix, penalties=penalties, **packing)
+
+    def _continue(self, ids: Tensor, state: DecoderState, lengths: Tensor | None, prefix: Tensor | None) -> Context:
         if torch.compiler.is_compiling():  # one graph for all steps: no number that grows, and a mask over every slot
             state.reach = state.room
-            return Context.after(state.seen, ids.shape[1], reach=state.room, lengths=lengths)
+            return Context.after(state.seen, ids.shape[1], reach=state.room, lengths=lengths, prefix=prefix)
         if state.reach + ids.shape[1] > state.room:
             state.tighten()
         reach = state.reach + ids.shape[1]
@@ -136,7 +150,7 @@ class DecoderModel(StackModule):
                 f"the state has room for {state.room} tokens and {reach} were to be read; make it with a larger max_len"
             )
         state.reach = reach
-        return Context.after(state.seen, ids.shape[1], reach=reach, lengths=lengths)
+        return Context.after(state.seen, ids.shape[1], reach=reach, lengths=lengths, prefix=prefix)
 
     def new_state(
         self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

@@ -5,12 +5,15 @@ Source: Devlin et al. 2019 (BERT, arXiv:1810.04805), section 3.
 
 from __future__ import annotations
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from groundup.context import Context
+from groundup.context import Batch, Context, Penalties
+from groundup.errors import SpecError
 from groundup.model.pool import NoPool, Pool
 from groundup.model.stack import Stack, StackModule
+from groundup.parts.mask import Mask
+from groundup.specs import walk
 
 
 class Encoder(Stack):
@@ -21,6 +24,16 @@ class Encoder(Stack):
     """
 
     pool: Pool = NoPool()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for i, layer in enumerate(self.layers):
+            for path, node in walk(layer):
+                if isinstance(node, Mask) and node.causal:
+                    raise SpecError(
+                        f"layers.{i}.{path} is {node!r}, which hides what comes after; an Encoder reads all at once, "
+                        "so choose Everything() or Near(...)"
+                    )
 
     def module(self) -> EncoderModel:
         """Returns the model with weights that are not drawn yet."""
@@ -44,11 +57,13 @@ class EncoderModel(StackModule):
         *,
         lengths: Int[Tensor, "B"] | None = None,
         types: Int[Tensor, "B T"] | None = None,
+        central: Bool[Tensor, "B T"] | None = None,
         segments: Int[Tensor, "B T"] | None = None,
         positions: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T V"]:
         """Returns the head's logits of every token, in float32; the arguments are those of `hidden`."""
-        return self.logits(self.hidden(ids, lengths=lengths, types=types, segments=segments, positions=positions))
+        given = {"lengths": lengths, "types": types, "central": central}
+        return self.logits(self.hidden(ids, segments=segments, positions=positions, **given))
 
     def hidden(
         self,
@@ -56,8 +71,10 @@ class EncoderModel(StackModule):
         *,
         lengths: Int[Tensor, "B"] | None = None,
         types: Int[Tensor, "B T"] | None = None,
+        central: Bool[Tensor, "B T"] | None = None,
         segments: Int[Tensor, "B T"] | None = None,
         positions: Int[Tensor, "B T"] | None = None,
+        penalties: Penalties | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Returns the final hidden states.
 
@@ -66,7 +83,17 @@ class EncoderModel(StackModule):
             lengths: how many tokens of each row are real, the rest being padding on the right; None means all.
             types: which of two texts each token belongs to, for models that were trained on pairs; None means the
                 first. Tokens of both see each other.
+            central: which tokens see all and are seen by all, in models whose other tokens see a window (Longformer);
+                None means those that the model's attention says.
             segments: which document of its row each token belongs to; None means one a row.
             positions: the place of each token in its document; None means 0, 1, 2, ...
+            penalties: where parts put what they add to the loss; None means that nobody asks.
         """
-        return self.run(ids, Context.whole(ids, lengths=lengths, types=types, segments=segments, positions=positions))
+        packing = {"segments": segments, "positions": positions}
+        given = {"lengths": lengths, "types": types, "central": central}
+        return self.run(ids, Context.whole(ids, penalties=penalties, **given, **packing))
+
+    def read(self, batch: Batch, *, penalties: Penalties | None = None) -> Float[Tensor, "B T D"]:
+        """Returns the hidden states of whole rows from which a batch's targets are predicted."""
+        packing = {"segments": batch.segments, "positions": batch.positions}
+        return self.hidden(batch.ids, penalties=penalties, **packing)

@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from groundup.context import Context
+from groundup.context import Batch, Context, Penalties
 from groundup.errors import GenerationError, SpecError
-from groundup.model.decoder import Decoder, DecoderState
+from groundup.model.decoder import Decoder, DecoderModel, DecoderState
 from groundup.model.encoder import Encoder
 from groundup.model.heads import NoHead
 from groundup.model.layer import LayerModule
 from groundup.model.model import Model, ModelModule
+from groundup.specs import Count
 
 
 class EncoderDecoder(Model):
@@ -28,12 +29,18 @@ class EncoderDecoder(Model):
         decoder: writes the target.
         shared: whether both look their tokens up in one table.
         start: the token that stands before the target's first.
+        end: the token that ends a target; None where none does.
+        first: the token that every target begins with; None means any. For generation.
+        last: the token of a target that is as long as it may be; None means any. For generation.
     """
 
     encoder: Encoder
     decoder: Decoder
     shared: bool = True
-    start: int = 0
+    start: Count = 0
+    end: Count | None = None
+    first: Count | None = None
+    last: Count | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,6 +49,10 @@ class EncoderDecoder(Model):
             raise SpecError(f"the encoder is {one.width} wide and the decoder {two.width}; make them as wide")
         if self.shared and one.vocab != two.vocab:
             raise SpecError(f"vocabularies of {one.vocab} and {two.vocab} cannot share a table; give shared=False")
+        frame = {"start": self.start, "end": self.end, "first": self.first, "last": self.last}
+        for name, id in frame.items():
+            if id is not None and id >= two.vocab:
+                raise SpecError(f"{name}={id} is no token of the decoder, whose vocabulary is {two.vocab}; change it")
         if one.head != NoHead():
             raise SpecError("the encoder of an EncoderDecoder has no head; give it head=NoHead()")
 
@@ -54,6 +65,11 @@ class EncoderDecoder(Model):
     def longest(self) -> int:
         """The longest target that it is meant for, in tokens."""
         return self.decoder.context
+
+    def with_words(self, vocab: int, *, end: int) -> Self:
+        """Returns the model with another number of token ids on both sides, and another token that ends a target."""
+        encoder, decoder = (stack.with_words(vocab, end=end) for stack in (self.encoder, self.decoder))
+        return self.replace(encoder=encoder, decoder=decoder, end=end, first=None, last=None)
 
     def with_distinct_layers(self) -> Self:
         """Returns the model with each distinct layer of its stacks once."""
@@ -96,6 +112,7 @@ class EncoderDecoderModel(ModelModule):
         source: Int[Tensor, "B M"] | None = None,
         source_lengths: Int[Tensor, "B"] | None = None,
         lengths: Int[Tensor, "B"] | None = None,
+        penalties: Penalties | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Returns the decoder's final hidden states.
 
@@ -105,6 +122,7 @@ class EncoderDecoderModel(ModelModule):
             source: tokens of the source; None with a state.
             source_lengths: how many of them are real in each row; None means all.
             lengths: how many tokens of each target are real. Only with a state.
+            penalties: where parts put what they add to the loss; None means that nobody asks. Only without a state.
 
         Raises:
             GenerationError: there is neither a source nor a state, or both.
@@ -113,8 +131,17 @@ class EncoderDecoderModel(ModelModule):
             raise GenerationError("an encoder-decoder reads a source, or goes on from the state that it has read it to")
         if source is None:
             return self.decoder.hidden(ids, state, lengths=lengths)
-        memory = self.encoder.hidden(source, lengths=source_lengths)
-        return self.decoder.hidden(ids, memory=memory, memory_lengths=source_lengths)
+        memory = self.encoder.hidden(source, lengths=source_lengths, penalties=penalties)
+        return self.decoder.hidden(ids, memory=memory, memory_lengths=source_lengths, penalties=penalties)
+
+    @property
+    def predictor(self) -> DecoderModel:
+        """The decoder, which has the head."""
+        return self.decoder
+
+    def read(self, batch: Batch, *, penalties: Penalties | None = None) -> Float[Tensor, "B T D"]:
+        """Returns the hidden states of whole targets from which a batch's targets are predicted."""
+        return self.hidden(batch.ids, source=batch.source, source_lengths=batch.source_lengths, penalties=penalties)
 
     def new_state(
         self,

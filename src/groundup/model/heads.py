@@ -16,6 +16,10 @@ from groundup.specs import Positive, Size, Spec
 class Transform(Spec, abstract=True):
     """What is done to hidden states before the head's matrix."""
 
+    def made_width(self, width: int) -> int:
+        """Returns the width of what is made of hidden states of ``width``."""
+        return width
+
     def build(self, width: int) -> nn.Module:
         """Returns the module for hidden states of ``width``."""
         raise NotImplementedError(type(self).__name__)
@@ -70,6 +74,10 @@ class Project(Transform):
 
     table_width: Size
 
+    def made_width(self, width: int) -> int:
+        """Returns the width of the table."""
+        return self.table_width
+
     def build(self, width: int) -> Linear:
         """Returns the module for hidden states of ``width``."""
         return Linear(width, self.table_width, bias=False, role="in")
@@ -108,7 +116,7 @@ class Untied(Head):
 
     def build(self, width: int, embed: Lender) -> Linear:
         """Returns the linear map."""
-        return Linear(embed.embedding_dim, embed.num_embeddings, bias=self.bias, role="head")
+        return Linear(self.transform.made_width(width), embed.num_embeddings, bias=self.bias, role="head")
 
 
 class Tied(Head):

@@ -3,8 +3,10 @@
     Layer:     x <- part(x)                  for each part in turn
     Parallel:  x <- x + sum_i part_i(pre(x))     all parts read the same stream (Wang and Komatsuzaki 2021, GPT-J)
     Stacked:   x <- post(mixer(pre(x)))          for each part in turn: nothing is added (Graves 2013, arXiv:1308.0850)
+    Fed:       x <- x + mixer(pre(x + W block(x)))   a mixer that is also fed what a block makes (Zamba)
 
-The names are the same in all families, so weight names, adapters and sharding tables are too.
+Layers with the same ``tie`` share their weights, see `groundup.parts.tie`. Part names are the same in all families, so
+weight names, adapters and sharding tables are too.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from torch import Tensor, nn
 from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.model.residual import Residual, ResidualPart
+from groundup.parts.linear import Linear
 from groundup.parts.norm import NoNorm, Norm
+from groundup.parts.tie import Borrowed, lend
 from groundup.specs import Spec
 from groundup.state import State
 
@@ -26,11 +30,19 @@ LayerState = dict[str, State]
 
 
 class LayerSpec(Spec, abstract=True):
-    """Named residual parts; None where a layer has no such part."""
+    """Named residual parts; None where a layer has no such part.
+
+    Attributes:
+        mix: mixes tokens.
+        cross: attends to a memory.
+        ffn: transforms each token.
+        tie: layers of a stack that have the same name here share their weights; an empty one shares with none.
+    """
 
     mix: Residual | None = None
     cross: Residual | None = None
     ffn: Residual | None = None
+    tie: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,10 +50,25 @@ class LayerSpec(Spec, abstract=True):
             raise SpecError(f"{type(self).__name__} has no part; give it at least one of mix, cross and ffn")
 
     @property
+    def streams(self) -> int:
+        """How many streams it carries side by side."""
+        return 1
+
+    @property
     def parts(self) -> Mapping[str, Residual]:
         """The parts that are there, by name, in the order in which they run."""
         named = {"mix": self.mix, "cross": self.cross, "ffn": self.ffn}
         return {name: part for name, part in named.items() if part is not None}
+
+    @property
+    def within(self) -> Mapping[str, LayerSpec]:
+        """This layer and those inside it, by path; its own is empty."""
+        return {"": self}
+
+    @property
+    def ties(self) -> Mapping[str, LayerSpec]:
+        """What is tied here, by the name of the tie."""
+        return {layer.tie: layer for layer in self.within.values() if layer.tie}
 
     def build(self, width: int) -> LayerModule:
         """Returns the module for a stream of ``width``."""
@@ -90,12 +117,53 @@ class Stacked(LayerSpec):
         return StackedModule(self, width)
 
 
+class Fed(LayerSpec):
+    """A mixer that is fed, besides the stream, what a block makes of it; nothing of that is added to the stream.
+
+    Attributes:
+        block: what makes it, mostly a `Stacked` that is tied.
+    """
+
+    block: LayerSpec
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if set(self.parts) != {"mix"}:
+            raise SpecError(f"Fed has the parts {', '.join(self.parts)}; give it a mix part and no other")
+
+    @property
+    def within(self) -> Mapping[str, LayerSpec]:
+        """This layer and those inside it, by path; its own is empty."""
+        return {"": self} | {f"block.{path}".rstrip("."): layer for path, layer in self.block.within.items()}
+
+    def build(self, width: int) -> FedModule:
+        """Returns the module for a stream of ``width``."""
+        return FedModule(self, width)
+
+
 class LayerModule(nn.ModuleDict):
     """The module of `Layer`: its parts by name."""
 
     def __init__(self, spec: LayerSpec, width: int) -> None:
         super().__init__({name: part.build(width) for name, part in spec.parts.items()})
         self.names = tuple(spec.parts)
+        self.tie = spec.tie
+
+    @property
+    def parts(self) -> dict[str, ResidualPart]:
+        """All parts by the names of their states."""
+        return {name: self.part(name) for name in self.names}
+
+    def borrow(self, lender: LayerModule) -> None:
+        """Uses the weights of another layer of the same spec from now on, but for what each has for itself."""
+        for name, child in list(self.items()):
+            match child, lender[name]:
+                case LayerModule(), LayerModule() as other:
+                    child.borrow(other)
+                case ResidualPart(), other:
+                    lend(other, child)
+                case _ if next(child.parameters(), None) is not None:
+                    self[name] = Borrowed(lender, name)
 
     def part(self, name: str) -> ResidualPart:
         """Returns the part of this name."""
@@ -115,19 +183,19 @@ class LayerModule(nn.ModuleDict):
         self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> LayerState:
         """Returns the states of the parts' mixers, by name."""
-        made = {name: self.part(name).mixer for name in self.names}
+        made = {name: part.mixer for name, part in self.parts.items()}
         return {name: mixer.new_state(rows, max_len, device=device, dtype=dtype) for name, mixer in made.items()}
 
     def remember(self, state: LayerState, ctx: Context, *, dtype: torch.dtype | None = None) -> None:
         """Puts what the parts' mixers need of the context's memory into a new state."""
-        for name in self.names:
-            held = self.part(name).mixer.remember(ctx, dtype=dtype)
+        for name, part in self.parts.items():
+            held = part.mixer.remember(ctx, dtype=dtype)
             if held is not None:
                 state[name] = held
 
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of all mixers besides their weight matrices."""
-        return sum(self.part(name).mixer.mix_flops(tokens, seen) for name in self.names)
+        return sum(part.mixer.mix_flops(tokens, seen) for part in self.parts.values())
 
 
 class ParallelModule(LayerModule):
@@ -158,6 +226,37 @@ class StackedModule(LayerModule):
         for name in self.names:
             x = self.part(name).delta(x, ctx, None if state is None else state[name])
         return x
+
+
+class FedModule(LayerModule):
+    """The module of `Fed`."""
+
+    def __init__(self, spec: Fed, width: int) -> None:
+        super().__init__(spec, width)
+        self["block"] = spec.block.build(width)
+        self["feed"] = Linear(width, width, bias=False, role="in")
+
+    @property
+    def inside(self) -> LayerModule:
+        """The block."""
+        block = self["block"]
+        assert isinstance(block, LayerModule)
+        return block
+
+    @property
+    def parts(self) -> dict[str, ResidualPart]:
+        """All parts by the names of their states."""
+        return super().parts | {f"block.{name}": part for name, part in self.inside.parts.items()}
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], ctx: Context, state: LayerState | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """Returns the stream after the mixer."""
+        held = None if state is None else {name: state[f"block.{name}"] for name in self.inside.parts}
+        fed = self["feed"](self.inside(x, ctx, held))
+        part = self.part("mix")
+        delta = part.delta(x + fed, ctx, None if state is None else state["mix"])
+        return part.out(torch.add(x, delta, alpha=part.scale))
 
 
 def pattern(layers: Sequence[LayerSpec], *, of: int) -> tuple[LayerSpec, ...]:

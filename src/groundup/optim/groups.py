@@ -19,10 +19,10 @@ from torch import nn
 
 from groundup.errors import ConfigError
 from groundup.parts.linear import ExpertLinear
-from groundup.parts.rates import Rates
+from groundup.parts.rates import Rates, Turning
 
 Named = tuple[str, nn.Parameter]
-UNDECAYED = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, Rates)
+UNDECAYED = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, Rates, Turning)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from groundup.parts.linear import Map
+from groundup.parts.tie import Borrowed
 from groundup.specs import NotNegative, Spec
 
 
@@ -43,6 +44,8 @@ class Init(Spec, abstract=True):
                 std = self.std(module, residuals=residuals)
                 nn.init.normal_(module.weight, std=std, generator=generator(module.weight.device))
         for module in model.modules():
+            if isinstance(module, Borrowed):
+                continue
             if isinstance(module, Drawn):  # pyrefly: ignore[unsafe-overlap]: no module has another `draw`
                 device = next(iter(module.parameters())).device  # pyrefly: ignore[missing-attribute]: it is a module
                 if device.type != "meta":

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from groundup.context import Context
-from groundup.specs import Size, Spec
+from groundup.errors import SpecError
+from groundup.specs import Count, Size, Spec
 
 
 class Mask(Spec, abstract=True):
@@ -21,9 +22,24 @@ class Mask(Spec, abstract=True):
         return None
 
     @property
+    def first(self) -> int:
+        """How many tokens at the start of the document a window leaves in sight."""
+        return 0
+
+    @property
+    def order_alone(self) -> bool:
+        """Whether nothing but the order of the tokens decides who sees whom."""
+        return self.window is None
+
+    @property
     def causal(self) -> bool:
         """Whether no query sees what comes after it."""
         return True
+
+    @property
+    def prefixed(self) -> bool:
+        """Whether the first tokens of a row see each other where the context says so; they are then read at once."""
+        return False
 
     def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
         """Returns whether a query at place ``q`` sees a key at place ``k``; negative places hold nothing."""
@@ -35,7 +51,7 @@ class Mask(Spec, abstract=True):
 
     def within(self, ctx: Context) -> Bool[Tensor, "B 1 T T"] | None:
         """Returns who sees whom among the context's own tokens; None means all, up to its own place if `causal`."""
-        if ctx.segments is None and self.window is None and (self.causal or ctx.lengths is None):
+        if ctx.segments is None and self.order_alone and (self.causal or ctx.lengths is None):
             return None
         return ctx.once(repr(self), lambda: self._within(ctx))
 
@@ -58,6 +74,33 @@ class Causal(Mask):
     def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
         """Returns whether ``k`` is not after ``q``."""
         return (k <= q) & (k >= 0)
+
+
+class Prefix(Causal):
+    """Every token sees itself and all before it, and the tokens of a prefix see each other.
+
+    How long each row's prefix is, the context says; where it does not, there is none. Source: Raffel et al. 2020 (T5,
+    arXiv:1910.10683), section 3.2.1.
+    """
+
+    @property
+    def prefixed(self) -> bool:
+        """True."""
+        return True
+
+    def over(self, ctx: Context, *, keys: Int[Tensor, "B S"]) -> Bool[Tensor, "B 1 T S"]:
+        """Returns which of the keys at places ``keys`` each query of the context sees."""
+        seen = super().over(ctx, keys=keys)
+        if ctx.prefix is None:
+            return seen
+        inside = (keys >= 0) & (keys < ctx.prefix[:, None])
+        return seen | inside[:, None, None]
+
+    def within(self, ctx: Context) -> Bool[Tensor, "B 1 T T"] | None:
+        """Returns who sees whom among the context's own tokens; None means all, up to its own place."""
+        if ctx.prefix is None:
+            return super().within(ctx)
+        return ctx.once(f"{self!r} of a prefix", lambda: self.over(ctx, keys=ctx.positions))
 
 
 class Everything(Mask):
@@ -86,3 +129,95 @@ class Window(Mask):
     def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
         """Returns whether ``k`` is among the last ``size`` places up to ``q``."""
         return (k <= q) & (k > q - self.size) & (k >= 0)
+
+
+class AnchoredWindow(Mask):
+    """Every token sees the ``first`` tokens of its document, itself and the ``size - 1`` before it.
+
+    The first tokens take up attention that finds nothing else; without them models that have learnt to lean on them
+    fail as soon as a window has passed them (Xiao et al. 2023, arXiv:2309.17453, section 3). In Longformer's words they
+    are global tokens that all may see, and that see no more than others (Beltagy et al. 2020, arXiv:2004.05150).
+    """
+
+    size: Size = dataclasses.field(kw_only=False)
+    first: Size = 4  # pyrefly: ignore[bad-override]: a field instead of a property
+
+    @property
+    def window(self) -> int | None:
+        """How many tokens, its own included, a query sees at most."""
+        return self.size + self.first
+
+    def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
+        """Returns whether ``k`` is among the first ones, or among the last ``size`` places up to ``q``."""
+        return (k <= q) & ((k > q - self.size) | (k < self.first)) & (k >= 0)
+
+
+class Near(Mask):
+    """Every token sees itself, the ``reach`` tokens before it and the ``reach`` after it."""
+
+    reach: Size = dataclasses.field(kw_only=False)
+
+    @property
+    def window(self) -> int | None:
+        """How many tokens, its own included, a query sees at most."""
+        return 2 * self.reach + 1
+
+    @property
+    def causal(self) -> bool:
+        """False: tokens see what comes after them."""
+        return False
+
+    def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
+        """Returns whether ``k`` is at most ``reach`` places away."""
+        return ((k - q).abs() <= self.reach) & (k >= 0) & (q >= 0)
+
+
+class Chunks(Mask):
+    """Every token sees those before it in its chunk of ``size`` and in the ``before`` chunks before that one."""
+
+    size: Size = dataclasses.field(kw_only=False)
+    before: Count = 1
+
+    @property
+    def window(self) -> int:
+        """How many tokens, its own included, a query sees at most."""
+        return (self.before + 1) * self.size
+
+    def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
+        """Returns whether ``k`` is not after ``q``, and in a chunk that it sees."""
+        return (k <= q) & (k // self.size >= q // self.size - self.before) & (k >= 0)
+
+
+class Graph(Mask):
+    """Every token sees itself and its neighbours in a graph whose nodes are the places of a text.
+
+    Source: Velickovic et al. 2017 (arXiv:1710.10903), section 2.1.
+
+    Attributes:
+        edges: pairs of places; the second of each sees the first, and the first the second only where a pair says so.
+    """
+
+    edges: tuple[tuple[Count, Count], ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.edges:
+            raise SpecError("a Graph without edges lets nobody see anybody; give it edges")
+
+    @property
+    def order_alone(self) -> bool:
+        """False: the edges decide."""
+        return False
+
+    @property
+    def causal(self) -> bool:
+        """False: tokens see what comes after them."""
+        return False
+
+    def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
+        """Returns whether there is an edge from ``k`` to ``q``, or they are one; places beyond the graph have none."""
+        first, second = torch.tensor(self.edges, device=q.device).unbind(1)
+        nodes = 1 + max(max(edge) for edge in self.edges)
+        beside = torch.zeros(nodes + 1, nodes + 1, dtype=torch.bool, device=q.device)
+        beside[second, first] = True
+        return (beside[q.clamp(0, nodes), k.clamp(0, nodes)] | (k == q)) & (k >= 0) & (q >= 0)

@@ -114,6 +114,56 @@ class LearnedTable(Embedding):
         return x + super().forward(ctx.positions + offset if offset else ctx.positions)
 
 
+class Axial(Position):
+    """Adds a learnt vector of two parts: for a place's row and for its column, where places fill a table row by row.
+
+    Source: Kitaev et al. 2020 (Reformer, arXiv:2001.04451), appendix; a table of R x C places has R + C vectors.
+
+    Attributes:
+        shape: rows and columns.
+        widths: of the two parts, which add up to the width of the stream.
+        deviation: of the first weights.
+    """
+
+    shape: tuple[Size, Size]
+    widths: tuple[Size, Size]
+    deviation: NotNegative = 1.0
+
+    def build(self, width: int) -> nn.Module:
+        """Returns the module for a stream of ``width``."""
+        if sum(self.widths) != width:
+            raise SpecError(f"widths={self.widths} of Axial do not add up to the width {width} of the stream")
+        return AxialTable(self)
+
+
+class AxialTable(nn.Module):
+    """The module of `Axial`."""
+
+    def __init__(self, spec: Axial) -> None:
+        super().__init__()
+        self.spec = spec
+        self.row = Embedding(spec.shape[0], spec.widths[0])
+        self.column = Embedding(spec.shape[1], spec.widths[1])
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draws the first weights."""
+        for table in (self.row, self.column):
+            nn.init.normal_(table.weight, std=self.spec.deviation, generator=generator)
+
+    def forward(self, x: Float[Tensor, "B T D"], ctx: Context) -> Float[Tensor, "B T D"]:
+        """Returns ``x`` plus the vectors of its places.
+
+        Raises:
+            GenerationError: the text goes on beyond the last place.
+        """
+        rows, columns = self.spec.shape
+        if ctx.reach > rows * columns:
+            raise GenerationError(
+                f"the text is {ctx.reach} tokens long and the model has {rows * columns} places; shorten it"
+            )
+        return x + torch.cat([self.row(ctx.positions // columns), self.column(ctx.positions % columns)], -1)
+
+
 class Sinusoidal(Position):
     """Adds fixed waves: sin and cos of place / theta^(2i/D) at 2i and 2i+1 (Vaswani et al. 2017, section 3.5)."""
 

@@ -1,6 +1,6 @@
 """What state spaces learn besides maps: the rates at which states fade, and how far a token moves them.
 
-    a = -exp(log);   d = softplus(raw + bias),   softplus(bias) log-uniform between two steps at the start
+    a = -exp(log);   d = max(softplus(raw + bias), least),   softplus(bias) log-uniform between two steps at the start
 
 Sources: Gu et al. 2022 (S4D, arXiv:2206.11893), section 4; Gu and Dao 2023 (Mamba, arXiv:2312.00752), section 3.6.
 """
@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundup.errors import SpecError
+from groundup.parts.spectrum import Spectrum
 
 
 class Rates(nn.Module):
@@ -32,11 +33,11 @@ class Rates(nn.Module):
 class Steps(nn.Module):
     """How far each token moves the states of a channel or head: positive, and zero for padding."""
 
-    def __init__(self, size: int, *, between: tuple[float, float]) -> None:
+    def __init__(self, size: int, *, between: tuple[float, float], least: float = 0.0) -> None:
         super().__init__()
         if not 0 < between[0] <= between[1]:
             raise SpecError(f"steps={between} must be two positive numbers, the smaller one first")
-        self.between = between
+        self.between, self.least = between, least
         self.bias = nn.Parameter(torch.zeros(size))
 
     def draw(self, generator: torch.Generator) -> None:
@@ -50,4 +51,46 @@ class Steps(nn.Module):
         """Returns the steps, in float32 or wider; ``real`` (B, T) says which tokens are no padding, None means all."""
         wide = torch.promote_types(raw.dtype, torch.float32)
         step = F.softplus(raw.to(wide) + self.bias.to(wide))
+        step = step.clamp(min=self.least) if self.least else step
         return step if real is None else step * real[:, :, None]
+
+
+class Turning(nn.Module):
+    """Rates at which pairs of states fade and turn, and the steps between tokens, each as what gives it.
+
+    a = -exp(fade) + i turn;   d = exp(step)
+
+    Args:
+        size: of the rates; the last axis has those of the spectrum.
+        steps: the size of the steps, as it is spread over that of the rates.
+        between: between which steps the first ones are drawn.
+        spectrum: the first rates.
+    """
+
+    def __init__(self, *size: int, steps: tuple[int, ...], between: tuple[float, float], spectrum: Spectrum) -> None:
+        super().__init__()
+        if not 0 < between[0] <= between[1]:
+            raise SpecError(f"steps={between} must be two positive numbers, the smaller one first")
+        self.between, self.spectrum = between, spectrum
+        self.fade = nn.Parameter(torch.empty(size))
+        self.turn = nn.Parameter(torch.empty(size))
+        self.step = nn.Parameter(torch.empty(steps))
+
+    @torch.no_grad()
+    def draw(self, generator: torch.Generator) -> None:
+        """Starts at the rates of the spectrum, and draws steps evenly in their logarithm."""
+        fades, turns = self.spectrum.rates(self.fade.shape[-1])
+        self.fade.copy_(fades.log().to(self.fade).expand_as(self.fade))
+        self.turn.copy_(turns.to(self.turn).expand_as(self.turn))
+        nn.init.uniform_(self.step, *map(math.log, self.between), generator=generator)
+
+    def forward(self) -> tuple[Complex[Tensor, "*size"], Complex[Tensor, "*size"]]:
+        """Returns a d, the logarithm of what a token leaves of a state, and (exp(a d) - 1) / a, what it enters by.
+
+        Inputs are held between tokens (zero-order hold); both are in float32 or wider.
+        """
+        wide = torch.promote_types(self.fade.dtype, torch.float32)
+        a = torch.complex(-self.fade.to(wide).exp(), self.turn.to(wide))
+        step = self.step.to(wide).exp()
+        log = a * step
+        return log, (log.exp() - 1) / a

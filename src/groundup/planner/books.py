@@ -28,7 +28,9 @@ from groundup.model.decoder import Decoder
 from groundup.model.layer import LayerModule
 from groundup.model.model import Model, ModelModule
 from groundup.model.stack import Stack, StackModule
+from groundup.objectives.objective import Shape
 from groundup.parts.linear import Counted, ExpertLinear
+from groundup.parts.tie import used
 
 BACKWARD_PER_FORWARD = 2  # see the conventions above
 
@@ -71,7 +73,7 @@ def blueprint(spec: Model) -> Blueprint:
     counts = {
         join(name, f"layers.{i}"): count
         for name, stack in spec.stacks.items()
-        for i, count in enumerate(Counter(stack.layers).values())
+        for i, count in enumerate(Counter(stack.layer_kinds).values())
     }
     with torch.device("meta"):
         return Blueprint(spec.with_distinct_layers().build(), counts)
@@ -119,10 +121,23 @@ def forward_flops_per_token(spec: Model, *, context: int) -> float:
 
     Of an encoder-decoder that is per token of the target, with a source as long.
     """
-    plan = blueprint(spec)
-    layers = sum(count * _flops(layer, context) for layer, count in plan.layers)
-    ends = (part for stack in plan.stacks for part in (stack.embed, stack.transform, stack.head))
-    return layers + sum(_flops(part, context) for part in ends)
+    return forward_flops(spec, Shape.even(context)) / context
+
+
+def forward_flops(spec: Model, shape: Shape) -> int:
+    """Returns the operations of the forward of a row of this shape."""
+    plan, last = blueprint(spec), list(spec.stacks)[-1]
+    tokens = {name: shape.ids if name == last else shape.source for name in spec.stacks}
+    flops = 0
+    for path, count in plan.counts.items():
+        name = path.rpartition("layers.")[0].rstrip(".")
+        flops += count * _row_flops(plan.model.get_submodule(path), tokens[name], memory=shape.source)
+    for name, count in tokens.items():
+        stack = plan.model.get_submodule(name)
+        assert isinstance(stack, StackModule)
+        flops += _row_flops(stack.embed, count)
+        flops += sum(_row_flops(part, shape.predicted) for part in (stack.transform, stack.head))
+    return flops
 
 
 def train_flops_per_token(spec: Model, *, context: int) -> float:
@@ -191,11 +206,11 @@ def _stack(plan: Blueprint, path: str, stack: Stack, context: int, dtype: torch.
     node = partial(_node, rows=1 if isinstance(stack, Decoder) else 0, context=context, dtype=dtype)
     parts = {name: node(join(path, name), part) for name, part in module.named_children()}
     layers = module.get_submodule("layers")
-    built = dict(zip(dict.fromkeys(stack.layers), layers.children(), strict=True))
+    built = dict(zip(dict.fromkeys(stack.layer_kinds), layers.children(), strict=True))
     yield parts.pop("embed")
     del parts["layers"]
     first = 0
-    for layer, run in itertools.groupby(stack.layers):
+    for layer, run in itertools.groupby(stack.layer_kinds):
         count = len(list(run))
         name = str(first) if count == 1 else f"{first}-{first + count - 1}"
         yield node(join(path, name), built[layer], count=count)
@@ -228,11 +243,21 @@ def _idle_params(module: nn.Module) -> int:
 
 
 def _flops(module: nn.Module, context: int) -> float:
-    parts = list(module.modules())
-    maps = sum(part.flops_per_token for part in parts if isinstance(part, Counted))
-    return maps + sum(part.mix_flops(context, context) for part in parts if isinstance(part, Mixer)) / context
+    return _row_flops(module, context, memory=context) / context
+
+
+def _row_flops(module: nn.Module, tokens: int, *, memory: int = 0) -> int:
+    """The operations of a part's forward for a row of so many tokens and a memory of so many."""
+    parts = list(used(module))
+    mixers = [(part, part.memory_maps()) for part in parts if isinstance(part, Mixer)]
+    of_memory = {id(part) for _, maps in mixers for part in maps or ()}
+    flops = sum(part.mix_flops(tokens, tokens if maps is None else memory) for part, maps in mixers)
+    for part in parts:
+        if isinstance(part, Counted):
+            flops += part.flops_per_token * (memory if id(part) in of_memory else tokens)
+    return flops
 
 
 def _state_bytes(module: nn.Module, rows: int, max_len: int, dtype: torch.dtype) -> int:
-    mixers = (part for part in module.modules() if isinstance(part, Mixer))
+    mixers = (part for part in used(module) if isinstance(part, Mixer))
     return sum(mixer.new_state(rows, max_len, device="meta", dtype=dtype).nbytes for mixer in mixers)

@@ -120,8 +120,9 @@ class Meter(TorchDispatchMode):
         given = {id(leaf.bare): leaf for leaf in leaves if isinstance(leaf, Phantom)}
 
         def phantom(t: Tensor) -> Phantom:
-            # An operation in place returns what it was given.
-            return given[id(t)] if id(t) in given else Phantom(t, self.device)
+            # An operation in place returns what it was given. A phantom says nothing of a conjugation or a sign that
+            # waits for the next operation, so none does.
+            return given[id(t)] if id(t) in given else Phantom(t.resolve_conj().resolve_neg(), self.device)
 
         made = [out] if isinstance(out, Tensor) else [t for t in tree_leaves(out) if isinstance(t, Tensor)]
         self._book(func, (bare_args, bare_kwargs), [t for t in bare if isinstance(t, Tensor)], made)

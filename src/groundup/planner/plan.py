@@ -1,6 +1,6 @@
 """What training a model will take: parameters, operations, memory, time, before anything is spent.
 
-    plan = plan(spec, tokens=2e9, context=1024)
+    plan = plan("gpt2", tokens=2e9, context=1024)
     print(plan)
 
 Parameters and operations are counted (books.py), memory is what a step rehearsed without memory holds (rehearsal.py,
@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from types import UnionType
 from typing import Any
 
@@ -21,7 +22,9 @@ import torch
 
 from groundup.devices import autocast_dtype
 from groundup.errors import ConfigError
+from groundup.hub.resolve import spec as resolve
 from groundup.model.model import Model
+from groundup.objectives.objective import Objective, Shape
 from groundup.optim.optimizers import AdamW, Optimizer
 from groundup.planner import books, table
 from groundup.planner.assumptions import BATCH_TOKENS, CHINCHILLA_TOKENS_PER_PARAM, SOURCES, assumptions
@@ -130,7 +133,7 @@ class Plan:
 
 
 def plan(
-    spec: Model,
+    model: Model | str | Path,
     *,
     tokens: float | None = None,
     batch_tokens: float | None = None,
@@ -139,13 +142,14 @@ def plan(
     precision: str | None = None,
     on: Machine | str = "this",
     optimizer: Optimizer = AdamW(),  # noqa: B008 - a spec is a value
+    objective: Objective | None = None,
     watts: float | None = None,
     process_bytes: int | None = None,
 ) -> Plan:
     """Returns what training a model will take.
 
     Args:
-        spec: the model.
+        model: any MODEL, such as a spec or the name of a preset.
         tokens: to train on; None means 20 for each parameter.
         batch_tokens: of a step; None means one micro-batch where ``rows`` is given, else 0.5M.
         rows: of a micro-batch; None means as many as fit, up to 8,192 tokens on a processor.
@@ -153,33 +157,38 @@ def plan(
         precision: ``bf16`` or ``fp32`` for the matrix products; None or ``auto`` means bf16 where it is native.
         on: ``this`` machine, measured, or a `Machine`.
         optimizer: what updates the weights.
+        objective: what is learnt, which says how long texts and targets are; None: each token has a target, and each
+            target a source as long where there is one.
         watts: what the machine draws under load, for the energy; None means that nobody knows.
         process_bytes: what the program holds before it trains, if that is more than a bare training process.
 
     Raises:
-        SpecError: the spec is not one of a decoder.
+        ModelError: there is no such model.
         ConfigError: a figure is not positive, or the context is longer than the model's.
     """
     _check_positive(int | float, tokens=tokens, batch_tokens=batch_tokens, watts=watts, most=10**30)
     _check_positive(int, rows=rows, context=context, most=LARGEST)
     if not isinstance(optimizer, Optimizer):
         raise ConfigError(f"optimizer={optimizer!r} is no optimizer; give one, such as AdamW(lr=3e-4)")
+    spec = resolve(model)
     machine, params = _machine(on), books.params(spec)
     length = _length(spec, context)
+    shape = Shape.even(length) if objective is None else objective.shape(spec, length)
     dtype = autocast_dtype(precision or "auto", torch.device(machine.device))
     rehearsal = _Rehearsal(
-        parts=partial(rehearse, spec, context=length, dtype=dtype, optimizer=optimizer, device=machine.device),
+        parts=partial(rehearse, spec, shape=shape, dtype=dtype, optimizer=optimizer, device=machine.device),
         machine=machine,
         process_bytes=process_bytes,
     )
-    wanted = batch_tokens or (rows * length if rows else max(BATCH_TOKENS, length))
-    micro = rows or rehearsal.rows(most=max(1, min(int(wanted), _micro_tokens(machine)) // length))
-    accumulate = max(1, round(wanted / (micro * length)))
-    batch = micro * length * accumulate
+    wanted = batch_tokens or (rows * shape.text if rows else max(BATCH_TOKENS, shape.text))
+    micro = rows or rehearsal.rows(most=max(1, min(int(wanted), _micro_tokens(machine)) // shape.text))
+    accumulate = max(1, round(wanted / (micro * shape.text)))
+    batch = micro * shape.text * accumulate
     steps = math.ceil((tokens or CHINCHILLA_TOKENS_PER_PARAM * params) / batch)
     memory = rehearsal.memory(micro, accumulate=accumulate)
     seconds = step_seconds(rehearsal.parts(rows=micro), machine, accumulate=accumulate)
-    per_token = books.train_flops_per_token(spec, context=length)
+    forward = books.forward_flops(spec, shape) / shape.text
+    per_token = (1 + books.BACKWARD_PER_FORWARD) * forward
     train_flops, train_seconds = per_token * steps * batch, seconds * steps
     name = str(dtype).removeprefix("torch.")
     return Plan(
@@ -194,7 +203,7 @@ def plan(
         batch_tokens=batch,
         steps=steps,
         precision=name,
-        forward_flops_per_token=books.forward_flops_per_token(spec, context=length),
+        forward_flops_per_token=forward,
         train_flops_per_token=per_token,
         step_flops=per_token * batch,
         train_flops=train_flops,

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from groundup.context import Context
+from groundup.context import DOCUMENTS, EMBEDDED, Context, Document
 from groundup.devices import autocast
-from groundup.model.layer import LayerSpec
 from groundup.model.model import Model
-from groundup.model.stack import StackModule
+from groundup.model.stack import LayerKind, StackModule
+from groundup.objectives.objective import Shape
 from groundup.ops import cross_entropy
 from groundup.optim.joint import JointOptimizer
 from groundup.optim.optimizers import Optimizer
@@ -70,7 +70,7 @@ class Part:
 
 @lru_cache(maxsize=64)
 def rehearse(
-    spec: Model, *, rows: int, context: int, dtype: torch.dtype, optimizer: Optimizer, device: str = "cpu"
+    spec: Model, *, rows: int, shape: Shape, dtype: torch.dtype, optimizer: Optimizer, device: str = "cpu"
 ) -> tuple[Part, ...]:
     """Returns the parts of a training step in the order of the forward.
 
@@ -80,7 +80,7 @@ def rehearse(
     Args:
         spec: the model.
         rows: rows of the micro-batch.
-        context: tokens of a row.
+        shape: of a row.
         dtype: of the matrix products; the weights are float32.
         optimizer: what updates the weights.
         device: the kind of device that is planned for; it need not be there.
@@ -88,7 +88,7 @@ def rehearse(
     key = {
         "spec": spec.to_dict(),
         "rows": rows,
-        "context": context,
+        "shape": asdict(shape),
         "dtype": str(dtype),
         "optimizer": optimizer.to_dict(),
         "device": device,
@@ -100,7 +100,7 @@ def rehearse(
         return tuple(_part(data) for data in cache_files.read(file))
     stage = _Stage(device=torch.device(device), dtype=dtype)
     with stage.meter:
-        parts = tuple(_play(stage, spec, optimizer, rows=rows, context=context))
+        parts = tuple(_play(stage, spec, optimizer, rows=rows, shape=shape))
     cache_files.write(file, [asdict(part) for part in parts])
     return parts
 
@@ -118,32 +118,38 @@ def _part(data: dict[str, Any]) -> Part:
     return Part(**{**data, **works})
 
 
-def _play(stage: _Stage, spec: Model, optimizer: Optimizer, *, rows: int, context: int) -> Iterator[Part]:
+def _play(stage: _Stage, spec: Model, optimizer: Optimizer, *, rows: int, shape: Shape) -> Iterator[Part]:
     model = spec.with_distinct_layers().module()
     stage.adopt(model, optimizer.build(model, products=stage.dtype))
     for name, stack in spec.stacks.items():
         module = model.get_submodule(name)
         assert isinstance(module, StackModule)
-        yield from _play_stack(stage, module, Counter(stack.layers), rows=rows, context=context)
-    yield _loss(stage, module, rows * context)
+        tokens, kinds = shape.ids if stack is spec.predictor else shape.source, Counter(stack.layer_kinds)
+        yield from _play_stack(stage, module, kinds, rows=rows, tokens=tokens, memory=shape.source)
+    yield _loss(stage, module, rows * shape.predicted)
 
 
 def _play_stack(
-    stage: _Stage, model: StackModule, counts: Counter[LayerSpec], *, rows: int, context: int
+    stage: _Stage, model: StackModule, counts: Counter[LayerKind], *, rows: int, tokens: int, memory: int
 ) -> Iterator[Part]:
-    """The embedding, the layers and the norm of a stack; a decoder's memory, if it has one, is as long as its text."""
-    stream = (rows, context, model.spec.width)
-    ids = torch.zeros(rows, context, dtype=torch.int64)
+    """The embedding, the layers and the norm of a stack that reads so many rows of tokens, beside such a memory."""
+    stream = (rows, tokens, model.spec.carried)
+    ids = torch.zeros(rows, tokens, dtype=torch.int64)
     places = torch.zeros_like(ids)
     # Rows are packed with documents.
-    ctx = Context.whole(ids, segments=places, positions=places, memory=torch.empty(stream))
+    ctx = Context.whole(ids, segments=places, positions=places, memory=torch.empty(rows, memory, model.spec.width))
+    ctx.shared[DOCUMENTS] = [Document(row, 0, tokens) for row in range(rows)]  # as long as rows, for all that is known
     graded = [model.embed.weight] if isinstance(model.head, TiedHead) and model.embed.weight is not None else []
     yield stage.play("embed", [model.embed], lambda _: model.embed(ids, ctx), reads=(), graded=graded)
+    ctx.once(EMBEDDED, lambda: torch.empty(rows, tokens, model.spec.width))
     with torch.no_grad(), autocast(stage.meter.device, stage.dtype):
         for layer in model.layers:
-            layer(torch.empty(stream), ctx)  # so that what layers share is there, as it is for all but the first
+            # So that what layers share is there, as it is for all but the first.
+            model.through([layer], torch.empty(stream), ctx)
     for layer, count in zip(model.layers, counts.values(), strict=True):
-        yield stage.play("layer", [layer], lambda x, layer=layer: layer(x, ctx), reads=stream, count=count)
+        yield stage.play(
+            "layer", [layer], lambda x, layer=layer: model.through([layer], x, ctx), reads=stream, count=count
+        )
     yield stage.play("norm", [model.norm], lambda x: model.norm(x).flatten(0, 1), reads=stream)
 
 
@@ -161,7 +167,7 @@ def _loss(stage: _Stage, model: StackModule, tokens: int) -> Part:
                 / tokens
             )
 
-        return stage.play("loss", [model.transform, head], loss, reads=(count, model.spec.width))
+        return stage.play("loss", [model.transform, head], loss, reads=(count, model.spec.carried))
 
     if tokens <= 4 * chunk:
         return play(tokens)

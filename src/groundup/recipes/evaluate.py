@@ -1,26 +1,30 @@
-"""How well a model predicts a text, beside what general compressors need for it."""
+"""How well a model predicts a text, beside what general compressors need for it; or how well it does what it learnt."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from groundup.data.corpus import Corpus, TokenDocument
+from groundup.data.shards import build
 from groundup.data.sources import documents
 from groundup.devices import autocast_dtype
-from groundup.errors import ConfigError, ModelError, TextError
+from groundup.errors import ConfigError, TextError
 from groundup.evals import compressors
 from groundup.evals.perplexity import perplexity
 from groundup.hub.resolve import find
+from groundup.infer.language_model import LanguageModel
 from groundup.infer.load import load
-from groundup.model.decoder import Decoder
+from groundup.recipes.batches import Text
 from groundup.recipes.place import Place
-from groundup.recipes.settings import read_run
+from groundup.recipes.settings import Run, read_run
 from groundup.recipes.watch import Watch
 from groundup.text.tokenizer import Tokenizer
+from groundup.training.budget import Steps
 
 COMPRESSED_BYTES = 8 * 2**20  # of a text at most: xz takes a second a megabyte
 
@@ -36,6 +40,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Returns loss, perplexity and bits per byte of a MODEL on a text, and of ``compressors`` where it is short.
 
+    Of a model that does not predict each token of a text from those before it, the loss is that of the run's objective,
+    or of the usual one of its kind, and there are no bits per byte.
+
     Args:
         model: any MODEL with weights and a tokenizer.
         source: the text; None means what the run held out.
@@ -45,14 +52,11 @@ def evaluate(
         watch: who hears how it goes.
 
     Raises:
-        ModelError: the model is no decoder.
         ConfigError: no text was named, and the model is not a run.
         TextError: the model has no tokenizer, or its tokenizer no end token.
         DataError: the text cannot be read.
     """
     loaded = load(model)
-    if not isinstance(loaded.spec, Decoder):
-        raise ModelError(f"{model} is no decoder, so it predicts no next token; give a language model")
     words = loaded.tokenizer
     if words is None or words.end is None:
         lacks = "no tokenizer" if words is None else "a tokenizer without an end token"
@@ -61,6 +65,13 @@ def evaluate(
     run = read_run(place.config) if find(model).kind == "run" else None
     if run is not None and context is None:
         context = run.length
+    as_run = run or Run(model=loaded.spec, budget=Steps(1))
+    if not as_run.objective.whole:
+        as_run = as_run.replace(context=context)
+        corpus = None if run is None or source is not None else Corpus.open(place.corpus_of(run.data.source))
+        return {"model": model, "text": source or "held out by the run"} | _learnt(
+            as_run, loaded, source=source, field=field, corpus=corpus, watch=watch
+        )
     if source is not None:
         read = list(_tokenized(source, words, field=field))
     elif run is None:
@@ -80,11 +91,28 @@ def evaluate(
         progress=watch.progress,
     )
     figures: dict[str, Any] = {"model": model, "text": source or "held out by the run", **score.to_dict()}
-    if score.text_bytes <= COMPRESSED_BYTES:
+    if score.text_bytes is not None and score.text_bytes <= COMPRESSED_BYTES:
         texts = [words.decode(doc.ids[:-1]).encode() for doc in read]
         if sum(map(len, texts)) == score.text_bytes:  # not of a tokenizer that cannot give back its text
             figures["compressors"] = compressors.bits_per_byte(texts)
     return figures
+
+
+def _learnt(
+    run: Run, loaded: LanguageModel, *, source: str | None, field: str | None, corpus: Corpus | None, watch: Watch
+) -> dict[str, Any]:
+    """The loss of a run's objective on a source, or on what is held out in a corpus."""
+    figures = {"objective": type(run.objective).__name__}
+    if corpus is not None:
+        corpus.verify("valid")
+        return figures | Text(run, corpus, split="valid", order_by="file").score(loaded.module, watch=watch).to_dict()
+    if source is None:
+        raise ConfigError("the model is not a run with a text that it held out; name one with --data")
+    assert loaded.tokenizer is not None
+    names: dict[str, Any] = {"field": field or run.data.field, "target": run.target}
+    with TemporaryDirectory() as scratch:
+        made = build(source, Path(scratch) / "corpus", tokenizer=loaded.tokenizer, held_out=0.0, **names)
+        return figures | Text(run, made, order_by="file").score(loaded.module, watch=watch).to_dict()
 
 
 def _tokenized(source: str, tokenizer: Tokenizer, *, field: str | None) -> Iterator[TokenDocument]:

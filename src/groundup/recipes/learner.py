@@ -7,8 +7,7 @@ from pathlib import Path
 
 from groundup import devices
 from groundup.data.corpus import Corpus
-from groundup.data.loader import Loader
-from groundup.objectives.next_token import next_token
+from groundup.recipes.batches import Text
 from groundup.recipes.settings import Run
 from groundup.training import checkpoint
 from groundup.training.budget import Budget, Tally
@@ -23,7 +22,7 @@ class Learner:
         device: where it computes.
         model: the weights.
         optimizer: what updates them.
-        loader: what they learn from.
+        batches: what they learn from, by number.
         tally: what has been spent so far.
     """
 
@@ -33,7 +32,7 @@ class Learner:
         self.dtype = devices.autocast_dtype(run.precision, self.device)
         self.model = run.model.build(seed=run.seed).to(self.device)
         self.optimizer = run.optimizer.build(self.model, products=self.dtype)
-        self.loader = Loader(corpus, rows=run.rows, context=run.length, seed=run.seed)
+        self.batches = Text(run, corpus).batches(seed=run.seed)
         self.tally = Tally()
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
@@ -70,8 +69,8 @@ class Learner:
         """
         for step in steps(
             self.model,
-            self.loader.batch,
-            next_token,
+            self.batches,
+            self.run.objective.loss,
             self.optimizer,
             self.run.schedule,
             until=until or self.run.budget,

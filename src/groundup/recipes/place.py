@@ -103,6 +103,11 @@ class Place:
         return self.folder / "result.json"
 
     @property
+    def documents(self) -> Path:
+        """How well each held-out document is predicted, a line each; not of objectives that predict only parts."""
+        return self.folder / "validation.jsonl"
+
+    @property
     def report(self) -> Path:
         """The finished run as a page."""
         return self.folder / "report.html"

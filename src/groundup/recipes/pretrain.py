@@ -6,6 +6,7 @@ is there is taken, the rest is made.
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import threading
@@ -14,38 +15,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
 from groundup import devices
 from groundup.data.corpus import Corpus, TokenDocument
-from groundup.data.shards import build
 from groundup.data.sources import documents
 from groundup.errors import ConfigError, DataError, GroundupError
-from groundup.evals.perplexity import Score, perplexity
-from groundup.files import alone, atomic_write, replacing
-from groundup.infer.language_model import LanguageModel
-from groundup.model.decoder import DecoderModel
-from groundup.objectives.next_token import next_token
+from groundup.evals.perplexity import Score, document_scores, perplexity, together
+from groundup.files import alone, atomic_write
+from groundup.model.model import ModelModule
 from groundup.planner import measure, units
 from groundup.planner.audit import entries, read_plan, record
 from groundup.planner.plan import Plan, plan
+from groundup.recipes.batches import Text
+from groundup.recipes.corpora import check_tokenizer, corpus_of
 from groundup.recipes.learner import Learner
 from groundup.recipes.metrics import entry_of, metrics, tensorboard_writer
 from groundup.recipes.place import Place
 from groundup.recipes.report import write_report
-from groundup.recipes.settings import Run, read_run, write_run
+from groundup.recipes.samples import samples
+from groundup.recipes.settings import Run, read_run, write_spec
 from groundup.recipes.watch import Watch
-from groundup.text.tokenizer import Tokenizer
-from groundup.text.train import train as train_tokenizer
 from groundup.training import checkpoint
 from groundup.training.allocator import keep_freed_memory
 from groundup.training.budget import Tally
 
-PROMPT_TOKENS, SAMPLE_TOKENS = 16, 70  # of the texts that the trained model writes
 QUICK_TOKENS = 60_000  # of the validation text, for the scores along the way
 
 
@@ -65,7 +63,7 @@ class Outcome:
 
     place: Place
     run: Run
-    model: DecoderModel
+    model: ModelModule
     corpus: Corpus
     score: Score
     tally: Tally
@@ -105,14 +103,15 @@ def pretrain(
         TrainingError: loss or gradients are not finite.
     """
     if Corpus.is_there(run.data.source):
-        _check_held_out(Corpus.open(run.data.source))
+        _check_corpus(run, Corpus.open(run.data.source))
     else:
-        next(documents(run.data.source, field=run.data.field))  # before the folder is there: a name may be mistyped
+        # Before the folder is there: a name may be mistyped.
+        next(documents(run.data.source, field=run.data.field, target=run.target))
     _check_fit(run)
     place = Place.new(folder)
     try:
         with alone(place.folder):
-            atomic_write(place.config, write_run(run))
+            atomic_write(place.config, write_spec(run))
             return _finish(run, place, watch, tensorboard=tensorboard)
     except GroundupError:
         place.forget_if_empty()  # so that the mended command may take the same folder
@@ -139,7 +138,8 @@ def resume(
         return _finish(read_run(place.config), place, watch, tensorboard=tensorboard)
 
 
-def _check_held_out(corpus: Corpus) -> None:
+def _check_corpus(run: Run, corpus: Corpus) -> None:
+    check_tokenizer(run, corpus.tokenizer)
     if not corpus.split("valid").tokens:
         raise DataError(f"{corpus.folder} holds no text out, by which a run is scored; build it with --held-out 0.01")
 
@@ -147,94 +147,31 @@ def _check_held_out(corpus: Corpus) -> None:
 def _finish(run: Run, place: Place, watch: Watch, *, tensorboard: bool) -> Outcome:
     if tensorboard:
         tensorboard_writer()  # before any work is done: it may not be installed
-    corpus = _corpus(run, place, watch)
+    corpus = corpus_of(run, place, watch)
     run = _fitted(run, corpus, place)
     learner = _train(run, place, corpus, watch, tensorboard=tensorboard)
     model, tally = learner.model, learner.tally
     watch.stage("Evaluating on the text that was held out")
-    score = _score(run, model, corpus, quick=False, watch=watch)
+    score = _final_score(run, place, model, corpus, watch=watch)
     watch.stage("Letting it write, and writing the report")
-    samples = _samples(run, model, corpus)
-    write_report(run, place, tally=tally, score=score, samples=samples)
+    written = samples(run, model, corpus)
+    write_report(run, place, tally=tally, score=score, samples=written)
     place.write_json(place.result, {"tally": tally.to_dict(), "validation": score.to_dict()})
-    return Outcome(place=place, run=run, model=model, corpus=corpus, score=score, tally=tally, samples=samples)
-
-
-def _samples(run: Run, model: DecoderModel, corpus: Corpus) -> list[str]:
-    """What the model makes of the run's prompts, with these prompts."""
-    words, start = corpus.tokenizer, corpus.manifest["end"]
-    made_tokens = min(SAMPLE_TOKENS, run.model.context // 2)
-    read_tokens = run.model.context - made_tokens - 1
-    if run.prompts:
-        texts = [words.encode(text) for text in run.prompts]
-    else:
-        first = islice(corpus.split("valid").documents(), 3)
-        texts = [document.ids[:-1][:PROMPT_TOKENS].tolist() for document in first]
-    prompts = [text[:read_tokens] for text in texts]
-    if not made_tokens:
-        return []
-    made = LanguageModel(model, tokenizer=words).generations(
-        [[start, *prompt] for prompt in prompts],
-        max_new_tokens=made_tokens,
-        temperature=0.5,
-        top_p=0.9,
-        repetition_penalty=1.15,  # a small model falls into repeating itself
-        seed=run.seed,
-    )
-    return [f"{words.decode(prompt)}{one.text}".rstrip() for prompt, one in zip(prompts, made, strict=True)]
-
-
-def _corpus(run: Run, place: Place, watch: Watch) -> Corpus:
-    """The run's corpus, made now unless it is there."""
-    found = place.corpus_of(run.data.source)
-    if found.exists():
-        mine = Tokenizer.load(place.tokenizer) if place.tokenizer.exists() else None
-        corpus = Corpus.open(found, tokenizer=mine)
-        corpus.verify()
-        if mine is None:
-            _save_tokenizer(corpus.tokenizer, place)
-        return corpus
-    tokenizer = _tokenizer(run, place, watch)
-    watch.stage("Cleaning, splitting and tokenizing the text")
-    return build(
-        run.data.source,
-        place.corpus,
-        field=run.data.field,
-        tokenizer=tokenizer,
-        held_out=run.data.held_out,
-        seed=run.seed,
-        progress=watch.progress,
-    )
-
-
-def _tokenizer(run: Run, place: Place, watch: Watch) -> Tokenizer:
-    if place.tokenizer.exists():
-        return Tokenizer.load(place.tokenizer)
-    if run.data.tokenizer is not None:
-        tokenizer = Tokenizer.load(run.data.tokenizer)
-    else:
-        watch.stage("Training the tokenizer")
-        texts = (document.text for document in documents(run.data.source, field=run.data.field))
-        tokenizer = train_tokenizer(texts, kind=run.data.tokens, vocab=run.data.vocab or run.model.vocab)
-    _save_tokenizer(tokenizer, place)
-    return tokenizer
-
-
-def _save_tokenizer(tokenizer: Tokenizer, place: Place) -> None:
-    with replacing(place.tokenizer) as folder:
-        tokenizer.save(folder)
+    return Outcome(place=place, run=run, model=model, corpus=corpus, score=score, tally=tally, samples=written)
 
 
 def _fitted(run: Run, corpus: Corpus, place: Place) -> Run:
     """The run with its model's vocabulary fitted to the tokenizer's, written down."""
-    if run.data.tokenizer is not None and run.model.vocab < corpus.vocab:
+    vocab = run.model.predictor.vocab
+    if run.data.tokenizer is not None and vocab < corpus.vocab:
         raise ConfigError(
-            f"the tokenizer has {corpus.vocab} tokens and the model {run.model.vocab}; "
+            f"the tokenizer has {corpus.vocab} tokens and the model {vocab}; "
             f"set vocab={corpus.vocab}, or choose another tokenizer"
         )
-    if run.data.tokenizer is None and run.model.vocab != corpus.vocab:
-        run = run.replace(model=run.model.replace(vocab=corpus.vocab))
-    atomic_write(place.config, write_run(run))
+    if run.data.tokenizer is None:
+        vocab = corpus.vocab
+    run = run.replace(model=run.model.with_words(vocab, end=corpus.manifest["end"]))
+    atomic_write(place.config, write_spec(run))
     place.write_json(place.spec, run.model.to_dict())
     return run
 
@@ -242,7 +179,7 @@ def _fitted(run: Run, corpus: Corpus, place: Place) -> Run:
 def _plan(run: Run, place: Place, watch: Watch) -> Plan:
     """What the run will take, written down and told."""
     watch.stage("The plan")
-    batch = run.rows * run.length * run.accumulate
+    batch = run.step_tokens
     make = partial(_planned, run)
     made = make(tokens=run.budget.expected_tokens(batch, step_seconds=make(tokens=batch).step_seconds))
     if not read_plan(place.plan):  # a run that goes on is held to what was predicted at its beginning
@@ -256,8 +193,9 @@ def _planned(run: Run, *, tokens: int) -> Plan:
         run.model,
         tokens=tokens,
         rows=run.rows,
-        batch_tokens=run.rows * run.length * run.accumulate,
+        batch_tokens=run.step_tokens,
         context=run.length,
+        objective=run.objective,
         precision=run.precision,
         optimizer=run.optimizer,
         process_bytes=measure.process_bytes(),
@@ -303,7 +241,7 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch, *, tensorboard:
             times.append(step.seconds)
             watch.step(
                 step,
-                bits_per_byte=step.loss * bits,
+                bits_per_byte=step.loss * bits if run.objective.whole else None,
                 utilisation=made.utilisation * made.step_seconds / step.seconds,  # both are of the same operations
                 peak_bytes=measure.peak_bytes(learner.device),
             )
@@ -316,8 +254,8 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch, *, tensorboard:
                 last_save = time.monotonic()
             quick = None
             if evaluate and not asked.is_set():
-                quick = _score(run, learner.model, corpus, quick=True, watch=watch)
-            if step.every(10) or quick:
+                quick = _quick_score(run, learner.model, corpus, watch=watch)
+            if step.tally.steps < 10 or step.every(10) or quick:
                 log(entry_of(step, quick))
             if asked.is_set():
                 raise KeyboardInterrupt
@@ -334,13 +272,17 @@ def _record(learner: Learner, place: Place, made: Plan, *, times: list[float]) -
     """Writes what was measured beside what was planned."""
     run, model, tally = learner.run, learner.model, learner.tally
     peak = measure.peak_bytes(learner.device)
-    row = learner.loader.batch(0).first_row().to(learner.device)  # as every other; counting holds more than a step
-    with devices.autocast(learner.device, learner.dtype):
-        flops = measure.count_flops(lambda: next_token(model, row).total.backward())
-    model.zero_grad(set_to_none=True)
+    batch = learner.batches(0).to(learner.device)
+    if run.objective.whole:
+        batch = batch.first_rows(1)  # as every other
+    flops = 0
+    for row in batch.by_row():  # one by one, for counting holds more than a step
+        with devices.autocast(learner.device, learner.dtype):
+            flops += measure.count_flops(lambda row=row: run.objective.loss(model, row).total.backward())
+        model.zero_grad(set_to_none=True)
     measured = {
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "step_flops": flops * run.rows * run.accumulate,
+        "step_flops": flops * run.rows // len(batch.ids) * run.accumulate,
         "steps": tally.steps,
         "train_seconds": tally.seconds,
     }
@@ -359,21 +301,34 @@ def _passes(run: Run, before: Tally, after: Tally) -> bool:
     return done < now
 
 
-def _score(run: Run, model: DecoderModel, corpus: Corpus, *, quick: bool, watch: Watch) -> Score:
-    """The score on the validation text; a quick one reads its first tokens, in windows that do not overlap."""
-    held_out = corpus.split("valid").documents()
-    if quick:
-        held_out = _first(held_out, tokens=QUICK_TOKENS)
-    device = next(model.parameters()).device
-    return perplexity(
-        model,
-        held_out,
-        begin=corpus.manifest["end"],
-        context=run.length,
-        stride=run.length if quick else None,
-        dtype=devices.autocast_dtype(run.precision, device),
-        progress=watch.progress,
-    )
+def _final_score(run: Run, place: Place, model: ModelModule, corpus: Corpus, *, watch: Watch) -> Score:
+    """The score on the validation text, and that of each of its documents beside it, by which runs are compared."""
+    if not run.objective.whole:
+        return _validation(run, corpus).score(model, tokens=None, watch=watch)
+    texts = list(corpus.split("valid").documents())
+    every = document_scores(model, texts, **_reading(run, model, corpus), progress=watch.progress)
+    lines = (json.dumps({"document": text.name, **score.to_dict()}) for text, score in zip(texts, every, strict=True))
+    atomic_write(place.documents, "".join(f"{line}\n" for line in lines))
+    return together(every)
+
+
+def _quick_score(run: Run, model: ModelModule, corpus: Corpus, *, watch: Watch) -> Score:
+    """The score on the first tokens of the validation text, in windows that do not overlap."""
+    if not run.objective.whole:
+        return _validation(run, corpus).score(model, tokens=QUICK_TOKENS, watch=watch)
+    texts = _first(corpus.split("valid").documents(), tokens=QUICK_TOKENS)
+    settings = _reading(run, model, corpus) | {"stride": run.length}
+    return perplexity(model, texts, **settings, progress=watch.progress)
+
+
+def _validation(run: Run, corpus: Corpus) -> Text:
+    return Text(run, corpus, split="valid", order_by="file")
+
+
+def _reading(run: Run, model: ModelModule, corpus: Corpus) -> dict[str, Any]:
+    """How whole documents are read."""
+    dtype = devices.autocast_dtype(run.precision, next(model.parameters()).device)
+    return {"begin": corpus.manifest["end"], "context": run.length, "dtype": dtype}
 
 
 def _first(documents: Iterator[TokenDocument], *, tokens: int) -> Iterator[TokenDocument]:

@@ -69,7 +69,8 @@ def quickstart(folder: Path, *, run: Run, watch: Watch, go_on: bool = False) -> 
 
 def comparison(outcome: Outcome) -> list[tuple[str, str]]:
     """Returns the rows of a table: this model's bits per byte among those of general compressors, best first."""
-    bits = {"this model": outcome.score.bits_per_byte} | compressors.bits_per_byte(held_out(outcome.corpus))
+    mine = outcome.score.bits_per_byte
+    bits = ({} if mine is None else {"this model": mine}) | compressors.bits_per_byte(held_out(outcome.corpus))
     ordered = sorted(bits.items(), key=lambda item: item[1])
     return [("", "bits/byte"), *((name, f"{value:.3f}") for name, value in ordered)]
 

@@ -13,10 +13,12 @@ from groundup import devices
 from groundup.errors import ConfigError, SpecError
 from groundup.files import read_limited
 from groundup.hub.spec_file import MOST_BYTES_YAML
-from groundup.model.decoder import Decoder
+from groundup.model.model import Model
+from groundup.objectives.objective import Objective, Shape, Usual
+from groundup.objectives.usual import usual
 from groundup.optim.optimizers import AdamW, Optimizer
 from groundup.optim.schedules import Cosine, Schedule
-from groundup.specs import Limit, Positive, Seed, Size, Spec, override_all
+from groundup.specs import AnySpec, Limit, Positive, Seed, Size, Spec, override_all
 from groundup.text.train import KINDS
 from groundup.training.budget import Budget
 
@@ -34,7 +36,9 @@ class Data(Spec):
         tokens: of which kind the tokenizer is that is trained: ``bpe``, ``char`` or ``word``.
         vocab: its size; None means the model's.
         held_out: the share of documents that is kept for validation.
-        field: the name of the text in .jsonl and .parquet files; None takes the usual names.
+        field: the name of the text, or of the source of a pair, in .jsonl, .tsv and .parquet files; None takes the
+            usual names.
+        target: the name of the target of a pair, for objectives that read pairs.
     """
 
     source: str = "python"
@@ -43,6 +47,7 @@ class Data(Spec):
     vocab: Size | None = None
     held_out: float = 0.05
     field: str | None = None
+    target: str = "target"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,6 +64,7 @@ class Run(Spec):
 
     Attributes:
         model: what is trained.
+        objective: what it learns; by default what is usual for the kind of the model.
         data: what it reads.
         optimizer: what updates the weights.
         schedule: the learning rate over the run.
@@ -75,7 +81,8 @@ class Run(Spec):
         prompts: what the trained model continues at the end; none means how three held-out documents begin.
     """
 
-    model: Decoder
+    model: Model
+    objective: Objective = Usual()
     data: Data = Data()
     optimizer: Optimizer = AdamW()
     schedule: Schedule = Cosine()
@@ -95,16 +102,34 @@ class Run(Spec):
         super().__post_init__()
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision={self.precision!r} does not exist; choose from {', '.join(PRECISIONS)}")
-        if self.length > self.model.context:
+        if self.length > self.model.longest:
             raise ConfigError(
-                f"context={self.length} is longer than the model's context of {self.model.context}; "
+                f"context={self.length} is longer than the model's context of {self.model.longest}; "
                 "lower it, or raise model.context"
             )
+        if self.objective == Usual():
+            object.__setattr__(self, "objective", usual(self.model))  # so that it is told, saved and can be changed
+        self.objective.check(self.model)
 
     @property
     def length(self) -> int:
         """Tokens of a sequence."""
-        return self.model.context if self.context is None else self.context
+        return self.model.longest if self.context is None else self.context
+
+    @property
+    def shape(self) -> Shape:
+        """What the objective makes of such a sequence."""
+        return self.objective.shape(self.model, self.length)
+
+    @property
+    def target(self) -> str | None:
+        """The name of the field of targets; None where it reads no pairs."""
+        return self.data.target if self.objective.pairs else None
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of text in a step."""
+        return self.rows * self.shape.text * self.accumulate
 
 
 def with_overrides(run: Run, settings: Iterable[str]) -> Run:
@@ -143,9 +168,18 @@ def read_run(path: Path) -> Run:
     Raises:
         ConfigError: the file cannot be read as one.
     """
+    return read_spec(path, Run)
+
+
+def read_spec(path: Path, kind: type[AnySpec]) -> AnySpec:
+    """Returns the spec of a kind that a YAML file holds.
+
+    Raises:
+        ConfigError: the file cannot be read as one.
+    """
     data = _read_yaml(path)
     try:
-        return Run.from_dict(data)
+        return kind.from_dict(data)
     except (ConfigError, SpecError) as fault:
         raise type(fault)(f"{path}: {fault}") from fault
 
@@ -177,6 +211,6 @@ def _read_yaml(path: Path) -> object:
         raise ConfigError(f"{path} is not YAML{line}: {getattr(fault, 'problem', 'damaged')}; mend it there") from fault
 
 
-def write_run(run: Run) -> str:
-    """Returns the text of a run's config.yaml: every setting, so that later defaults do not change what it was."""
-    return yaml.safe_dump(run.to_dict(whole=True), sort_keys=False, allow_unicode=True, width=120)
+def write_spec(spec: Spec) -> str:
+    """Returns the text of a config.yaml: every setting, so that later defaults do not change what it was."""
+    return yaml.safe_dump(spec.to_dict(whole=True), sort_keys=False, allow_unicode=True, width=120)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from groundup.errors import ConfigError, ModelError, SpecError
+from groundup.errors import ConfigError, SpecError
 from groundup.evals.perplexity import Score
 from groundup.files import as_path
 from groundup.hub.resolve import spec as resolve
 from groundup.infer.language_model import LanguageModel
-from groundup.model.decoder import Decoder
+from groundup.infer.load import as_called
 from groundup.model.model import Model
 from groundup.recipes import quickstart
 from groundup.recipes.place import Place
@@ -48,6 +48,7 @@ def train(
     budget: Budget,
     folder: str | Path | None = None,
     watch: Watch = Watch(),  # noqa: B008 - it has no state
+    tensorboard: bool = False,
     **settings: Any,
 ) -> Trained:
     """Trains a model on a text and returns it with its score.
@@ -58,25 +59,20 @@ def train(
         budget: how long: ``hours(1)``, ``tokens(2e9)``, ``updates(1000)``.
         folder: where the run will lie; None means a new folder in ``runs/``.
         watch: who hears how it goes.
-        **settings: other fields of `groundup.recipes.settings.Run`, such as ``rows=32``.
+        tensorboard: whether events for TensorBoard are written beside the metrics.
+        **settings: other fields of `groundup.recipes.settings.Run`, such as ``rows=32`` or ``objective=Masked()``.
 
     Raises:
         GroundupError: something given does not fit; the message says what to change.
     """
-    run = Run.from_dict({"model": _decoder(model), "data": Data(source=str(data)), "budget": budget} | settings)
-    return trained(pretrain(run, run_folder(model) if folder is None else as_path(folder), watch=watch))
-
-
-def _decoder(model: str | Path | Model) -> Decoder:
-    spec = resolve(model)
-    if not isinstance(spec, Decoder):
-        raise ModelError(f"{model} is no decoder, and a run learns to predict the next token; give a language model")
-    return spec
+    run = Run.from_dict({"model": resolve(model), "data": Data(source=str(data)), "budget": budget} | settings)
+    place = run_folder(model) if folder is None else as_path(folder)
+    return trained(pretrain(run, place, watch=watch, tensorboard=tensorboard))
 
 
 def trained(outcome: Outcome) -> Trained:
     """Returns the model and the score of a finished run."""
-    model = LanguageModel(outcome.model, tokenizer=outcome.corpus.tokenizer)
+    model = as_called(outcome.model, tokenizer=outcome.corpus.tokenizer)
     return Trained(folder=outcome.place.folder, model=model, score=outcome.score)
 
 
@@ -84,7 +80,7 @@ def run_folder(model: str | Path | Model) -> Path:
     """Returns the first free folder in ``runs/`` that is named after a MODEL."""
     if isinstance(model, Model):
         name = "model"
-    elif (path := Path(model)).suffix in (".yaml", ".yml", ".json"):
+    elif (path := Path(str(model).partition(".py:")[0])).suffix in (".yaml", ".yml", ".json", ".py"):
         name = path.absolute().parent.name if path.stem == "config" else path.stem
     else:
         name = path.name
@@ -130,7 +126,7 @@ def resolve_run(
     elif not budgets:
         raise ConfigError("a run needs a budget; give --time 30m, --tokens 2B or --steps 1000")
     else:
-        run = Run(model=_decoder(model), budget=budgets[0])
+        run = Run(model=resolve(model), budget=budgets[0])
     run = _with_environment(run, environment)
     if budgets:
         run = run.replace(budget=budgets[0])

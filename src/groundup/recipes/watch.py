@@ -23,12 +23,12 @@ class Watch:
     def progress(self, done: float, total: float | None) -> None:
         """Work done so far in this stage, in any unit; ``total`` is None where nobody knows."""
 
-    def step(self, step: Step, *, bits_per_byte: float, utilisation: float, peak_bytes: int) -> None:
+    def step(self, step: Step, *, bits_per_byte: float | None, utilisation: float, peak_bytes: int) -> None:
         """One update of the weights.
 
         Args:
             step: what it was.
-            bits_per_byte: of the training text.
+            bits_per_byte: of the training text; None where its loss does not tell them.
             utilisation: operations per second as a share of the machine's matrix rate.
             peak_bytes: the most memory that the training has held so far.
         """
@@ -38,3 +38,10 @@ class Watch:
 
     def table(self, title: str, rows: Sequence[Sequence[str]]) -> None:
         """A table whose first row is its header."""
+
+
+class StepsOnly(Watch):
+    """Passes on the steps of a job that is part of a larger one, and nothing else."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.step = watch.step

@@ -27,6 +27,7 @@ MOST_BYTES, MOST_BYTES_BESIDE = 2**30, 2**25  # of a tokenizer.json, and of the 
 # Tried in this order when no file names the token.
 USUAL_ENDS = ("<|end|>", "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 USUAL_BEGINS = ("<|begin_of_text|>", "<s>", "<bos>", "[CLS]")
+USUAL_MASKS = ("[MASK]", "<mask>", "<|mask|>", "<|mdm_mask|>")
 
 
 @dataclass(frozen=True, kw_only=True)

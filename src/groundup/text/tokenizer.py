@@ -180,6 +180,11 @@ class Tokenizer:
         """
         return self._plain.id_to_token(self._check(id)) or ""
 
+    @cached_property
+    def mask(self) -> int | None:
+        """The id of the token that stands for a hidden one; None if there is none."""
+        return next((self.special[name] for name in sidecars.USUAL_MASKS if name in self.special), None)
+
     def is_special(self, id: int) -> bool:
         """Whether the id is that of a special token."""
         return id in self._special_ids

@@ -8,10 +8,10 @@ in the vocabulary, so both give back every text exactly. Words that are not in t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from groundup.errors import TextError
@@ -41,7 +41,9 @@ EVERYTHING = 2**31  # more words than any vocabulary has
 _BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
-def train(texts: Iterable[str], *, kind: str = "bpe", vocab: int | None = None) -> Tokenizer:
+def train(
+    texts: Iterable[str], *, kind: str = "bpe", vocab: int | None = None, special: Sequence[str] = ()
+) -> Tokenizer:
     """Returns a tokenizer made from these texts, the same one for the same texts.
 
     Args:
@@ -49,23 +51,26 @@ def train(texts: Iterable[str], *, kind: str = "bpe", vocab: int | None = None) 
         kind: ``bpe`` and ``char`` give back every text exactly; ``word`` cannot write a word it has not seen.
         vocab: the number of tokens, with the end token and the 256 bytes (``bpe`` and ``char``) or the unknown word
             (``word``); None takes every character or word of the texts. ``bpe`` needs a number.
+        special: names of special tokens that it has besides the end token, such as ``[MASK]``; part of ``vocab``.
 
     Raises:
         TextError: no text, a kind that does not exist, or a vocabulary that is too small or larger than the texts
             allow (the message names the largest).
     """
+    special = [END, *dict.fromkeys(name for name in special if name != END)]
     makers = dict(zip(KINDS, (_bpe, _char, _word), strict=True))
     if kind not in makers:
         raise TextError(f"kind={kind!r} is no kind of tokenizer; choose from {', '.join(makers)}")
-    fixed = 2 if kind == "word" else 1 + len(_BYTES)
+    fixed = len(special) + (1 if kind == "word" else len(_BYTES))
     if vocab is not None and vocab < fixed + (kind == "word"):
-        what = "the end token and the unknown word" if kind == "word" else "the end token and the 256 bytes"
+        first = "the end token" if len(special) == 1 else f"the end token, {len(special) - 1} special tokens"
+        what = f"{first} and the unknown word" if kind == "word" else f"{first} and the 256 bytes"
         raise TextError(f"vocab={vocab} is too small: {what} take {fixed}; choose a larger one")
     if vocab is not None and vocab > LARGEST:
         raise TextError(f"vocab={vocab} is more than a tokenizer may have; choose at most {LARGEST}")
     if kind == "bpe" and vocab is None:
         raise TextError("a bpe tokenizer needs the size of its vocabulary; give vocab, such as 4096")
-    backend = makers[kind](_checked(texts), vocab)
+    backend = makers[kind](_checked(texts), vocab, special)
     size = backend.get_vocab_size()
     if vocab is not None and size < vocab:
         raise TextError(
@@ -107,12 +112,17 @@ def _assemble(model: models.Model, split: str) -> Backend:
     return backend
 
 
-def _bpe(texts: Iterator[str], vocab: int | None) -> Backend:
+def _with_space(special: list[str]) -> list[str | AddedToken]:
+    """The end token, and others that take the space before them, as the words do in whose place they stand."""
+    return [END, *(AddedToken(name, lstrip=True, special=True) for name in special[1:])]
+
+
+def _bpe(texts: Iterator[str], vocab: int | None, special: list[str]) -> Backend:
     backend = _assemble(models.BPE(), SPLIT)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab or EVERYTHING,
         min_frequency=2,
-        special_tokens=[END],
+        special_tokens=_with_space(special),
         initial_alphabet=_BYTES,
         show_progress=False,
     )
@@ -120,24 +130,27 @@ def _bpe(texts: Iterator[str], vocab: int | None) -> Backend:
     return backend
 
 
-def _char(texts: Iterator[str], vocab: int | None) -> Backend:
+def _char(texts: Iterator[str], vocab: int | None, special: list[str]) -> Backend:
     """A BPE without merges whose vocabulary holds the bytes and, whole, the characters of more than one byte."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text if not text.isascii() else "")
     frequent = sorted((c for c in counts if not c.isascii()), key=lambda c: (-counts[c], c))
     bytes_of = _bytes_of(r"[\s\S]")
-    names = [END, *_BYTES, *(bytes_of.pre_tokenize_str(c)[0][0] for c in frequent)][:vocab]
+    names = [*special, *_BYTES, *(bytes_of.pre_tokenize_str(c)[0][0] for c in frequent)][:vocab]
     model = models.BPE(vocab={name: id for id, name in enumerate(names)}, merges=[], ignore_merges=True)
     backend = _assemble(model, r"[\s\S]")
-    backend.add_special_tokens([END])
+    backend.add_special_tokens(special)
     return backend
 
 
-def _word(texts: Iterator[str], vocab: int | None) -> Backend:
+def _word(texts: Iterator[str], vocab: int | None, special: list[str]) -> Backend:
     backend = _assemble(models.WordLevel(vocab={}, unk_token=UNKNOWN), SPLIT)
     trainer = trainers.WordLevelTrainer(
-        vocab_size=vocab or EVERYTHING, min_frequency=1, special_tokens=[END, UNKNOWN], show_progress=False
+        vocab_size=vocab or EVERYTHING,
+        min_frequency=1,
+        special_tokens=[END, UNKNOWN, *_with_space(special)[1:]],
+        show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
     return backend

@@ -15,7 +15,7 @@ class Tally(Spec):
 
     Attributes:
         steps: updates of the weights.
-        tokens: targets that counted.
+        tokens: of text that were read.
         seconds: time inside steps; what the caller does between them is not counted.
     """
 
@@ -55,7 +55,7 @@ class Steps(Budget):
 
 
 class Tokens(Budget):
-    """A number of tokens that count."""
+    """A number of tokens of text."""
 
     count: int = dataclasses.field(kw_only=False)
 

@@ -12,7 +12,7 @@ run that is resumed at a step sees what it would have seen.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,13 +21,12 @@ from torch import nn
 from groundup.context import Batch
 from groundup.devices import autocast
 from groundup.errors import TrainingError
-from groundup.model.decoder import DecoderModel
-from groundup.objectives.loss import Objective
+from groundup.model.model import ModelModule
+from groundup.objectives.loss import LossFunction
+from groundup.objectives.objective import Batches
 from groundup.optim.joint import JointOptimizer
 from groundup.optim.schedules import Schedule
 from groundup.training.budget import Budget, Tally
-
-Batches = Callable[[int], Batch]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,7 @@ class Step:
         loss: the mean loss per token that counts, in nats, before the update.
         gradient_norm: of all gradients together, before clipping.
         rate: the share of the peak learning rate that was used.
-        tokens: targets that counted in this step.
+        tokens: of text that this step read.
         seconds: what the step took.
         last: whether the budget is spent.
     """
@@ -60,9 +59,9 @@ class Step:
 
 
 def steps(
-    model: DecoderModel,
+    model: ModelModule,
     batches: Batches,
-    objective: Objective,
+    objective: LossFunction,
     optimizer: JointOptimizer,
     schedule: Schedule,
     *,
@@ -78,7 +77,7 @@ def steps(
     Args:
         model: what is trained; it is put into training mode at every step.
         batches: the micro-batch of a number; step i uses those from ``i * accumulate`` on.
-        objective: the loss of a batch.
+        objective: the loss of a batch, such as `next_token` or the ``loss`` of an objective.
         optimizer: what updates the weights.
         schedule: the learning rate over the run.
         until: how long the run lasts.
@@ -100,7 +99,8 @@ def steps(
         first = tally.steps * accumulate
         micro = [batches(first + i).to(device) for i in range(accumulate)]
         counted = sum(batch.counted_tokens for batch in micro)
-        rate = schedule.factor(_middle(until, tally, counted))
+        read = sum(batch.read_tokens for batch in micro)
+        rate = schedule.factor(_middle(until, tally, read))
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed * 1_000_003 + tally.steps)
             loss = _gradients(model, micro, objective, counted=counted, dtype=dtype)
@@ -113,7 +113,7 @@ def steps(
         optimizer.step()
         optimizer.zero_grad()
         took = time.perf_counter() - began
-        tally = Tally(steps=tally.steps + 1, tokens=tally.tokens + counted, seconds=tally.seconds + took)
+        tally = Tally(steps=tally.steps + 1, tokens=tally.tokens + read, seconds=tally.seconds + took)
         progress = until.spent(tally)
         yield Step(
             tally=tally,
@@ -121,24 +121,24 @@ def steps(
             loss=loss.item(),
             gradient_norm=norm.item(),
             rate=rate,
-            tokens=counted,
+            tokens=read,
             seconds=took,
             last=progress >= 1,
         )
 
 
-def _middle(until: Budget, tally: Tally, counted: int) -> float:
+def _middle(until: Budget, tally: Tally, read: int) -> float:
     """The progress in the middle of the next step, if it spends what those before it did on average.
 
     Nobody knows the time of a run's very first step, so by the clock its progress, and with it its rate, is zero.
     """
     if not tally.steps:
-        return until.spent(Tally(steps=1, tokens=counted)) / 2
+        return until.spent(Tally(steps=1, tokens=read)) / 2
     return until.spent(tally) * (1 + 0.5 / tally.steps)
 
 
 def _gradients(
-    model: DecoderModel, micro: list[Batch], objective: Objective, *, counted: int, dtype: torch.dtype
+    model: ModelModule, micro: list[Batch], objective: LossFunction, *, counted: int, dtype: torch.dtype
 ) -> torch.Tensor:
     """Adds the gradients of the mean loss over all micro-batches to the weights; returns that loss."""
     total = torch.zeros((), device=micro[0].ids.device)

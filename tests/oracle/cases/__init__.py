@@ -13,6 +13,7 @@ from groundup.model.decoder import Decoder
 from groundup.model.encoder import Encoder
 from groundup.model.encoder_decoder import EncoderDecoder
 from groundup.model.model import Model
+from groundup.model.reversible import ReversibleDecoder
 from laws.examples import SHRUNK
 from oracle.pair import Config
 
@@ -37,3 +38,4 @@ def _of(kind: type[Model]) -> dict[str, Config]:
 
 
 CASES, ENCODERS, ENCODER_DECODERS = _of(Decoder), _of(Encoder), _of(EncoderDecoder)
+REFORMERS = _of(ReversibleDecoder)  # what comes later changes what they see, so they have tests of their own

@@ -20,5 +20,7 @@ CASES: dict[str, Config] = {
     "near": T5 | {"relative_attention_max_distance": 20, "relative_attention_num_buckets": 8},
     "wide-heads": T5 | {"d_kv": 20, "num_decoder_layers": 1},
     "gated": T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+    "as-version-5-says": T5 | {"feed_forward_proj": "gated-gelu", "scale_decoder_outputs": False},
+    "starting": T5 | {"decoder_start_token_id": 7, "eos_token_id": 9},
     "gated-silu": T5 | {"feed_forward_proj": "gated-silu", "layer_norm_epsilon": 1e-2},
 }

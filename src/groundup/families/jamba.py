@@ -1,0 +1,283 @@
+"""Jamba: Mamba with norms inside, a layer of attention without places in every eight, experts in every second layer.
+
+Sources: Lieber et al. 2024 (arXiv:2403.19887), section 3; Jamba Team 2024 (Jamba-1.5, arXiv:2408.12570), section 2;
+sizes are those of the published configurations. Jamba-1.5-Mini is Jamba-v0.1 trained further.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from groundup.errors import SpecError
+from groundup.families import mamba, mixtral
+from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, head_width
+from groundup.families.qwen3_moe import mixture
+from groundup.mixers.attention import Attention
+from groundup.mixers.mamba import Mamba
+from groundup.mixers.mlp import GatedMLP
+from groundup.mixers.moe import MoE
+from groundup.model.decoder import Decoder
+from groundup.model.heads import Tied, Untied
+from groundup.model.layer import Layer, LayerSpec
+from groundup.model.residual import Residual
+from groundup.parts.init import ScaledNormal
+from groundup.parts.norm import RMSNorm
+from groundup.parts.position import NoPosition
+from groundup.parts.router import TopOfSoftmax
+from groundup.rules import Rule, rule
+
+
+def jamba(
+    *,
+    width: int,
+    layers: int,
+    heads: int,
+    hidden: int,
+    kv_heads: int = 8,
+    far: Iterable[int] = (),
+    sparse: Iterable[int] = (),
+    experts: int = 16,
+    active: int = 2,
+    balance: float = mixtral.BALANCE,
+    states: int = 16,
+    rank: int | None = None,
+    expand: int = 2,
+    conv: int = 4,
+    bias: bool = False,
+    conv_bias: bool = True,
+    vocab: int = 65536,
+    context: int = 262144,
+    act: str = "silu",
+    eps: float = 1e-6,
+    tied: bool = False,
+    deviation: float = 0.02,
+    dropout: float = 0.0,
+) -> Decoder:
+    """Returns the spec of a Jamba of these sizes.
+
+    Args:
+        width: the width of the residual stream.
+        layers: the number of layers.
+        heads: heads of queries, each ``width / heads`` wide.
+        hidden: the width inside the feed-forward part, and inside each expert.
+        kv_heads: heads of keys and values.
+        far: the layers with attention.
+        sparse: the layers with experts.
+        experts: how many experts such a layer has.
+        active: through how many of them a token goes.
+        balance: the weight of the balance loss in training.
+        states: the states of each inner channel of the other layers.
+        rank: the width from which their steps are made; None means a sixteenth of ``width``.
+        expand: how many times the width their inner channels are.
+        conv: taps of their convolution.
+        bias: whether their maps from and to the stream have a bias.
+        conv_bias: whether their convolution has one.
+        vocab: the number of token ids.
+        context: the longest sequence that is meant.
+        act: the activation of all gates and after the convolution.
+        eps: of all norms.
+        tied: whether the head reads the token embedding.
+        deviation: of the first weights.
+        dropout: of attention weights.
+    """
+    norm, far, sparse = RMSNorm(eps=eps), set(far), set(sparse)
+    near = Mamba(
+        states=states,
+        rank=rank or math.ceil(width / 16),
+        expand=expand,
+        conv=conv,
+        act=act,
+        bias=bias,
+        conv_bias=conv_bias,
+        norm=norm,
+    )
+    attention = Attention(
+        heads=heads,
+        kv_heads=kv_heads,
+        head_width=head_width(width, heads),
+        position=NoPosition(),
+        dropout=dropout,
+    )
+    plain = GatedMLP(hidden=hidden, act=act)
+    router = TopOfSoftmax(balance=balance)
+    routed = MoE(experts=experts, active=active, hidden=hidden, act=act, router=router) if sparse else plain
+    made = {
+        (i, j): Layer(mix=Residual(mixer, pre=norm), ffn=Residual(ffn, pre=norm))
+        for i, mixer in enumerate((near, attention))
+        for j, ffn in enumerate((plain, routed))
+    }
+    return Decoder(
+        width=width,
+        vocab=vocab,
+        context=context,
+        layers=tuple(made[i in far, i in sparse] for i in range(layers)),
+        norm=norm,
+        head=Tied() if tied else Untied(),
+        init=ScaledNormal(deviation=deviation),
+    )
+
+
+def published(*, layers: int, **sizes: Any) -> Decoder:
+    """Returns the spec of a Jamba as published: attention in layers 4, 12, 20 ..., experts in 1, 3, 5 ..."""
+    return jamba(layers=layers, far=range(4, layers, 8), sparse=range(1, layers, 2), **sizes)
+
+
+PRESETS = {
+    "jamba-v0.1": partial(published, width=4096, layers=32, heads=32, hidden=14336),
+    "jamba-1.5-mini": partial(published, width=4096, layers=32, heads=32, hidden=14336),
+    "jamba-1.5-large": partial(published, width=8192, layers=72, heads=64, hidden=24576),
+}
+
+
+def read(keys: Keys) -> Decoder:
+    """Returns the spec of a Jamba configuration."""
+    keys.only("mamba_inner_layernorms", True)
+    keys.only("sliding_window", None)
+    for name in ("use_mamba_kernels", "use_mambapy", "use_associative_scan"):
+        keys.take(name, default=None)  # how transformers computes it
+    for name in ("num_logits_to_keep", "calc_logits_for_entire_prompt"):
+        keys.take(name, default=None)  # of which tokens it computes logits
+    layers, heads = keys.layers("num_hidden_layers", default=32), keys.number("num_attention_heads", default=32)
+    experts, rank = keys.number("num_experts", "num_local_experts", default=16), keys.take("mamba_dt_rank", default="")
+    far, sparse = _read_every(keys, "attn", layers, (8, 4)), _read_every(keys, "expert", layers, (2, 1))
+    return jamba(
+        width=keys.number("hidden_size", default=4096),
+        layers=layers,
+        heads=heads,
+        hidden=keys.number("intermediate_size", default=14336),
+        kv_heads=keys.number("num_key_value_heads", default=8),
+        far=far,
+        sparse=sparse if experts > 1 else (),
+        experts=experts,
+        active=keys.number("num_experts_per_tok", default=2),
+        balance=mixtral.read_balance(keys),
+        states=keys.number("mamba_d_state", default=16),
+        rank=None if rank in ("", "auto") else keys.number("mamba_dt_rank"),
+        expand=keys.number("mamba_expand", default=2),
+        conv=keys.number("mamba_d_conv", default=4),
+        bias=keys.flag("mamba_proj_bias", default=False),
+        conv_bias=keys.flag("mamba_conv_bias", default=True),
+        vocab=keys.number("vocab_size", default=65536),
+        context=keys.number("max_position_embeddings", "n_ctx", default=262144),
+        act=keys.choice("hidden_act", known=ACTS, default="silu"),
+        eps=keys.number("rms_norm_eps", default=1e-6, whole=False),
+        tied=keys.flag("tie_word_embeddings", default=False),
+        deviation=keys.number("initializer_range", default=0.02, whole=False),
+        dropout=keys.number("attention_dropout", default=0.0, whole=False),
+    )
+
+
+def _read_every(keys: Keys, kind: str, layers: int, usual: tuple[int, int]) -> range:
+    """Returns the layers of a kind: the first of them, and every so many after it."""
+    period = keys.number(f"{kind}_layer_period", default=usual[0])
+    first = keys.take(f"{kind}_layer_offset", default=usual[1])
+    if not isinstance(first, int) or not 0 <= first < period:
+        raise SpecError(
+            f"the configuration's {kind}_layer_offset is {first!r}; expected a number of a layer below {period}"
+        )
+    return range(first, layers, period)
+
+
+def write(spec: Decoder) -> dict[str, Any]:
+    """Returns the configuration of a Jamba spec.
+
+    Raises:
+        SpecError: the spec is of other parts, or has no layer of Mamba or of attention to say the sizes of.
+    """
+    mixers = [layer.mix.mixer for layer in spec.layers if layer.mix]
+    near = next((mixer for mixer in mixers if isinstance(mixer, Mamba)), None)
+    attention = next((mixer for mixer in mixers if isinstance(mixer, Attention)), None)
+    mixtures = {i: moe for i, layer in enumerate(spec.layers) if (moe := mixture(layer)) is not None}
+    match (near, attention, spec):
+        case (
+            Mamba(),
+            Attention(position=NoPosition()),
+            Decoder(norm=RMSNorm(eps=eps), init=ScaledNormal(deviation=deviation)),
+        ) if near.act in THEIR_ACTS:
+            moe = next(iter(mixtures.values()), MoE(experts=1, active=1, hidden=1))
+            far = [i for i, mixer in enumerate(mixers) if isinstance(mixer, Attention)]
+            return {
+                "architectures": ["JambaForCausalLM"],
+                "vocab_size": spec.vocab,
+                "hidden_size": spec.width,
+                "intermediate_size": _hidden(spec.layers[0]),
+                "num_hidden_layers": len(spec.layers),
+                "num_attention_heads": attention.heads,
+                "num_key_value_heads": attention.kv_heads,
+                "attention_dropout": attention.dropout,
+                **_write_every("attn", far, len(spec.layers)),
+                **_write_every("expert", list(mixtures), len(spec.layers)),
+                "num_experts": moe.experts,
+                "num_experts_per_tok": moe.active,
+                "router_aux_loss_coef": moe.router.balance,
+                "mamba_d_state": near.states,
+                "mamba_dt_rank": near.rank,
+                "mamba_expand": near.expand,
+                "mamba_d_conv": near.conv,
+                "mamba_proj_bias": near.bias,
+                "mamba_conv_bias": near.conv_bias,
+                "hidden_act": THEIR_ACTS[near.act],
+                "max_position_embeddings": spec.context,
+                "rms_norm_eps": eps,
+                "tie_word_embeddings": spec.head == Tied(),
+                "initializer_range": deviation,
+            }
+    raise SpecError("Jamba has layers of Mamba and of attention without places; see groundup.families.jamba")
+
+
+def _write_every(kind: str, chosen: list[int], layers: int) -> dict[str, Any]:
+    """What says that these layers are of a kind; none of them begin beyond the last layer."""
+    first = chosen[0] if chosen else layers
+    period = chosen[1] - first if len(chosen) > 1 else layers + 1
+    return {f"{kind}_layer_period": period, f"{kind}_layer_offset": first}
+
+
+def _hidden(layer: LayerSpec) -> int:
+    match layer.ffn:
+        case Residual(mixer=GatedMLP(hidden=hidden) | MoE(hidden=hidden)):
+            return hidden
+    raise SpecError("Jamba has gated feed-forward parts; see groundup.families.jamba")
+
+
+def rules(spec: Decoder) -> list[Rule]:
+    """Returns the weight rules; layers of either kind have their own, for both have an ``out``."""
+    theirs, ours, maps = "model.layers.{l}", "layers.{l}", ("gate", "up", "down")
+    experts = max((moe.experts for layer in spec.layers if (moe := mixture(layer)) is not None), default=0)
+    named = {name: f"{name}_proj" for name in maps}
+    return [
+        rule("model.embed_tokens.weight", "embed.weight"),
+        rule(f"{theirs}.input_layernorm.weight", f"{ours}.mix.pre.weight"),
+        *(part for i, layer in enumerate(spec.layers) for part in _mixer_rules(layer, i)),
+        rule(f"{theirs}.pre_ff_layernorm.weight", f"{ours}.ffn.pre.weight"),
+        *(rule(f"{theirs}.feed_forward.{name}_proj.weight", f"{ours}.ffn.mixer.{name}.weight") for name in maps),
+        *(mixtral.expert_rules("feed_forward", experts, named, router="router") if experts else ()),
+        rule("model.final_layernorm.weight", "norm.weight"),
+        rule("lm_head.weight", "head.weight"),
+    ]
+
+
+def _mixer_rules(layer: LayerSpec, i: int) -> list[Rule]:
+    theirs, ours = f"model.layers.{i}", f"layers.{i}.mix.mixer"
+    match layer.mix:
+        case Residual(mixer=Mamba()):
+            norms = {"dt": "step", "b": "b", "c": "c"}
+            return [
+                *mamba.mixer_rules(f"{theirs}.mamba", ours),
+                *(rule(f"{theirs}.mamba.{a}_layernorm.weight", f"{ours}.{b}_norm.weight") for a, b in norms.items()),
+            ]
+    names = zip("qkvo", ("q", "k", "v", "out"), strict=True)
+    return [rule(f"{theirs}.self_attn.{a}_proj.weight", f"{ours}.{b}.weight") for a, b in names]
+
+
+FAMILY = Family(
+    name="jamba",
+    model_types=("jamba",),
+    presets=PRESETS,
+    read=read,
+    write=write,
+    rules=rules,
+    prefix="model.",
+)

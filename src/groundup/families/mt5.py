@@ -1,0 +1,36 @@
+"""mT5: T5 v1.1 with a vocabulary of 101 languages.
+
+Source: Xue et al. 2021 (arXiv:2010.11934), section 3. Its class in transformers never scales what the head reads, and
+since version 5 writes that the head is tied whether or not it is, so that is not believed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+from groundup.families import t5
+from groundup.families.family import Keys
+from groundup.model.encoder_decoder import EncoderDecoder
+from groundup.model.heads import Untied
+from groundup.specs import override
+
+PRESETS = {f"mt5-{size}": partial(make, vocab=250112) for size, make in t5.SIZES_V11.items()}
+
+
+def read(keys: Keys) -> EncoderDecoder:
+    """Returns the spec of an mT5 configuration."""
+    return override(t5.read(keys), "decoder.head", Untied())
+
+
+def write(spec: EncoderDecoder) -> dict[str, Any]:
+    """Returns the configuration of an mT5 spec.
+
+    Raises:
+        SpecError: the spec is of other parts.
+    """
+    return {**t5.write(spec), "architectures": ["MT5ForConditionalGeneration"]}
+
+
+FAMILY = dataclasses.replace(t5.FAMILY, name="mt5", model_types=("mt5",), presets=PRESETS, read=read, write=write)

@@ -1,0 +1,110 @@
+"""S4D: a state space of each channel whose states turn and fade at rates that no token changes, and a gate after it.
+
+    h_t = exp(a d) h_{t-1} + (exp(a d) - 1) / a u_t;   y_t = 2 Re(c . h_t) + D u_t
+    out = (W_o z + b) * sigmoid(W_g z + g),   z = act(y)
+
+The inputs' weights are 1: only their products with c matter. Sources: Gu et al. 2021 (S4, arXiv:2111.00396), sections
+2 and 3.4; Gu et al. 2022 (S4D, arXiv:2206.11893), section 4. Left out: the low-rank part of S4's matrix, without which
+S4D does as well. Letters: E channels, N pairs of states of a channel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from groundup.context import Context
+from groundup.errors import SpecError
+from groundup.mixers.base import Mixer, MixerSpec
+from groundup.ops import diagonal_scan
+from groundup.parts.act import activation
+from groundup.parts.linear import Linear
+from groundup.parts.rates import Turning
+from groundup.parts.spectrum import Lin, Spectrum
+from groundup.specs import Size
+from groundup.state import State
+
+
+class S4D(MixerSpec):
+    """A diagonal state space of each channel.
+
+    Attributes:
+        states: the states of a channel, two for each pair.
+        spectrum: at which rates they first fade and turn.
+        act: the activation after it, a key of `groundup.parts.act.ACTIVATIONS`.
+        bias: whether the maps after it have biases.
+        steps: between which steps the first ones are drawn.
+    """
+
+    states: Size = 64
+    spectrum: Spectrum = Lin()
+    act: str = "gelu"
+    bias: bool = True
+    steps: tuple[float, float] = (1e-3, 1e-1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.states % 2:
+            raise SpecError(f"states={self.states} is odd, and states come in pairs; choose an even number")
+
+    def build(self, width: int) -> S4DMixer:
+        """Returns the module for a stream of ``width``."""
+        return S4DMixer(self, width)
+
+
+@dataclass
+class TurningState(State):
+    """The states as real and imaginary parts, which are long sums in float32 or wider."""
+
+    h: Float[Tensor, "B *states 2"]
+
+    @property
+    def rewinds(self) -> bool:
+        """False: what was added up cannot be taken apart again."""
+        return False
+
+
+class S4DMixer(Mixer):
+    """The module of `S4D`."""
+
+    def __init__(self, spec: S4D, width: int) -> None:
+        super().__init__()
+        pairs = spec.states // 2
+        self.turning = Turning(width, pairs, steps=(width, 1), between=spec.steps, spectrum=spec.spectrum)
+        self.read = nn.Parameter(torch.empty(width, pairs, 2))
+        self.skip = nn.Parameter(torch.ones(width))
+        self.act = activation(spec.act)
+        self.out = Linear(width, width, bias=spec.bias, role="out")
+        self.gate = Linear(width, width, bias=spec.bias, role="in")
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draws how states are read: a complex normal of variance one."""
+        nn.init.normal_(self.read, std=0.5**0.5, generator=generator)
+
+    def forward(  # pyrefly: ignore[bad-override]: a mixer is given the kind of state that it makes
+        self, x: Float[Tensor, "B T D"], ctx: Context, state: TurningState | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """Returns the mixed stream; a state is continued, in place."""
+        log, enter = self.turning()
+        c = torch.view_as_complex(self.read.to(log.real.dtype)) * enter
+        before = None if state is None else torch.view_as_complex(state.h).to(log.dtype)
+        y, after = diagonal_scan.chunked(x, log, c, before=before, starts=ctx.starts, lengths=ctx.lengths)
+        if state is not None:
+            state.h.copy_(torch.view_as_real(after))
+        z = self.act(torch.addcmul(y, self.skip.to(y.dtype), x))
+        return self.out(z) * self.gate(z).sigmoid()
+
+    def new_state(
+        self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> TurningState:
+        """Returns the state of ``rows`` rows that have read nothing, of the same size for any ``max_len``."""
+        wide = torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)
+        return TurningState(h=torch.zeros(rows, *self.read.shape, device=device, dtype=wide))
+
+    def mix_flops(self, tokens: int, seen: int) -> int:
+        """Returns the operations of the products within chunks of tokens and between them."""
+        channels, pairs, _ = self.read.shape
+        return diagonal_scan.flops(tokens, channels=channels, states=pairs)

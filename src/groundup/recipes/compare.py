@@ -1,0 +1,377 @@
+"""The shoot-out: which architecture is best on this text, at this budget, and how sure that is.
+
+    comparisons/NAME/comparison.yaml     what is compared, and how: the sizes that the planner found, the steps
+    comparisons/NAME/corpus, tokenizer   what all of them read
+    comparisons/NAME/ENTRANT/rate-2.json            how well a short run with twice the rate did
+    comparisons/NAME/ENTRANT/seed-0/...             a run as `groundup train` makes it
+    comparisons/NAME/ENTRANT/generating.json, memory.json
+    comparisons/NAME/comparison.json, index.html    what came of it
+
+Every architecture is brought to the same size by the planner, reads the same batches, and has its own learning rate,
+found by short runs: from the optimizer's own it is doubled or halved as long as that helps. (Short runs like higher
+rates than long ones, all of them alike.) What is there is taken, the rest is made, so a comparison that was stopped
+goes on, and another architecture can be added to one that is finished.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from groundup.context import Batch
+from groundup.data.corpus import Corpus
+from groundup.devices import autocast_dtype, pick_device
+from groundup.errors import ConfigError, ModelError, writing
+from groundup.evals.perplexity import perplexity
+from groundup.families import FAMILIES, PRESETS
+from groundup.files import alone, atomic_write
+from groundup.hub.resolve import spec as resolve
+from groundup.infer.load import load
+from groundup.model.decoder import Decoder, DecoderModel
+from groundup.model.model import Model
+from groundup.optim.optimizers import AdamW, Muon
+from groundup.optim.schedules import WSD
+from groundup.planner import books, measure, units
+from groundup.planner.machine import calibrate
+from groundup.planner.plan import Plan, plan
+from groundup.planner.sizing import fitted, lengthened
+from groundup.recipes.comparison import FARTHEST, Comparison, Entrant
+from groundup.recipes.corpora import corpus_of
+from groundup.recipes.findings import write_findings
+from groundup.recipes.learner import Learner
+from groundup.recipes.place import Place
+from groundup.recipes.pretrain import pretrain, resume
+from groundup.recipes.settings import Data, Run, read_spec, with_overrides, write_spec
+from groundup.recipes.watch import StepsOnly, Watch
+from groundup.specs import diff
+from groundup.training.budget import Steps
+from groundup.training.steps import steps
+
+SEARCH_SHARE = 0.2  # of a run, that each rate of the search takes
+SEARCHED = 4  # rates, as a rule
+TOKENS_PER_PARAM = 1.0  # of the first architecture; short runs are best with few
+UTILISATION = 0.3  # of the matrix rate, before anything is measured
+OVERHEAD = 0.25  # of the budget: evaluation, figures of generating and of memory
+FEWEST_STEPS = 40
+TIMED_STEPS = 3
+SEARCH_TOKENS = 60_000  # of the held-out text, by which rates are chosen
+PROMPT_TOKENS, WRITTEN_TOKENS = 16, 64
+LENGTHS = (1, 4, 16)  # times the context, at which memory is told
+
+
+def compare(
+    models: Sequence[str | Path | Model],
+    *,
+    folder: Path,
+    match: str = "flops",
+    budget: float = 1800.0,
+    seeds: int = 3,
+    source: str = "python",
+    settings: Iterable[str] = (),
+    watch: Watch = Watch(),  # noqa: B008 - it has no state
+) -> dict[str, Any]:
+    """Returns what a comparison came to; see `groundup.recipes.findings`.
+
+    Args:
+        models: any MODEL, or the beginning of a preset's name; its size does not matter.
+        folder: where it lies; one that is there goes on.
+        match: what is the same for all: ``flops``, ``params``, ``memory`` or ``time``.
+        budget: seconds for all of it, about.
+        seeds: runs of each architecture.
+        source: what they read.
+        settings: overrides of the runs' settings, such as ``context=512``.
+        watch: who hears how it goes.
+
+    Raises:
+        ConfigError: the budget is too small, there is nothing to compare, or the folder holds another comparison.
+        ModelError: one of the models is no language model.
+    """
+    designs = named(models)
+    comparison = _comparison(
+        designs, folder, match=match, budget=budget, seeds=seeds, source=source, settings=settings, watch=watch
+    )
+    with alone(folder):
+        corpus = corpus_of(comparison.run, Place(folder), watch)
+        comparison = _entered(comparison, designs, corpus, folder, watch)
+        for entrant in comparison.entrants:
+            _run(comparison, entrant, folder, corpus, watch)
+        return write_findings(comparison, folder)
+
+
+def named(models: Sequence[str | Path | Model]) -> dict[str, Decoder]:
+    """Returns the designs to compare by their names in the comparison.
+
+    Raises:
+        ConfigError: there are fewer than two, or two of the same name.
+        ModelError: one is no language model.
+    """
+    designs: dict[str, Decoder] = {}
+    for model in models:
+        name = (
+            re.sub(r"[^\w.-]+", "-", str(model)).strip(".-")
+            if not isinstance(model, Model)
+            else f"model-{len(designs)}"
+        )
+        if name in designs:
+            raise ConfigError(f"{model} is there twice; give each architecture once")
+        designs[name] = _design(model)
+    if len(designs) < 2:
+        raise ConfigError("a comparison needs two architectures at least, such as: groundup compare gpt2 mamba")
+    return designs
+
+
+def _design(model: str | Path | Model) -> Decoder:
+    families = {family.name: next(iter(family.presets)) for family in FAMILIES}
+    begun = next((name for name in PRESETS if name.startswith(f"{model}-")), None)
+    short = families.get(str(model), begun) if str(model) not in PRESETS and not Path(str(model)).exists() else None
+    spec = resolve(short or model)
+    if not isinstance(spec, Decoder):
+        raise ModelError(f"{model} does not read from left to right, as all that are compared have to; leave it out")
+    return spec
+
+
+def _comparison(
+    designs: Mapping[str, Decoder],
+    folder: Path,
+    *,
+    match: str,
+    budget: float,
+    seeds: int,
+    source: str,
+    settings: Iterable[str],
+    watch: Watch,
+) -> Comparison:
+    """The comparison in a folder, or a new one."""
+    first = next(iter(designs.values()))
+    run = with_overrides(_usual(first, source), settings)
+    asked: dict[str, Any] = {"match": match, "budget": budget, "seeds": seeds}
+    path = _file(folder)
+    if path.exists():
+        there = read_spec(path, Comparison)
+        wanted = there.replace(**asked, run=run.replace(model=there.run.model))
+        other = [f"{name}={was} and not {now}" for name, (was, now) in diff(there, wanted).items()]
+        if other:
+            raise ConfigError(f"{folder} holds a comparison with {', '.join(other[:3])}; give another --out")
+        return there
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is there already and holds no comparison; give another --out")
+    watch.stage("Sizing")
+    seconds = budget * (1 - OVERHEAD) / len(designs) / (seeds + SEARCHED * SEARCH_SHARE)
+    model = _affordable(first, run, seconds)
+    made = Comparison(**asked, run=run.replace(model=model), target=_figure(match, run)(model))
+    _write(made, folder)
+    return made
+
+
+def _file(folder: Path) -> Path:
+    return folder / "comparison.yaml"
+
+
+def _write(comparison: Comparison, folder: Path) -> None:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(_file(folder), write_spec(comparison))
+
+
+def _usual(model: Decoder, source: str) -> Run:
+    """The settings of every run where nobody says otherwise."""
+    context = min(256, model.context)
+    return Run(
+        model=model.replace(vocab=4096) if model.vocab != 4096 else model,
+        data=Data(source=source, vocab=4096, held_out=0.1),
+        optimizer=Muon(lr=0.02, adamw=AdamW(lr=3e-3, decay=0.0)),
+        schedule=WSD(warmup=0.02, decay=0.4),
+        budget=Steps(1),
+        rows=16,
+        context=context,
+        evaluations=1,
+    )
+
+
+def _affordable(model: Decoder, run: Run, seconds: float) -> Decoder:
+    """The design at the size at which a run with `TOKENS_PER_PARAM` takes this time here, as far as rates tell."""
+    dtype = str(autocast_dtype(run.precision, pick_device())).removeprefix("torch.")
+    rate = UTILISATION * calibrate().matrix_flops_per_second[dtype]
+
+    def time_of(spec: Decoder) -> float:
+        flops = books.train_flops_per_token(spec, context=run.length)
+        return TOKENS_PER_PARAM * books.params(spec) * flops / rate
+
+    return fitted(
+        model, target=seconds, measure=time_of, vocab=run.data.vocab or model.vocab, context=run.length, tolerance=0.2
+    )
+
+
+def _figure(match: str, run: Run) -> Callable[[Decoder], float]:
+    """What is matched, of one model."""
+    planned = partial(_planned, run)
+    figures: dict[str, Callable[[Decoder], float]] = {
+        "flops": lambda model: books.forward_flops_per_token(model, context=run.length),
+        "params": books.params,
+        "memory": lambda model: planned(model).peak_bytes,
+        "time": lambda model: planned(model).step_seconds,
+    }
+    return figures[match]
+
+
+def _planned(run: Run, model: Decoder) -> Plan:
+    return plan(model, tokens=1, rows=run.rows, context=run.length, precision=run.precision, optimizer=run.optimizer)
+
+
+def _entered(
+    comparison: Comparison, designs: Mapping[str, Decoder], corpus: Corpus, folder: Path, watch: Watch
+) -> Comparison:
+    """The comparison with all the architectures sized and timed, written down."""
+    there = {entrant.name: entrant for entrant in comparison.entrants}
+    fresh = {name: design for name, design in designs.items() if name not in there}
+    if not fresh:
+        return comparison
+    run = comparison.run
+    measure, tolerance = _figure(comparison.match, run), 0.05 if comparison.match in ("flops", "time") else 0.02
+    size = partial(fitted, target=comparison.target, measure=measure, context=run.length, tolerance=tolerance)
+    watch.stage(f"Sizing {len(fresh)} architectures, and timing a few steps of each")
+    timed: dict[str, tuple[Decoder, float]] = {}
+    for done, (name, design) in enumerate(fresh.items(), 1):
+        try:
+            model = size(design, vocab=corpus.vocab)
+        except ConfigError as fault:
+            raise ConfigError(f"{name}: {fault}") from fault
+        timed[name] = model, _step_seconds(run.replace(model=model), corpus)
+        watch.progress(done, len(fresh))
+    if comparison.work is None:
+        runs = comparison.seeds + SEARCHED * SEARCH_SHARE
+        seconds = sum(seconds / comparison.cost(model, seconds) for model, seconds in timed.values())  # a unit of work
+        comparison = comparison.replace(work=comparison.budget * (1 - OVERHEAD) / runs / seconds)
+    for name, (model, seconds) in timed.items():
+        steps = round((comparison.work or 0.0) / comparison.cost(model, seconds))
+        if steps < FEWEST_STEPS:
+            raise ConfigError(
+                f"{name} would make {steps} steps in its share of {units.duration(comparison.budget)}; give a longer "
+                f"--budget or fewer architectures, or lower rows={run.rows}"
+            )
+        there[name] = Entrant(name=name, model=model, steps=steps, step_seconds=seconds)
+    comparison = comparison.replace(entrants=tuple(there.values()))
+    _write(comparison, folder)
+    return comparison
+
+
+def _step_seconds(run: Run, corpus: Corpus) -> float:
+    learner = Learner(run.replace(budget=Steps(TIMED_STEPS)), corpus)
+    return median([step.seconds for step in learner.steps()][1:])
+
+
+def _run(comparison: Comparison, entrant: Entrant, folder: Path, corpus: Corpus, watch: Watch) -> None:
+    """Does what is left to do for one architecture."""
+    place = folder / entrant.name
+    place.mkdir(exist_ok=True)
+    factor = _best_factor(comparison, entrant, place, corpus, watch)
+    for seed in range(comparison.seeds):
+        run = comparison.run_of(entrant, seed=seed, factor=factor)
+        run = run.replace(data=run.data.replace(source=str(folder / "corpus"), tokenizer=None, vocab=None))
+        at = Place(place / f"seed-{seed}")
+        if at.result.is_file():
+            continue
+        watch.stage(f"{entrant.name}, seed {seed + 1} of {comparison.seeds}")
+        if at.config.is_file():
+            resume(at.folder, watch=StepsOnly(watch))
+        else:
+            pretrain(run, at.folder, watch=StepsOnly(watch))
+        if seed:  # one copy of the weights is kept
+            shutil.rmtree(at.checkpoints)
+    _figures_of_use(comparison, entrant, place)
+
+
+def _best_factor(comparison: Comparison, entrant: Entrant, place: Path, corpus: Corpus, watch: Watch) -> float:
+    """The factor of the rates that does best in a short run, doubled or halved as long as that helps."""
+
+    def loss(factor: float) -> float:
+        path = place / f"rate-{factor:g}.json"
+        if not path.exists():
+            watch.stage(f"{entrant.name}, {SEARCH_SHARE:.0%} of a run at {factor:g} times the rates")
+            run = comparison.run_of(entrant, seed=0, factor=factor, share=SEARCH_SHARE)
+            learner = Learner(run, corpus)
+            for step in learner.steps():
+                watch.progress(step.progress, 1.0)
+            told = {"factor": factor, "loss": _quick_loss(run, learner.model, corpus), "steps": learner.tally.steps}
+            atomic_write(path, json.dumps(told) + "\n")
+        return json.loads(path.read_text(encoding="utf-8"))["loss"]
+
+    times = 2.0 if loss(2.0) < loss(1.0) else 0.5
+    best = max(1.0, times)
+    while 1 / FARTHEST < best < FARTHEST and loss(best * times) < loss(best):
+        best *= times
+    return best
+
+
+def _quick_loss(run: Run, model: Any, corpus: Corpus) -> float:
+    """The loss on the first of the held-out documents."""
+    texts, tokens = [], 0
+    for text in corpus.split("valid").documents():
+        texts.append(text)
+        tokens += len(text.ids)
+        if tokens > SEARCH_TOKENS:
+            break
+    dtype = autocast_dtype(run.precision, next(model.parameters()).device)
+    settings = {"begin": corpus.manifest["end"], "context": run.length, "stride": run.length, "dtype": dtype}
+    return perplexity(model, texts, **settings).loss
+
+
+def _figures_of_use(comparison: Comparison, entrant: Entrant, place: Path) -> None:
+    """Measures what it takes to use an architecture: time to generate, memory by the length of the text."""
+    if not (place / "generating.json").exists():
+        rate = _writing_rate(load(place / "seed-0").module, comparison.run.length)
+        atomic_write(place / "generating.json", json.dumps({"tokens_per_second": rate}) + "\n")
+    if not (place / "memory.json").exists():
+        told = [_memory(entrant.model, comparison.run, comparison.run.length * times) for times in LENGTHS]
+        atomic_write(place / "memory.json", json.dumps(told) + "\n")
+
+
+@torch.no_grad()
+def _writing_rate(model: DecoderModel, context: int) -> float:
+    """Tokens a second of one row, a token at a time; the median of three times."""
+    count, times = min(WRITTEN_TOKENS, context - 1), []
+    for _ in range(4):  # the first warms up
+        state, ids = model.new_state(1, context), torch.zeros(1, 1, dtype=torch.int64)
+        began = time.perf_counter()
+        for _ in range(count):
+            ids = model(ids, state)[:, -1:].argmax(-1)
+        times.append((time.perf_counter() - began) / count)
+    return 1 / median(times[1:])
+
+
+def _memory(model: Decoder, run: Run, context: int) -> dict[str, float]:
+    """What one row of a length takes above the program: a step of training, the state of generating."""
+    longer = lengthened(model, context)
+    device, before = pick_device(), measure.process_bytes()
+    measure.reset_peak(device)
+    built = longer.build().to(device)
+    ids = torch.zeros(1, context, dtype=torch.int64)
+    dtype = autocast_dtype(run.precision, device)
+    learning = steps(
+        built,
+        lambda _: Batch(ids=ids, targets=ids),
+        run.objective.loss,
+        run.optimizer.build(built, products=dtype),
+        run.schedule,
+        until=Steps(1),
+        dtype=dtype,
+    )
+    next(learning)
+    peak = measure.peak_bytes(device)
+    settings = {"precision": run.precision, "optimizer": run.optimizer, "process_bytes": before}
+    return {
+        "context": context,
+        "planned_training_bytes": plan(longer, tokens=1, rows=1, context=context, **settings).peak_bytes - before,
+        "measured_training_bytes": peak - before,
+        "planned_state_bytes": books.state_bytes(longer, rows=1, max_len=context, dtype=torch.float32),
+        "measured_state_bytes": sum(s.nbytes for layer in built.new_state(1, context).layers for s in layer.values()),
+    }

@@ -1,0 +1,93 @@
+"""A comparison brings designs to one size, trains them alike, and says who is better beyond chance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from groundup.errors import ConfigError, ModelError
+from groundup.recipes.compare import compare, named
+from groundup.recipes.watch import Watch
+
+SMALL = ["data.vocab=280", "context=32", "rows=2"]
+
+
+class Stages(Watch):
+    def __init__(self, *, stop: str = "never") -> None:
+        self.titles: list[str] = []
+        self.until = stop
+
+    def stage(self, title: str) -> None:
+        self.titles.append(title)
+        if self.until in title:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for i in range(40):
+        (folder / f"{i}.txt").write_text(f"Document {i}. " + "the cat sat on the mat and saw a rat. " * (5 + i % 7))
+    return folder
+
+
+def test_designs_are_named_by_presets_and_how_they_begin():
+    found = named(["gpt2", "llama", "mamba", "rwkv", "lstm"])
+    mixers = [type(part.mixer).__name__ for spec in found.values() if (part := spec.layers[0].mix)]
+    assert mixers == ["Attention", "Attention", "Mamba", "RWKV4", "LSTM"]
+
+
+@pytest.mark.parametrize(
+    ("models", "error", "message"),
+    [
+        (["gpt2"], ConfigError, "needs two architectures"),
+        (["gpt2", "gpt2"], ConfigError, "gpt2 is there twice"),
+        (["gpt2", "bert-base"], ModelError, "bert-base does not read from left to right"),
+        (["gpt2", "gtp2"], ModelError, "did you mean 'gpt2'"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(models: list[str], error: type[Exception], message: str):
+    with pytest.raises(error, match=message):
+        named(models)
+
+
+def test_too_small_a_budget_is_refused_before_any_run(texts: Path, tmp_path: Path):
+    with pytest.raises(ConfigError, match="give a longer --budget or fewer architectures"):
+        compare(["gpt2", "llama"], folder=tmp_path / "c", budget=0.05, source=str(texts), settings=SMALL)
+
+
+@pytest.mark.slow
+def test_a_comparison_that_was_stopped_goes_on_and_takes_another_architecture(texts: Path, tmp_path: Path):
+    folder = tmp_path / "c"
+    asked: dict[str, Any] = {"budget": 20.0, "seeds": 2, "source": str(texts), "settings": SMALL}
+    with pytest.raises(KeyboardInterrupt):
+        compare(["gpt2", "rwkv"], folder=folder, watch=Stages(stop="rwkv, seed 1"), **asked)
+    watch = Stages()
+    found = compare(["gpt2", "rwkv"], folder=folder, watch=watch, **asked)
+    assert [title for title in watch.titles if "seed" in title] == ["rwkv, seed 1 of 2", "rwkv, seed 2 of 2"]
+    rows = found["entrants"]
+    assert {row["name"] for row in rows} == {"gpt2", "rwkv"}
+    assert rows[0]["bits_per_byte"]["value"] <= rows[1]["bits_per_byte"]["value"]
+    assert rows[1]["verdict"] in ("worse", "cannot tell")
+    assert max(row["matched"] for row in rows) / min(row["matched"] for row in rows) < 1.03
+    for row in rows:
+        for point in row["memory"]:
+            assert point["planned_state_bytes"] == point["measured_state_bytes"]
+    assert json.loads((folder / "comparison.json").read_text()) == found
+    page = (folder / "index.html").read_text()
+    assert all(sentence.split()[0] in page for sentence in found["verdict"])
+
+    more = compare(["gpt2", "rwkv", "lstm"], folder=folder, **asked)
+    assert len(more["entrants"]) == 3
+    before = {row["name"]: row["bits_per_byte"]["value"] for row in rows}
+    assert before.items() <= {row["name"]: row["bits_per_byte"]["value"] for row in more["entrants"]}.items()
+    with pytest.raises(ConfigError, match="holds a comparison with seeds=2 and not 3; give another --out"):
+        compare(["gpt2", "rwkv"], folder=folder, **asked | {"seeds": 3})
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="holds no comparison"):
+        compare(["gpt2", "rwkv"], folder=tmp_path / "full", **asked)
