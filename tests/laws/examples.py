@@ -136,8 +136,10 @@ def _shrunk(value: Any, *, width: int) -> Any:
     if not isinstance(value, Spec):
         return value
     settings = {f.name: getattr(value, f.name) for f in fields(value)}
-    sizes = {k for k, v in settings.items() if k in SMALL and not isinstance(v, Spec)}
-    small = {k: SMALL[k](value) if k in sizes else _shrunk(v, width=width) for k, v in settings.items()}
+    small = {
+        k: SMALL[k](value) if k in SMALL and not isinstance(v, Spec) else _shrunk(v, width=width)
+        for k, v in settings.items()
+    }
     if settings.get("hidden") == 4 * width:  # families that have no other width inside say nothing of it
         small["hidden"] = 4 * 32
     return value.replace(**small)
