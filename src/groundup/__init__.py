@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from groundup.optim.optimizers import AdamW, Muon
     from groundup.optim.schedules import WSD, Constant, Cosine
     from groundup.parts.embed import Embed
+    from groundup.parts.gating import ClampedProduct, Product, Ungated
     from groundup.parts.linear import Linear
     from groundup.parts.mask import Causal, Prefix, Window
     from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
@@ -110,6 +111,7 @@ _HOME = {
     "groundup.optim.optimizers": "AdamW Muon",
     "groundup.optim.schedules": "Constant Cosine WSD",
     "groundup.parts.embed": "Embed",
+    "groundup.parts.gating": "ClampedProduct Product Ungated",
     "groundup.parts.linear": "Linear",
     "groundup.parts.mask": "Causal Prefix Window",
     "groundup.parts.norm": "AcrossHeads LayerNorm NoNorm RMSNorm",
@@ -142,6 +144,7 @@ __all__ = [
     "Capped",
     "Causal",
     "ChannelMix",
+    "ClampedProduct",
     "Constant",
     "Context",
     "Corpus",
@@ -177,6 +180,7 @@ __all__ = [
     "Parallel",
     "Prefix",
     "PrefixLM",
+    "Product",
     "RMSNorm",
     "Residual",
     "RoPE",
@@ -194,6 +198,7 @@ __all__ = [
     "Tokenizer",
     "TopOfSoftmax",
     "Translation",
+    "Ungated",
     "Untied",
     "WholeWords",
     "Window",

@@ -49,7 +49,7 @@ from groundup.model.stack import Stack
 from groundup.parts.decay import FixedDecay, HeadDecay, LowRankDecay
 from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
-from groundup.parts.gating import ClampedProduct
+from groundup.parts.gating import ClampedProduct, Ungated
 from groundup.parts.init import ScaledNormal
 from groundup.parts.mask import AnchoredWindow, Chunks, Everything, Graph, Near, Prefix, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
@@ -115,6 +115,7 @@ SMALL: dict[str, Callable[[Any], Any]] = {
     "seed": lambda _: 0,
     "original": lambda _: 16,
     "experts": lambda _: 4,
+    "capacity": lambda spec: spec.capacity and 3,
     "active": lambda spec: min(spec.active, 2),
     "fraction": lambda spec: spec.fraction if 8 * spec.fraction % 2 == 0 else 0.5,
 }
@@ -174,6 +175,7 @@ def _rotated(position: RoPE, act: str) -> Layer:
 
 
 PLAIN = Layer(mix=Residual(attention()), ffn=Residual(GatedMLP(hidden=48)))
+FULL = SoftmaxOfTop(capacity=3)
 CENTRED, ROOT = LayerNorm(eps=1e-6), RMSNorm()
 OFFSET, UNLEARNT = RMSNorm(offset=1.0), LayerNorm(weight=False, bias=False)
 LOCAL = Layer(
@@ -319,6 +321,10 @@ HAND_MADE: dict[str, Model] = {
                 )
             )
         ),
+    ),
+    "full experts": decoder(
+        Layer(ffn=Residual(MoE(experts=2, active=1, hidden=8, gating=Ungated(), router=TopOfSoftmax(capacity=2)))),
+        Layer(mix=Residual(attention()), ffn=Residual(MoE(experts=3, active=2, hidden=8, router=FULL))),
     ),
     "latent attention": decoder(
         Layer(mix=Residual(latent()), ffn=Residual(GatedMLP(hidden=48))),
@@ -475,6 +481,7 @@ HAND_MADE: dict[str, Model] = {
     ),
     "rotating encoder": encoder(
         Layer(mix=Residual(attention(mask=Everything(), norm=ROOT)), ffn=Residual(GatedMLP(hidden=48))),
+        Layer(ffn=Residual(MoE(experts=3, active=2, hidden=8, router=FULL))),
         Layer(mix=Residual(attention(mask=Everything(), score=Capped(cap=0.5)))),
         Layer(mix=Residual(attention(mask=Near(2)))),
         head=Untied(transform=Dense(act="silu", norm=NoNorm(), bias=False)),

@@ -53,6 +53,7 @@ from groundup.families import (
     rwkv7,
     s4,
     samba,
+    switch_transformers,
     t5,
     transformer,
     zamba2,
@@ -108,6 +109,7 @@ FAMILIES: tuple[Family, ...] = (
     samba.FAMILY,
     deepseek_v2.FAMILY,
     deepseek_v3.FAMILY,
+    switch_transformers.FAMILY,
     reformer.FAMILY,
     linformer.FAMILY,
 )
