@@ -21,7 +21,7 @@ EDGES = ((0, 1), (1, 0), (1, 2), (2, 1), (3, 1), (4, 4), (0, 5))
 def graph_attention(x: Tensor, weight: Tensor, of_query: Tensor, of_key: Tensor) -> Tensor:
     """Returns the layer of Velickovic et al. 2017 (equations 1 to 5), node by node, before its activation.
 
-    ``weight`` is (heads, K, D), one of the maps W; the vectors a of the paper are those of queries and of keys in a row.
+    ``weight`` is (heads, K, D), one map W a head; the vectors a of the paper are those of queries and keys in a row.
     """
     rows = []
     for node in range(len(x)):
@@ -31,7 +31,7 @@ def graph_attention(x: Tensor, weight: Tensor, of_query: Tensor, of_key: Tensor)
             h = x @ w.T
             pairs = (torch.cat([h[node], h[other]]) for other in near)
             scores = torch.stack([F.leaky_relu(torch.cat([u, v]) @ pair, 0.2) for pair in pairs])
-            heads.append(sum(share * h[other] for share, other in zip(scores.softmax(0), near, strict=True)))
+            heads.append(scores.softmax(0) @ h[near])
         rows.append(torch.cat(heads))
     return torch.stack(rows)
 

@@ -19,6 +19,8 @@ from groundup.model.residual import Residual
 from groundup.model.reversible import Reversible, ReversibleDecoder, ReversibleDecoderModel
 from groundup.parts.norm import RMSNorm
 from groundup.parts.position import SharedBias
+from groundup.planner import books
+from groundup.planner.measure import count_flops
 from groundup.specs import override
 
 ATTENTION = Attention(heads=2, kv_heads=1, head_width=8)
@@ -100,6 +102,13 @@ def test_layers_are_computed_again_in_the_precision_of_the_forward():
         found, expected = gradients(made), plain_gradients(made)
     for one, two in zip(found, expected, strict=True):
         assert (one - two).norm() <= 0.02 * two.norm() + 1e-6
+
+
+def test_operations_of_a_step_are_counted_with_the_forwards_that_are_made_again():
+    made = model(4)
+    counted = count_flops(lambda: made(IDS[:1, :24]).square().mean().backward())
+    planned = 24 * books.train_flops_per_token(made.spec, context=24)
+    assert counted == pytest.approx(planned, rel=0.02)  # buckets are found once, and have no backward
 
 
 def test_frozen_weights_get_no_gradient():
