@@ -7,10 +7,11 @@ import copy
 import pytest
 import torch
 
+from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.mixers.attention import Attention
 from groundup.mixers.hashed import HashedAttention
-from groundup.mixers.mlp import MLP
+from groundup.mixers.mlp import MLP, ChunkedMLP
 from groundup.mixers.moe import MoE
 from groundup.model.decoder import Decoder, DecoderModel
 from groundup.model.heads import Tied, Untied
@@ -153,3 +154,22 @@ def test_frozen_weights_get_no_gradient():
 def test_what_does_not_go_backwards_is_refused(make, said):
     with pytest.raises(SpecError, match=said):
         make()
+
+
+def test_a_feed_forward_part_in_chunks_keeps_its_input_alone_and_has_the_same_gradients():
+    whole, chunked = MLP(hidden=512).build(16), ChunkedMLP(hidden=512, tokens=4).build(16)
+    torch.nn.init.normal_(whole.up.weight, std=0.2)
+    torch.nn.init.normal_(whole.down.weight, std=0.2)
+    chunked.load_state_dict(whole.state_dict())
+    x = torch.randn(2, 26, 16, requires_grad=True)
+    ctx, kept, found = Context.whole(x), [], []
+    for mixer in (whole, chunked):
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
+            y = mixer(x, ctx)
+        kept.append(max(sizes, default=0))
+        found.append(torch.autograd.grad(y.square().sum(), [x, *mixer.parameters()]))
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-4)
+    assert kept[0] == 2 * 26 * 512
+    assert kept[1] <= 2 * 26 * 16
