@@ -28,7 +28,7 @@ from groundup.mixers.local_global import LocalGlobalAttention
 from groundup.mixers.low_rank_attention import LowRankAttention
 from groundup.mixers.mamba import Mamba
 from groundup.mixers.mamba2 import Mamba2
-from groundup.mixers.mlp import MLP, GatedMLP, WeighedMLP
+from groundup.mixers.mlp import MLP, ChunkedMLP, GatedMLP, WeighedMLP
 from groundup.mixers.moe import MoE
 from groundup.mixers.recurrent import GRU, LSTM, RNN
 from groundup.mixers.rwkv import RWKV4, ChannelMix
@@ -386,7 +386,8 @@ HAND_MADE: dict[str, Model] = {
         context=CONTEXT,
         layers=(
             Reversible(
-                mix=Residual(ChunkedAttention(heads=2, head_width=6, chunk=2)), ffn=Residual(MLP(hidden=48, bias=True))
+                mix=Residual(ChunkedAttention(heads=2, head_width=6, chunk=2)),
+                ffn=Residual(ChunkedMLP(hidden=48, bias=True, tokens=5)),
             ),
             Reversible(
                 mix=Residual(attention(), scale=0.5), ffn=Residual(GatedMLP(hidden=24), pre=NoNorm(), post=ROOT)

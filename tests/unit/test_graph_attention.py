@@ -21,7 +21,7 @@ EDGES = ((0, 1), (1, 0), (1, 2), (2, 1), (3, 1), (4, 4), (0, 5))
 def graph_attention(x: Tensor, weight: Tensor, of_query: Tensor, of_key: Tensor) -> Tensor:
     """Returns the layer of Velickovic et al. 2017 (equations 1 to 5), node by node, before its activation.
 
-    ``weight`` is (heads, K, D), the maps W; the vectors a of the paper are those of queries and of keys in a row.
+    ``weight`` is (heads, K, D), one map W a head; the vectors a of the paper are those of queries and keys in a row.
     """
     rows = []
     for node in range(len(x)):

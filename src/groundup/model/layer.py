@@ -148,7 +148,13 @@ class Fed(LayerSpec):
 
 
 class LayerModule(nn.ModuleDict):
-    """The module of `Layer`: its parts by name."""
+    """The module of `Layer`: its parts by name.
+
+    Attributes:
+        again: how often its backward computes the forward once more.
+    """
+
+    again = 0
 
     def __init__(self, spec: LayerSpec, width: int) -> None:
         super().__init__({name: part.build(width) for name, part in spec.parts.items()})

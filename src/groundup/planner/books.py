@@ -141,8 +141,12 @@ def forward_flops(spec: Model, shape: Shape) -> int:
 
 
 def train_flops_per_token(spec: Model, *, context: int) -> float:
-    """Returns the operations of forward and backward per token, averaged over whole rows of ``context`` tokens."""
-    return (1 + BACKWARD_PER_FORWARD) * forward_flops_per_token(spec, context=context)
+    """Returns the operations of forward and backward per token, averaged over whole rows of ``context`` tokens.
+
+    Layers that keep nothing for their backward compute their forward once more in it, which is counted.
+    """
+    again = sum(count * layer.again * _flops(layer, context) for layer, count in blueprint(spec).layers)
+    return (1 + BACKWARD_PER_FORWARD) * forward_flops_per_token(spec, context=context) + again
 
 
 def state_bytes(spec: Model, *, rows: int, max_len: int, dtype: torch.dtype) -> int:
