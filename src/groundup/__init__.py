@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from groundup.infer.load import load
     from groundup.infer.text_encoder import TextEncoder
     from groundup.infer.text_to_text import TextToText
+    from groundup.mixers.aligned import Aligned, AttentiveGRU, Summary
     from groundup.mixers.attention import Attention
     from groundup.mixers.base import Mixer, MixerSpec
+    from groundup.mixers.both_ways import BothWays
     from groundup.mixers.gated_conv import GatedConv
     from groundup.mixers.mlp import MLP, GatedMLP
     from groundup.mixers.moe import MoE
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from groundup.mixers.rwkv5 import RWKV5
     from groundup.mixers.rwkv7 import RWKV7, ShiftedMLP
     from groundup.model.decoder import Decoder
+    from groundup.model.encoder import Encoder
     from groundup.model.heads import Tied, Untied
     from groundup.model.layer import Layer, Parallel, Stacked, pattern
     from groundup.model.residual import Residual
@@ -84,8 +87,10 @@ _HOME = {
     "groundup.infer.load": "load",
     "groundup.infer.text_encoder": "TextEncoder",
     "groundup.infer.text_to_text": "TextToText",
+    "groundup.mixers.aligned": "Aligned AttentiveGRU Summary",
     "groundup.mixers.attention": "Attention",
     "groundup.mixers.base": "Mixer MixerSpec",
+    "groundup.mixers.both_ways": "BothWays",
     "groundup.mixers.gated_conv": "GatedConv",
     "groundup.mixers.mlp": "GatedMLP MLP",
     "groundup.mixers.moe": "MoE",
@@ -94,6 +99,7 @@ _HOME = {
     "groundup.mixers.rwkv5": "RWKV5",
     "groundup.mixers.rwkv7": "RWKV7 ShiftedMLP",
     "groundup.model.decoder": "Decoder",
+    "groundup.model.encoder": "Encoder",
     "groundup.model.heads": "Tied Untied",
     "groundup.model.layer": "Layer Parallel Stacked pattern",
     "groundup.model.residual": "Residual",
@@ -136,7 +142,10 @@ __all__ = [
     "ALiBi",
     "AcrossHeads",
     "AdamW",
+    "Aligned",
     "Attention",
+    "AttentiveGRU",
+    "BothWays",
     "Capped",
     "Causal",
     "ChannelMix",
@@ -148,6 +157,7 @@ __all__ = [
     "Denoising",
     "EachToken",
     "Embed",
+    "Encoder",
     "GatedConv",
     "GatedMLP",
     "GroundupError",
@@ -185,6 +195,7 @@ __all__ = [
     "SpanCorruption",
     "Stacked",
     "State",
+    "Summary",
     "TextEncoder",
     "TextToText",
     "Tied",

@@ -15,8 +15,10 @@ import groundup.mixers
 import groundup.model
 import groundup.parts
 from groundup.families import PRESETS
+from groundup.mixers.aligned import Aligned, AttentiveGRU, Summary
 from groundup.mixers.attention import Attention, GatedAttention
 from groundup.mixers.block_sparse import BlockSparseAttention, DrawnBlocks, FirstBlock
+from groundup.mixers.both_ways import BothWays
 from groundup.mixers.cross import CrossAttention
 from groundup.mixers.gated_conv import GatedConv
 from groundup.mixers.griffin import RGLRU
@@ -38,6 +40,7 @@ from groundup.model.layer import Layer, LayerSpec, Parallel, Stacked, pattern
 from groundup.model.model import Model
 from groundup.model.residual import Residual
 from groundup.model.stack import Stack
+from groundup.parts.align import Additive, General
 from groundup.parts.decay import FixedDecay, HeadDecay, LowRankDecay
 from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
@@ -357,6 +360,20 @@ HAND_MADE: dict[str, Model] = {
             head=Tied(width_power=-0.5),
         ),
     ),
+    "pair of recurrences": EncoderDecoder(
+        encoder=encoder(
+            Stacked(mix=Residual(BothWays(GRU(hidden=20)), pre=NoNorm())),
+            Layer(mix=Residual(BothWays(LSTM()))),
+            head=NoHead(),
+        ),
+        decoder=decoder(
+            Layer(cross=Residual(Summary(), pre=NoNorm())),
+            Stacked(mix=Residual(LSTM(), pre=NoNorm()), cross=Residual(Aligned(), pre=NoNorm())),
+            Layer(cross=Residual(Aligned(align=General()))),
+            Layer(cross=Residual(Aligned(align=Additive(hidden=12)))),
+            Stacked(cross=Residual(AttentiveGRU(hidden=20, align=Additive(hidden=24)))),
+        ),
+    ),
     "pair of two vocabularies": EncoderDecoder(
         encoder=encoder(Layer(mix=Residual(attention(mask=Everything()))), head=NoHead()).replace(vocab=VOCAB + 3),
         decoder=decoder(
@@ -369,6 +386,7 @@ HAND_MADE: dict[str, Model] = {
         shared=False,
         start=5,
     ),
+    "encoder both ways": encoder(Layer(mix=Residual(BothWays(LSTM(hidden=20))), ffn=Residual(GatedMLP(hidden=48)))),
     "rotating encoder": encoder(
         Layer(mix=Residual(attention(mask=Everything(), norm=ROOT)), ffn=Residual(GatedMLP(hidden=48))),
         Layer(mix=Residual(attention(mask=Everything(), score=Capped(cap=0.5)))),

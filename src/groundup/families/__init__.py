@@ -44,6 +44,7 @@ from groundup.families import (
     rwkv,
     rwkv5,
     rwkv7,
+    seq2seq,
     t5,
 )
 from groundup.families.family import Config, Family
@@ -67,6 +68,7 @@ FAMILIES: tuple[Family, ...] = (
     gemma3.FAMILY,
     phi3.FAMILY,
     recurrent.FAMILY,
+    seq2seq.FAMILY,
     rwkv.FAMILY,
     rwkv5.FAMILY,
     rwkv7.FAMILY,
