@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, TopOfSoftmax
     from groundup.parts.score import Capped, Scaled, Sink
     from groundup.planner.plan import plan
+    from groundup.recipes.settings import Data
     from groundup.recipes.train import train
     from groundup.state import State
     from groundup.text.tokenizer import Tokenizer
@@ -121,6 +122,7 @@ _HOME = {
     "groundup.parts.router": "GroupedSigmoid SoftmaxOfTop TopOfSoftmax",
     "groundup.parts.score": "Capped Scaled Sink",
     "groundup.planner.plan": "plan",
+    "groundup.recipes.settings": "Data",
     "groundup.recipes.train": "train",
     "groundup.state": "State",
     "groundup.text.tokenizer": "Tokenizer",
@@ -153,6 +155,7 @@ __all__ = [
     "Context",
     "Corpus",
     "Cosine",
+    "Data",
     "Decoder",
     "Denoising",
     "EachToken",

@@ -37,7 +37,7 @@ class BothWays(MixerSpec):
 
 
 class BothWaysMixer(Mixer):
-    """The module of `BothWays`."""
+    """The module of `BothWays`; both of its mixers count their own operations."""
 
     def __init__(self, spec: BothWays, width: int) -> None:
         super().__init__()
@@ -51,10 +51,6 @@ class BothWaysMixer(Mixer):
         segments = None if ctx.segments is None else ctx.segments.gather(1, place)
         back = Context.whole(x, segments=segments, positions=ctx.positions.gather(1, place))
         return self.ahead(x, ctx) + self.back(x.gather(1, at), back).gather(1, at)
-
-    def mix_flops(self, tokens: int, seen: int) -> int:
-        """Returns the operations of both."""
-        return self.ahead.mix_flops(tokens, seen) + self.back.mix_flops(tokens, seen)
 
 
 def _reversed(ctx: Context) -> Int[Tensor, "B T"]:

@@ -24,6 +24,7 @@ from torch import nn
 
 from groundup.errors import SpecError
 from groundup.mixers.base import Mixer
+from groundup.model.decoder import Decoder
 from groundup.model.layer import LayerModule
 from groundup.model.model import Model, ModelModule
 from groundup.model.stack import Stack, StackModule
@@ -128,8 +129,8 @@ def forward_flops(spec: Model, shape: Shape) -> int:
     tokens = {name: shape.ids if name == last else shape.source for name in spec.stacks}
     flops = 0
     for path, count in plan.counts.items():
-        name = path.rpartition("layers.")[0].rstrip(".")
-        flops += count * _row_flops(plan.model.get_submodule(path), tokens[name], memory=shape.source)
+        layer = plan.model.get_submodule(path)
+        flops += count * _row_flops(layer, tokens[_stack_of(path)], memory=shape.source)
     for name, count in tokens.items():
         stack = plan.model.get_submodule(name)
         assert isinstance(stack, StackModule)
@@ -144,8 +145,17 @@ def train_flops_per_token(spec: Model, *, context: int) -> float:
 
 
 def state_bytes(spec: Model, *, rows: int, max_len: int, dtype: torch.dtype) -> int:
-    """Returns the bytes of the state of ``rows`` rows with room for ``max_len`` tokens each."""
-    return sum(count * _state_bytes(layer, rows, max_len, dtype) for layer, count in blueprint(spec).layers)
+    """Returns the bytes of the state of ``rows`` rows with room for ``max_len`` tokens each; only decoders have one."""
+    plan, read = blueprint(spec), 0
+    for path, count in plan.counts.items():
+        if isinstance(spec.stacks[_stack_of(path)], Decoder):
+            read += count * _state_bytes(plan.model.get_submodule(path), rows, max_len, dtype)
+    return read
+
+
+def _stack_of(path: str) -> str:
+    """The name of the stack of a layer's path."""
+    return path.rpartition("layers.")[0].rstrip(".")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,13 +217,13 @@ def _stack(plan: Blueprint, path: str, stack: Stack, context: int, dtype: torch.
     for layer, run in itertools.groupby(stack.layers):
         count = len(list(run))
         name = str(first) if count == 1 else f"{first}-{first + count - 1}"
-        yield _node(join(path, name), built[layer], context, dtype, count=count)
+        yield _node(join(path, name), built[layer], context, dtype, rows=int(isinstance(stack, Decoder)), count=count)
         first += count
     yield from parts.values()
 
 
-def _node(name: str, module: nn.Module, context: int, dtype: torch.dtype, *, count: int = 1) -> Node:
-    inside = [_node(child, part, context, dtype) for child, part in module.named_children()]
+def _node(name: str, module: nn.Module, context: int, dtype: torch.dtype, *, rows: int = 0, count: int = 1) -> Node:
+    inside = [_node(child, part, context, dtype, rows=rows) for child, part in module.named_children()]
     weights: Mapping[str, nn.Parameter] = dict(module.named_parameters(recurse=False))
     return Node(
         name=name,
@@ -221,7 +231,7 @@ def _node(name: str, module: nn.Module, context: int, dtype: torch.dtype, *, cou
         shape=tuple(weights["weight"].shape) if "weight" in weights else (),
         params=sum(parameter.numel() for parameter in module.parameters()),
         flops_per_token=_flops(module, context),
-        state_bytes=_state_bytes(module, 1, context, dtype),
+        state_bytes=_state_bytes(module, rows, context, dtype),
         count=count,
         children=tuple(node for node in inside if _counts(node)),
     )
