@@ -15,8 +15,10 @@ import groundup.mixers
 import groundup.model
 import groundup.parts
 from groundup.families import PRESETS
+from groundup.mixers.aligned import Aligned, AttentiveGRU, Summary
 from groundup.mixers.attention import Attention, GatedAttention
 from groundup.mixers.block_sparse import BlockSparseAttention, DrawnBlocks, FirstBlock
+from groundup.mixers.both_ways import BothWays
 from groundup.mixers.chunked import ChunkedAttention
 from groundup.mixers.cross import CrossAttention
 from groundup.mixers.gated_conv import GatedConv
@@ -46,6 +48,7 @@ from groundup.model.model import Model
 from groundup.model.residual import Residual
 from groundup.model.reversible import Reversible, ReversibleDecoder
 from groundup.model.stack import Stack
+from groundup.parts.align import Additive, General
 from groundup.parts.decay import FixedDecay, HeadDecay, LowRankDecay
 from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
@@ -69,7 +72,7 @@ from groundup.parts.position import (
 )
 from groundup.parts.reading import Gated, Normed
 from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, TopOfSoftmax
-from groundup.parts.score import Additive, Capped, Sink
+from groundup.parts.score import Capped, LeakySum, Sink
 from groundup.parts.spectrum import Inv, LegS
 from groundup.parts.update import Delta
 from groundup.specs import Spec
@@ -422,14 +425,14 @@ HAND_MADE: dict[str, Model] = {
     "graph": encoder(
         Layer(
             mix=Residual(
-                attention(kv_heads=4, position=NoPosition(), mask=Graph(edges=RING), score=Additive(), out_bias=True)
+                attention(kv_heads=4, position=NoPosition(), mask=Graph(edges=RING), score=LeakySum(), out_bias=True)
             )
         ),
         Layer(mix=Residual(attention(mask=Graph(edges=((2, 0), (0, 9), (5, 1)))))),
     ),
     "additive": decoder(
-        Layer(mix=Residual(attention(score=Additive(slope=0.0), mask=Window(5)))),
-        Layer(mix=Residual(attention(score=Additive(), position=ALiBi()))),
+        Layer(mix=Residual(attention(score=LeakySum(slope=0.0), mask=Window(5)))),
+        Layer(mix=Residual(attention(score=LeakySum(), position=ALiBi()))),
     ),
     "sums": encoder(
         Layer(mix=Residual(LowRankAttention(heads=2, head_width=6, rank=3, length=CONTEXT, bias=True))),
@@ -468,6 +471,20 @@ HAND_MADE: dict[str, Model] = {
             head=Tied(width_power=-0.5),
         ),
     ),
+    "pair of recurrences": EncoderDecoder(
+        encoder=encoder(
+            Stacked(mix=Residual(BothWays(GRU(hidden=20)), pre=NoNorm())),
+            Layer(mix=Residual(BothWays(LSTM()))),
+            head=NoHead(),
+        ),
+        decoder=decoder(
+            Layer(cross=Residual(Summary(), pre=NoNorm())),
+            Stacked(mix=Residual(LSTM(), pre=NoNorm()), cross=Residual(Aligned(), pre=NoNorm())),
+            Layer(cross=Residual(Aligned(align=General()))),
+            Layer(cross=Residual(Aligned(align=Additive(hidden=12)))),
+            Stacked(cross=Residual(AttentiveGRU(hidden=20, align=Additive(hidden=24)))),
+        ),
+    ),
     "pair of two vocabularies": EncoderDecoder(
         encoder=encoder(Layer(mix=Residual(attention(mask=Everything()))), head=NoHead()).replace(vocab=VOCAB + 3),
         decoder=decoder(
@@ -480,6 +497,7 @@ HAND_MADE: dict[str, Model] = {
         shared=False,
         start=5,
     ),
+    "encoder both ways": encoder(Layer(mix=Residual(BothWays(LSTM(hidden=20))), ffn=Residual(GatedMLP(hidden=48)))),
     "rotating encoder": encoder(
         Layer(mix=Residual(attention(mask=Everything(), norm=ROOT)), ffn=Residual(GatedMLP(hidden=48))),
         Layer(ffn=Residual(MoE(experts=3, active=2, hidden=8, router=FULL))),

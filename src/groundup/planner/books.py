@@ -130,8 +130,8 @@ def forward_flops(spec: Model, shape: Shape) -> int:
     tokens = {name: shape.ids if name == last else shape.source for name in spec.stacks}
     flops = 0
     for path, count in plan.counts.items():
-        name = path.rpartition("layers.")[0].rstrip(".")
-        flops += count * _row_flops(plan.model.get_submodule(path), tokens[name], memory=shape.source)
+        layer = plan.model.get_submodule(path)
+        flops += count * _row_flops(layer, tokens[_stack_of(path)], memory=shape.source)
     for name, count in tokens.items():
         stack = plan.model.get_submodule(name)
         assert isinstance(stack, StackModule)
@@ -152,9 +152,13 @@ def train_flops_per_token(spec: Model, *, context: int) -> float:
 def state_bytes(spec: Model, *, rows: int, max_len: int, dtype: torch.dtype) -> int:
     """Returns the bytes of the state of ``rows`` rows with room for ``max_len`` tokens each: encoders have none."""
     plan = blueprint(spec)
-    writing = [join(name, "layers.") for name, stack in spec.stacks.items() if isinstance(stack, Decoder)]
-    layers = [(path, count) for path, count in plan.counts.items() if path.startswith(tuple(writing))]
-    return sum(n * _state_bytes(plan.model.get_submodule(path), rows, max_len, dtype) for path, n in layers)
+    writing = {path: n for path, n in plan.counts.items() if isinstance(spec.stacks[_stack_of(path)], Decoder)}
+    return sum(n * _state_bytes(plan.model.get_submodule(path), rows, max_len, dtype) for path, n in writing.items())
+
+
+def _stack_of(path: str) -> str:
+    """The name of the stack of a layer's path."""
+    return path.rpartition("layers.")[0].rstrip(".")
 
 
 @dataclass(frozen=True, kw_only=True)
