@@ -100,8 +100,8 @@ def test_scores_by_hand() -> None:
 
 
 def test_without_a_memory_worth_looking_at_the_units_are_those_of_torch() -> None:
-    mixer: Any
-    mixer, theirs = AttentiveGRU(hidden=4, align=Additive(hidden=3)).build(4), nn.GRU(4, 4, batch_first=True)
+    mixer: Any = AttentiveGRU(hidden=4, align=Additive(hidden=3)).build(4)
+    theirs = nn.GRU(4, 4, batch_first=True)
     for map in (mixer.input, mixer.recurrent, mixer.context, mixer.begin, mixer.align.query, mixer.align.key):
         nn.init.normal_(map.weight)
     nn.init.normal_(mixer.recurrent.bias)
@@ -119,8 +119,8 @@ def test_without_a_memory_worth_looking_at_the_units_are_those_of_torch() -> Non
 
 
 def test_both_ways_is_what_torch_reads_both_ways() -> None:
-    mixer: Any
-    mixer, theirs = BothWays(GRU()).build(4), nn.GRU(4, 4, batch_first=True, bidirectional=True)
+    mixer: Any = BothWays(GRU()).build(4)
+    theirs = nn.GRU(4, 4, batch_first=True, bidirectional=True)
     for part, end in ((mixer.ahead, ""), (mixer.back, "_reverse")):
         for map, name in ((part.input, "ih"), (part.recurrent, "hh")):
             nn.init.normal_(map.weight)
