@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from groundup.infer.load import load
     from groundup.infer.text_encoder import TextEncoder
     from groundup.infer.text_to_text import TextToText
+    from groundup.mixers.aligned import Aligned, AttentiveGRU, Summary
     from groundup.mixers.attention import Attention
     from groundup.mixers.base import Mixer, MixerSpec
+    from groundup.mixers.both_ways import BothWays
     from groundup.mixers.gated_conv import GatedConv
     from groundup.mixers.latent_attention import LatentAttention
     from groundup.mixers.mlp import MLP, GatedMLP
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from groundup.mixers.rwkv5 import RWKV5
     from groundup.mixers.rwkv7 import RWKV7, ShiftedMLP
     from groundup.model.decoder import Decoder
+    from groundup.model.encoder import Encoder
     from groundup.model.heads import Tied, Untied
     from groundup.model.layer import Layer, Parallel, Stacked, pattern
     from groundup.model.residual import Residual
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from groundup.optim.optimizers import AdamW, Muon
     from groundup.optim.schedules import WSD, Constant, Cosine
     from groundup.parts.embed import Embed
+    from groundup.parts.gating import ClampedProduct, Product, Ungated
     from groundup.parts.linear import Linear
     from groundup.parts.mask import Causal, Prefix, Window
     from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
@@ -68,6 +72,7 @@ if TYPE_CHECKING:
     from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, TopOfSoftmax
     from groundup.parts.score import Capped, Scaled, Sink
     from groundup.planner.plan import plan
+    from groundup.recipes.settings import Data
     from groundup.recipes.train import train
     from groundup.state import State
     from groundup.text.tokenizer import Tokenizer
@@ -85,8 +90,10 @@ _HOME = {
     "groundup.infer.load": "load",
     "groundup.infer.text_encoder": "TextEncoder",
     "groundup.infer.text_to_text": "TextToText",
+    "groundup.mixers.aligned": "Aligned AttentiveGRU Summary",
     "groundup.mixers.attention": "Attention",
     "groundup.mixers.base": "Mixer MixerSpec",
+    "groundup.mixers.both_ways": "BothWays",
     "groundup.mixers.gated_conv": "GatedConv",
     "groundup.mixers.latent_attention": "LatentAttention",
     "groundup.mixers.mlp": "GatedMLP MLP",
@@ -96,6 +103,7 @@ _HOME = {
     "groundup.mixers.rwkv5": "RWKV5",
     "groundup.mixers.rwkv7": "RWKV7 ShiftedMLP",
     "groundup.model.decoder": "Decoder",
+    "groundup.model.encoder": "Encoder",
     "groundup.model.heads": "Tied Untied",
     "groundup.model.layer": "Layer Parallel Stacked pattern",
     "groundup.model.residual": "Residual",
@@ -110,6 +118,7 @@ _HOME = {
     "groundup.optim.optimizers": "AdamW Muon",
     "groundup.optim.schedules": "Constant Cosine WSD",
     "groundup.parts.embed": "Embed",
+    "groundup.parts.gating": "ClampedProduct Product Ungated",
     "groundup.parts.linear": "Linear",
     "groundup.parts.mask": "Causal Prefix Window",
     "groundup.parts.norm": "AcrossHeads LayerNorm NoNorm RMSNorm",
@@ -117,6 +126,7 @@ _HOME = {
     "groundup.parts.router": "GroupedSigmoid SoftmaxOfTop TopOfSoftmax",
     "groundup.parts.score": "Capped Scaled Sink",
     "groundup.planner.plan": "plan",
+    "groundup.recipes.settings": "Data",
     "groundup.recipes.train": "train",
     "groundup.state": "State",
     "groundup.text.tokenizer": "Tokenizer",
@@ -138,18 +148,24 @@ __all__ = [
     "ALiBi",
     "AcrossHeads",
     "AdamW",
+    "Aligned",
     "Attention",
+    "AttentiveGRU",
+    "BothWays",
     "Capped",
     "Causal",
     "ChannelMix",
+    "ClampedProduct",
     "Constant",
     "Context",
     "Corpus",
     "Cosine",
+    "Data",
     "Decoder",
     "Denoising",
     "EachToken",
     "Embed",
+    "Encoder",
     "GatedConv",
     "GatedMLP",
     "GroundupError",
@@ -177,6 +193,7 @@ __all__ = [
     "Parallel",
     "Prefix",
     "PrefixLM",
+    "Product",
     "RMSNorm",
     "Residual",
     "RoPE",
@@ -188,12 +205,14 @@ __all__ = [
     "SpanCorruption",
     "Stacked",
     "State",
+    "Summary",
     "TextEncoder",
     "TextToText",
     "Tied",
     "Tokenizer",
     "TopOfSoftmax",
     "Translation",
+    "Ungated",
     "Untied",
     "WholeWords",
     "Window",

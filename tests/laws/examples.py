@@ -15,8 +15,10 @@ import groundup.mixers
 import groundup.model
 import groundup.parts
 from groundup.families import PRESETS
+from groundup.mixers.aligned import Aligned, AttentiveGRU, Summary
 from groundup.mixers.attention import Attention, GatedAttention
 from groundup.mixers.block_sparse import BlockSparseAttention, DrawnBlocks, FirstBlock
+from groundup.mixers.both_ways import BothWays
 from groundup.mixers.chunked import ChunkedAttention
 from groundup.mixers.cross import CrossAttention
 from groundup.mixers.gated_conv import GatedConv
@@ -28,7 +30,7 @@ from groundup.mixers.local_global import LocalGlobalAttention
 from groundup.mixers.low_rank_attention import LowRankAttention
 from groundup.mixers.mamba import Mamba
 from groundup.mixers.mamba2 import Mamba2
-from groundup.mixers.mlp import MLP, GatedMLP, WeighedMLP
+from groundup.mixers.mlp import MLP, ChunkedMLP, GatedMLP, WeighedMLP
 from groundup.mixers.moe import MoE
 from groundup.mixers.recurrent import GRU, LSTM, RNN
 from groundup.mixers.rwkv import RWKV4, ChannelMix
@@ -46,10 +48,11 @@ from groundup.model.model import Model
 from groundup.model.residual import Residual
 from groundup.model.reversible import Reversible, ReversibleDecoder
 from groundup.model.stack import Stack
+from groundup.parts.align import Additive, General
 from groundup.parts.decay import FixedDecay, HeadDecay, LowRankDecay
 from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
-from groundup.parts.gating import ClampedProduct
+from groundup.parts.gating import ClampedProduct, Ungated
 from groundup.parts.init import ScaledNormal
 from groundup.parts.mask import AnchoredWindow, Chunks, Everything, Graph, Near, Prefix, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
@@ -69,7 +72,7 @@ from groundup.parts.position import (
 )
 from groundup.parts.reading import Gated, Normed
 from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, TopOfSoftmax
-from groundup.parts.score import Additive, Capped, Sink
+from groundup.parts.score import Capped, LeakySum, Sink
 from groundup.parts.spectrum import Inv, LegS
 from groundup.parts.update import Delta
 from groundup.specs import Spec
@@ -115,6 +118,7 @@ SMALL: dict[str, Callable[[Any], Any]] = {
     "seed": lambda _: 0,
     "original": lambda _: 16,
     "experts": lambda _: 4,
+    "capacity": lambda spec: spec.capacity and 3,
     "active": lambda spec: min(spec.active, 2),
     "fraction": lambda spec: spec.fraction if 8 * spec.fraction % 2 == 0 else 0.5,
 }
@@ -174,6 +178,7 @@ def _rotated(position: RoPE, act: str) -> Layer:
 
 
 PLAIN = Layer(mix=Residual(attention()), ffn=Residual(GatedMLP(hidden=48)))
+FULL = SoftmaxOfTop(capacity=3)
 CENTRED, ROOT = LayerNorm(eps=1e-6), RMSNorm()
 OFFSET, UNLEARNT = RMSNorm(offset=1.0), LayerNorm(weight=False, bias=False)
 LOCAL = Layer(
@@ -320,6 +325,10 @@ HAND_MADE: dict[str, Model] = {
             )
         ),
     ),
+    "full experts": decoder(
+        Layer(ffn=Residual(MoE(experts=2, active=1, hidden=8, gating=Ungated(), router=TopOfSoftmax(capacity=2)))),
+        Layer(mix=Residual(attention()), ffn=Residual(MoE(experts=3, active=2, hidden=8, router=FULL))),
+    ),
     "latent attention": decoder(
         Layer(mix=Residual(latent()), ffn=Residual(GatedMLP(hidden=48))),
         Layer(mix=Residual(latent(query_latent=10, position=RoPE(theta=100.0, fraction=0.5), sharpness=1.7))),
@@ -380,7 +389,8 @@ HAND_MADE: dict[str, Model] = {
         context=CONTEXT,
         layers=(
             Reversible(
-                mix=Residual(ChunkedAttention(heads=2, head_width=6, chunk=2)), ffn=Residual(MLP(hidden=48, bias=True))
+                mix=Residual(ChunkedAttention(heads=2, head_width=6, chunk=2)),
+                ffn=Residual(ChunkedMLP(hidden=48, bias=True, tokens=5)),
             ),
             Reversible(
                 mix=Residual(attention(), scale=0.5), ffn=Residual(GatedMLP(hidden=24), pre=NoNorm(), post=ROOT)
@@ -415,14 +425,14 @@ HAND_MADE: dict[str, Model] = {
     "graph": encoder(
         Layer(
             mix=Residual(
-                attention(kv_heads=4, position=NoPosition(), mask=Graph(edges=RING), score=Additive(), out_bias=True)
+                attention(kv_heads=4, position=NoPosition(), mask=Graph(edges=RING), score=LeakySum(), out_bias=True)
             )
         ),
         Layer(mix=Residual(attention(mask=Graph(edges=((2, 0), (0, 9), (5, 1)))))),
     ),
     "additive": decoder(
-        Layer(mix=Residual(attention(score=Additive(slope=0.0), mask=Window(5)))),
-        Layer(mix=Residual(attention(score=Additive(), position=ALiBi()))),
+        Layer(mix=Residual(attention(score=LeakySum(slope=0.0), mask=Window(5)))),
+        Layer(mix=Residual(attention(score=LeakySum(), position=ALiBi()))),
     ),
     "sums": encoder(
         Layer(mix=Residual(LowRankAttention(heads=2, head_width=6, rank=3, length=CONTEXT, bias=True))),
@@ -461,6 +471,20 @@ HAND_MADE: dict[str, Model] = {
             head=Tied(width_power=-0.5),
         ),
     ),
+    "pair of recurrences": EncoderDecoder(
+        encoder=encoder(
+            Stacked(mix=Residual(BothWays(GRU(hidden=20)), pre=NoNorm())),
+            Layer(mix=Residual(BothWays(LSTM()))),
+            head=NoHead(),
+        ),
+        decoder=decoder(
+            Layer(cross=Residual(Summary(), pre=NoNorm())),
+            Stacked(mix=Residual(LSTM(), pre=NoNorm()), cross=Residual(Aligned(), pre=NoNorm())),
+            Layer(cross=Residual(Aligned(align=General()))),
+            Layer(cross=Residual(Aligned(align=Additive(hidden=12)))),
+            Stacked(cross=Residual(AttentiveGRU(hidden=20, align=Additive(hidden=24)))),
+        ),
+    ),
     "pair of two vocabularies": EncoderDecoder(
         encoder=encoder(Layer(mix=Residual(attention(mask=Everything()))), head=NoHead()).replace(vocab=VOCAB + 3),
         decoder=decoder(
@@ -473,8 +497,10 @@ HAND_MADE: dict[str, Model] = {
         shared=False,
         start=5,
     ),
+    "encoder both ways": encoder(Layer(mix=Residual(BothWays(LSTM(hidden=20))), ffn=Residual(GatedMLP(hidden=48)))),
     "rotating encoder": encoder(
         Layer(mix=Residual(attention(mask=Everything(), norm=ROOT)), ffn=Residual(GatedMLP(hidden=48))),
+        Layer(ffn=Residual(MoE(experts=3, active=2, hidden=8, router=FULL))),
         Layer(mix=Residual(attention(mask=Everything(), score=Capped(cap=0.5)))),
         Layer(mix=Residual(attention(mask=Near(2)))),
         head=Untied(transform=Dense(act="silu", norm=NoNorm(), bias=False)),

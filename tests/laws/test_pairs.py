@@ -75,6 +75,15 @@ def test_planned_figures_are_the_built_models(name):
 
 
 @every_pair
+@torch.no_grad()
+def test_planned_state_is_the_decoders_without_what_it_keeps_of_the_source(name):
+    state = lively(PAIRS[name]).new_state(some_ids(2, 5), 20)
+    own = sum(t.nbytes for path, t in state.tensors().items() if ".cross." not in path) - state.seen.nbytes
+    assert books.state_bytes(PAIRS[name], rows=2, max_len=20, dtype=torch.float64) == own
+    assert books.tree(PAIRS[name], context=20, dtype=torch.float64).state_bytes == own / 2
+
+
+@every_pair
 def test_a_step_of_training_lowers_the_loss_and_reaches_every_parameter(name):
     model, ids = copy.deepcopy(lively(PAIRS[name])).train(), some_ids(2, 9)
 

@@ -28,7 +28,7 @@ TOLERANCE = 1e-5
 # are about as far from ours in float64, 2e-5 to 1e-4.
 LOOSER = {"olmo_hybrid": 1e-3, "jamba": 1e-4, "qwen3_next": 1e-4, "zamba2": 1e-4}
 # Theirs give padding no place, or its vector no gradient, wherever it stands.
-MINDING_PADDING = ("roberta", "longformer", "bart")
+MINDING_PADDING = ("longformer", "roberta", "bart")
 
 
 @dataclass
@@ -58,10 +58,9 @@ class Pair:
 
     def ids(self, rows: int, tokens: int, seed: int = 0) -> Tensor:
         ids = torch.randint(self.vocab, (rows, tokens), generator=torch.Generator().manual_seed(seed))
-        padding = self.theirs.config.pad_token_id
-        if padding is None or self.theirs.config.model_type not in MINDING_PADDING:
-            return ids
-        return ids.where(ids != padding, padding + 1)
+        minded = self.theirs.config.model_type in MINDING_PADDING
+        padding = self.theirs.config.pad_token_id if minded else None
+        return ids if padding is None else ids.where(ids != padding, padding + 1)
 
 
 def make(config: Config, where: Path, *, seed: int = 0) -> Pair:

@@ -49,7 +49,7 @@ def test_gradients_of_all_weights_are_equal(pair: Pair):
     spec = pair.ours.spec
     ours = {name: p.grad for name, p in pair.ours.named_parameters()}
     ours = rules.write(ours, pair.family.rules(spec), layers=spec.depth)
-    theirs = {name: p.grad for name, p in pair.theirs.named_parameters()}
+    theirs = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in pair.theirs.named_parameters()}
     assert ours.keys() == theirs.keys()
     for name, told in theirs.items():  # those of keys' biases are nothing but rounding
         assert (ours[name] - told).norm() <= TOLERANCE * max(told.norm(), 1e-2), name
@@ -59,7 +59,9 @@ def test_gradients_of_all_weights_are_equal(pair: Pair):
 def test_greedy_texts_of_ragged_sources_are_equal(pair: Pair):
     source, lengths = pair.ids(3, 20, seed=3), torch.tensor(LENGTHS)
     real = (torch.arange(20) < lengths[:, None]).long()
-    told = pair.theirs.generate(source, attention_mask=real, max_new_tokens=12, do_sample=False)
+    # Without a cache: with one, an expert of transformers' Switch Transformers has all its room again at every token.
+    settings = {"max_new_tokens": 12, "do_sample": False, "use_cache": False}
+    told = pair.theirs.generate(source, attention_mask=real, **settings)
     sources = [row[:length] for row, length in zip(source.tolist(), LENGTHS, strict=True)]
     made = TextToText(pair.ours).generations(sources, max_new_tokens=12)
     for row, theirs in zip(made, told.tolist(), strict=True):

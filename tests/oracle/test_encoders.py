@@ -32,8 +32,8 @@ def test_what_is_made_of_padded_pairs_of_texts_is_equal(pair: Pair):
     ids, kinds = pair.ids(3, 24), pair.ours.spec.embed.types
     types = pair.ids(3, 24, seed=1) % kinds if kinds else None
     real = torch.arange(24) < torch.tensor(LENGTHS)[:, None]
-    told = {"token_type_ids": types} if kinds else {}
-    told = pair.theirs(ids, attention_mask=real.long(), **told, **first_is_global(pair, ids))
+    given = {"token_type_ids": types} if kinds else {}
+    told = pair.theirs(ids, attention_mask=real.long(), **given, **first_is_global(pair, ids))
     given = {"lengths": torch.tensor(LENGTHS), "types": types}
     assert distance(pair.ours(ids, **given)[real], told[0][real]) < TOLERANCE
     if len(told) > 1:

@@ -10,9 +10,10 @@ from transformers import DeepseekV2Config, DeepseekV3Config
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2TopkRouter
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkRouter
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+from transformers.models.switch_transformers import modeling_switch_transformers as switch
 
 from groundup.context import Context
-from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, TopOfSoftmax, balance_loss
+from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, TopOfSoftmax, balance_loss, z_loss
 from oracle.pair import TOLERANCE, distance
 
 
@@ -24,6 +25,14 @@ def test_balance_of_a_layer_is_that_of_transformers(active: int):
     ours = balance_loss(module.shares(scores), module.choose(scores)[0])
     assert distance(ours, told) < TOLERANCE
     assert distance(*(torch.autograd.grad(loss, scores)[0] for loss in (ours, told))) < TOLERANCE
+
+
+def test_losses_of_a_text_are_those_of_switch_transformers():
+    scores = torch.randn(50, 5, generator=torch.Generator().manual_seed(0))
+    shares, chosen = scores.softmax(-1), scores.argmax(-1)
+    told = torch.as_tensor(switch.load_balancing_loss_func(shares[None], chosen[None]))
+    assert distance(balance_loss(shares, chosen[:, None]), told) < TOLERANCE
+    assert distance(z_loss(scores), torch.as_tensor(switch.router_z_loss_func(scores[None]))) < TOLERANCE
 
 
 SIZES = {"hidden_size": 8, "num_attention_heads": 2, "n_routed_experts": 12, "num_experts_per_tok": 3}

@@ -107,6 +107,10 @@ def test_sizes_that_differ_in_context_only_have_the_same_parameters():
         ("qwen3-next-80b-a3b", 79_674_391_296, 3_874_929_408),  # 80, 3: its model card
         ("jamba-v0.1", 51_570_323_328, 12_110_311_296),  # 52, 12: Lieber et al. 2024 (arXiv:2403.19887), section 3
         ("jamba-1.5-large", 398_555_145_696, 94_149_338_592),  # 398, 94: Jamba Team 2024 (arXiv:2408.12570), section 2
+        # 7, 26, 1571: Fedus et al. 2021 (arXiv:2101.03961), table 9
+        ("switch-base-128", 7_415_217_408, 224_083_200),
+        ("switch-large-128", 26_309_291_008, 740_813_824),
+        ("switch-c-2048", 1_571_308_972_448, 1_728_326_048),
     ],
 )
 def test_parameters_of_mixtures_that_are_there_and_that_take_part(name: str, total: int, active: int):
@@ -115,7 +119,7 @@ def test_parameters_of_mixtures_that_are_there_and_that_take_part(name: str, tot
 
 
 # Totals to the digits that were published: Lieber et al. 2021, table 1; Zhang et al. 2022; BLOOM's model cards;
-# Biderman et al. 2023, table 1; Chowdhery et al. 2022, table 1.
+# Biderman et al. 2023, table 1; Chowdhery et al. 2022, table 1; Ren et al. 2024 (arXiv:2406.07522), section 3.
 @pytest.mark.parametrize(
     ("name", "billions"),
     [
@@ -131,6 +135,8 @@ def test_parameters_of_mixtures_that_are_there_and_that_take_part(name: str, tot
         ("pythia-1.4b", "1.41"),
         ("palm-8b", "8.63"),
         ("palm-62b", "62.50"),
+        ("samba-421m", "0.42"),
+        ("samba-1.3b", "1.3"),
     ],
 )
 def test_parameters_round_to_what_was_published(name: str, billions: str):

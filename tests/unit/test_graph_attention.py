@@ -12,7 +12,7 @@ from groundup.errors import SpecError
 from groundup.mixers.attention import Attention, AttentionMixer
 from groundup.parts.mask import Graph
 from groundup.parts.position import NoPosition
-from groundup.parts.score import Additive
+from groundup.parts.score import LeakySum
 from groundup.specs import Spec
 
 EDGES = ((0, 1), (1, 0), (1, 2), (2, 1), (3, 1), (4, 4), (0, 5))
@@ -21,7 +21,7 @@ EDGES = ((0, 1), (1, 0), (1, 2), (2, 1), (3, 1), (4, 4), (0, 5))
 def graph_attention(x: Tensor, weight: Tensor, of_query: Tensor, of_key: Tensor) -> Tensor:
     """Returns the layer of Velickovic et al. 2017 (equations 1 to 5), node by node, before its activation.
 
-    ``weight`` is (heads, K, D), the maps W; the vectors a of the paper are those of queries and of keys in a row.
+    ``weight`` is (heads, K, D), one map W a head; the vectors a of the paper are those of queries and keys in a row.
     """
     rows = []
     for node in range(len(x)):
@@ -39,7 +39,7 @@ def graph_attention(x: Tensor, weight: Tensor, of_query: Tensor, of_key: Tensor)
 def layer() -> AttentionMixer:
     """A layer as wide as the first of the paper's for Cora, 8 heads of 8; queries, keys and values are one map."""
     spec = Attention(
-        heads=8, kv_heads=8, head_width=8, mask=Graph(edges=EDGES), position=NoPosition(), score=Additive()
+        heads=8, kv_heads=8, head_width=8, mask=Graph(edges=EDGES), position=NoPosition(), score=LeakySum()
     )
     made, draw = spec.build(64).double(), torch.Generator().manual_seed(0)
     for weight in learnt(made):
@@ -75,7 +75,7 @@ def test_a_graph_lets_see_along_its_edges_and_a_node_itself():
     [
         (lambda: Graph(edges=()), "a Graph without edges lets nobody see anybody"),
         (lambda: Graph(edges=((0, -1),)), "edges=.*expected a tuple of"),
-        (lambda: Additive(scale=0.5), "scale=0.5 is of products, and Additive has none"),
+        (lambda: LeakySum(scale=0.5), "scale=0.5 is of products, and LeakySum has none"),
     ],
 )
 def test_what_is_no_graph_is_refused(make, said):

@@ -18,6 +18,7 @@ from groundup.model.layer import Layer
 from groundup.model.residual import Residual
 from groundup.objectives.loss import token_losses
 from groundup.objectives.next_token import next_token
+from groundup.parts.gating import Ungated
 from groundup.parts.router import GroupedSigmoid, Router, SoftmaxOfTop, TopOfSoftmax, balance_loss, z_loss
 from groundup.planner import books
 
@@ -177,6 +178,43 @@ def test_scores_are_computed_in_the_type_of_the_weights():
     expected = router(x, Context.whole(x[None]))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert all(map(torch.equal, router(x, Context.whole(x[None])), expected))
+
+
+def served(tokens: list[int], *, segments: list[int] | None = None, capacity: int = 2) -> list[float]:
+    """What counts of one of four experts for tokens that each choose the named one."""
+    router = TopOfSoftmax(capacity=capacity).build(4, 4, 1)
+    with torch.no_grad():
+        router.score.weight.copy_(100 * torch.eye(4))
+    x = torch.eye(4)[torch.tensor(tokens)]
+    documents = None if segments is None else torch.tensor([segments])
+    _, weights = router(x, Context.whole(x[None], segments=documents))
+    return weights.flatten().tolist()
+
+
+def test_a_full_expert_gives_later_tokens_nothing():
+    assert served([0, 1, 0, 0, 1, 2, 1, 0]) == [1, 1, 1, 0, 1, 1, 0, 0]
+    assert served([0, 1, 0, 0], capacity=1) == [1, 1, 0, 0]
+
+
+def test_every_document_finds_experts_empty():
+    assert served([0, 0, 0, 0, 0, 1, 0, 0], segments=[0, 0, 0, 1, 1, 1, 1, 2]) == [1, 1, 0, 1, 1, 1, 0, 1]
+
+
+@torch.no_grad()
+def test_tokens_that_find_no_room_go_on_as_they_are():
+    mixer = MoE(experts=2, active=1, hidden=4, gating=Ungated(), router=TopOfSoftmax(capacity=3)).build(2)
+    for weight in mixer.parameters():
+        weight.fill_(0.5)
+    x = torch.ones(1, 5, 2)
+    made = mixer(x, Context.whole(x))
+    assert (made[:, :3] != 0).all() and (made[:, 3:] == 0).all()
+
+
+def test_jitter_moves_scores_in_training_only():
+    router, x = TopOfSoftmax(jitter=0.5).build(8, 4, 2), torch.randn(9, 8)
+    torch.nn.init.normal_(router.score.weight)
+    told = [router.train(training)(x, Context.whole(x[None]))[1] for training in (False, True, False)]
+    assert torch.equal(told[0], told[2]) and not torch.equal(told[0], told[1])
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,12 @@ import torch
 
 from groundup.errors import ConfigError
 from groundup.families import family_of_config
+from groundup.mixers.moe import MoE
 from groundup.optim.optimizers import AdamW, Muon
+from groundup.parts.router import TopOfSoftmax
 from groundup.planner import books
 from groundup.planner.plan import plan
+from groundup.specs import override
 from unit.planner_stand_in import GPT2, LLAMA, MACHINE
 
 INTERFACE = """params active_params embedding_params tokens forward_flops_per_token train_flops_per_token train_flops
@@ -122,3 +125,9 @@ def test_bad_figures_are_refused_in_one_sentence(given: dict[str, Any], message:
     settings: dict[str, Any] = {"on": MACHINE, **given}
     with pytest.raises(ConfigError, match=message):
         plan(LLAMA, **settings)
+
+
+def test_a_step_with_more_experts_than_tokens_is_timed():
+    moe = MoE(experts=64, active=1, hidden=16, router=TopOfSoftmax(capacity=2))
+    spec = override(LLAMA, "layers.*.ffn.mixer", moe).replace(context=8)
+    assert plan(spec, on=MACHINE, rows=1).step_seconds > 0

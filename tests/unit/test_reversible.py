@@ -7,10 +7,11 @@ import copy
 import pytest
 import torch
 
+from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.mixers.attention import Attention
 from groundup.mixers.hashed import HashedAttention
-from groundup.mixers.mlp import MLP
+from groundup.mixers.mlp import MLP, ChunkedMLP
 from groundup.mixers.moe import MoE
 from groundup.model.decoder import Decoder, DecoderModel
 from groundup.model.heads import Tied, Untied
@@ -19,6 +20,8 @@ from groundup.model.residual import Residual
 from groundup.model.reversible import Reversible, ReversibleDecoder, ReversibleDecoderModel
 from groundup.parts.norm import RMSNorm
 from groundup.parts.position import SharedBias
+from groundup.planner import books
+from groundup.planner.measure import count_flops
 from groundup.specs import override
 
 ATTENTION = Attention(heads=2, kv_heads=1, head_width=8)
@@ -102,6 +105,13 @@ def test_layers_are_computed_again_in_the_precision_of_the_forward():
         assert (one - two).norm() <= 0.02 * two.norm() + 1e-6
 
 
+def test_operations_of_a_step_are_counted_with_the_forwards_that_are_made_again():
+    made = model(4)
+    counted = count_flops(lambda: made(IDS[:1, :24]).square().mean().backward())
+    planned = 24 * books.train_flops_per_token(made.spec, context=24)
+    assert counted == pytest.approx(planned, rel=0.02)  # buckets are found once, and have no backward
+
+
 def test_frozen_weights_get_no_gradient():
     made = model(2)
     frozen = made.get_parameter("layers.0.mix.mixer.q.weight").requires_grad_(False)
@@ -127,6 +137,10 @@ def test_frozen_weights_get_no_gradient():
             "shares values with other layers or with the loss",
         ),
         (
+            lambda: Reversible(mix=Residual(ATTENTION), ffn=Residual(MLP(hidden=8)), tie="a"),
+            "is tied as 'a', and layers that are computed again cannot be",
+        ),
+        (
             lambda: ReversibleDecoder(width=16, vocab=9, context=8, layers=(Layer(mix=Residual(ATTENTION)),)),
             "layers.0 is a Layer, which carries 1 streams and ReversibleDecoder 2",
         ),
@@ -144,3 +158,22 @@ def test_frozen_weights_get_no_gradient():
 def test_what_does_not_go_backwards_is_refused(make, said):
     with pytest.raises(SpecError, match=said):
         make()
+
+
+def test_a_feed_forward_part_in_chunks_keeps_its_input_alone_and_has_the_same_gradients():
+    whole, chunked = MLP(hidden=512).build(16), ChunkedMLP(hidden=512, tokens=4).build(16)
+    torch.nn.init.normal_(whole.up.weight, std=0.2)
+    torch.nn.init.normal_(whole.down.weight, std=0.2)
+    chunked.load_state_dict(whole.state_dict())
+    x = torch.randn(2, 26, 16, requires_grad=True)
+    ctx, kept, found = Context.whole(x), [], []
+    for mixer in (whole, chunked):
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
+            y = mixer(x, ctx)
+        kept.append(max(sizes, default=0))
+        found.append(torch.autograd.grad(y.square().sum(), [x, *mixer.parameters()]))
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-4)
+    assert kept[0] == 2 * 26 * 512
+    assert kept[1] <= 2 * 26 * 16

@@ -99,7 +99,7 @@ def test_states_that_do_not_fit_are_refused():
     with pytest.raises(SpecError, match="blocks=3"):
         S5(states=8, blocks=3)
     with pytest.raises(SpecError, match="the smaller one first"):
-        S4D(steps=(0.1, 0.01)).build(4)
+        S4D(steps=(0.1, 0.01))
 
 
 def test_states_cannot_rewind():

@@ -9,14 +9,19 @@ import pytest
 import torch
 
 from groundup.context import Context
-from groundup.errors import SpecError
+from groundup.errors import GenerationError, SpecError
 from groundup.hub import folder
 from groundup.mixers.attention import Attention
+from groundup.mixers.mamba import Mamba
+from groundup.mixers.mamba2 import Mamba2
 from groundup.mixers.mlp import GatedMLP
-from groundup.mixers.zamba import AdaptedMLP
+from groundup.mixers.s4 import S4D
+from groundup.mixers.s5 import S5
+from groundup.mixers.zamba import AdaptedMLP, RecallAttention
 from groundup.model.decoder import Decoder
 from groundup.model.layer import Fed, Layer, LayerSpec, Stacked
 from groundup.model.residual import Residual
+from groundup.parts.mask import Everything
 from groundup.planner import books
 
 ATTENTION = Residual(Attention(heads=2, kv_heads=2, head_width=4))
@@ -104,6 +109,26 @@ def test_a_fed_mixer_reads_more_than_is_added_to():
     fed = layer["feed"](layer["block"](x, ctx))
     mixed = layer["mix"].mixer(layer["mix"].pre(x + fed), ctx)
     torch.testing.assert_close(layer(x, ctx), x + mixed)
+
+
+def test_bad_combinations_are_refused_when_the_spec_is_made():
+    blind = Residual(ATTENTION.mixer.replace(mask=Everything()))
+    with pytest.raises(SpecError, match=r"layers\.0\.block\.mix\.mixer is .*, which sees what comes after"):
+        decoder(Fed(mix=ATTENTION, block=Stacked(mix=blind)))
+    with pytest.raises(SpecError, match="head_width=5 is shared by two streams"):
+        RecallAttention(heads=1, kv_heads=1, head_width=5)
+    with pytest.raises(SpecError, match="the smaller one first"):
+        Mamba(states=4, rank=2, steps=(0.1, 0.01))
+    with pytest.raises(SpecError, match="the smaller one first"):
+        Mamba2(heads=2, head_width=4, states=4, steps=(0.0, 0.1))
+
+
+def test_a_recurrent_model_cannot_rewind_and_says_what_to_do():
+    mixers = (Mamba(states=4, rank=2), Mamba2(heads=2, head_width=4, states=4), S4D(states=4), S5(states=4))
+    for mixer in mixers:
+        state = decoder(LAYER, Layer(mix=Residual(mixer))).build().new_state(2, 8)
+        with pytest.raises(GenerationError, match=r"^[^\n]*cannot rewind; fork the state[^\n]*$"):
+            state.rewind(torch.tensor([1, 1]))
 
 
 def test_a_fed_layer_has_one_part():

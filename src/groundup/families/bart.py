@@ -31,6 +31,16 @@ from groundup.rules import ROW, Rule, rule
 ARCHITECTURES: dict[str, Head] = {"BartForConditionalGeneration": Shifted(), "BartModel": Tied()}
 OFFSET = 2
 
+# Keys that say the same again, or how to train and classify.
+OTHERS = (
+    "activation_dropout",
+    "classifier_dropout",
+    "classif_dropout",
+    "num_hidden_layers",
+    "force_bos_token_to_be_generated",
+    "save_step",
+)
+
 
 def bart(
     *,
@@ -84,7 +94,7 @@ def read(keys: Keys) -> EncoderDecoder:
         "tie_word_embeddings": True,
     }.items():
         keys.only(name, usual)
-    for name in ("activation_dropout", "classifier_dropout", "classif_dropout", "num_hidden_layers"):
+    for name in OTHERS:
         keys.take(name, default=None)
     named = keys.config.get("architectures") or list(ARCHITECTURES)
     if named[0] not in ARCHITECTURES:

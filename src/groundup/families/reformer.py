@@ -17,7 +17,7 @@ from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys
 from groundup.mixers.base import MixerSpec
 from groundup.mixers.chunked import ChunkedAttention
 from groundup.mixers.hashed import HashedAttention
-from groundup.mixers.mlp import MLP
+from groundup.mixers.mlp import MLP, ChunkedMLP
 from groundup.model.heads import Untied
 from groundup.model.residual import Residual
 from groundup.model.reversible import Reversible, ReversibleDecoder
@@ -39,6 +39,7 @@ def reformer(
     vocab: int,
     position: Axial | Learned,
     context: int,
+    at_a_time: int | None = None,
     act: str = "relu",
     eps: float = 1e-12,
     deviation: float = 0.02,
@@ -53,6 +54,7 @@ def reformer(
         vocab: the number of token ids.
         position: what the embedding adds for places.
         context: the longest sequence that is meant.
+        at_a_time: how many tokens the feed-forward parts read at a time; None means all.
         act: the activation.
         eps: of the norms.
         deviation: of the first weights.
@@ -60,7 +62,8 @@ def reformer(
     """
     norm = LayerNorm(eps=eps)
     part = partial(Residual, pre=norm, dropout=dropout)
-    ffn = part(MLP(hidden=hidden, act=act, bias=True))
+    mlp = MLP(hidden=hidden, act=act, bias=True)
+    ffn = part(ChunkedMLP(hidden=hidden, act=act, bias=True, tokens=at_a_time) if at_a_time else mlp)
     return ReversibleDecoder(
         width=width,
         vocab=vocab,
@@ -129,6 +132,7 @@ def read(keys: Keys) -> ReversibleDecoder:
         vocab=keys.number("vocab_size", default=320),
         position=_position(keys, context),
         context=context,
+        at_a_time=keys.take("chunk_size_feed_forward", default=None) or None,  # theirs says 0 for all
         act=keys.choice("hidden_act", known=ACTS, default="relu"),
         eps=keys.number("layer_norm_eps", default=1e-12, whole=False),
         deviation=keys.number("initializer_range", default=0.02, whole=False),
@@ -196,6 +200,7 @@ def write(spec: ReversibleDecoder) -> dict[str, Any]:
                 "attn_layers": [names[type(mixer)] for mixer in mixers],
                 "hidden_size": spec.width,
                 "feed_forward_size": mlp.hidden,
+                "chunk_size_feed_forward": mlp.tokens if isinstance(mlp, ChunkedMLP) else 0,
                 "vocab_size": spec.vocab,
                 "max_position_embeddings": spec.context,
                 "num_attention_heads": attention.heads,

@@ -206,15 +206,20 @@ def _projection(mlp: MixerSpec) -> str:
     raise SpecError(f"no T5 of transformers has {mlp!r}")
 
 
-def rules(spec: EncoderDecoder) -> list[Rule]:
-    """Returns the weight rules: names only, for theirs and ours are laid out alike."""
+def rules(spec: EncoderDecoder, *, ffn: str = "DenseReluDense") -> list[Rule]:
+    """Returns the weight rules: names only, for theirs and ours are laid out alike.
+
+    Args:
+        spec: the model.
+        ffn: what they call the feed-forward part.
+    """
     attended = list(zip("qkvo", ("q", "k", "v", "out"), strict=True))
     gated = isinstance(mixer_of(spec), GatedMLP)
     fed = [("wi_0", "gate"), ("wi_1", "up"), ("wo", "down")] if gated else [("wi", "up"), ("wo", "down")]
     inside = {
         "mix": ("SelfAttention", attended),
         "cross": ("EncDecAttention", attended),
-        "ffn": ("DenseReluDense", fed),
+        "ffn": (ffn, fed),
     }
     made = [rule("shared.weight", "encoder.embed.weight")]
     for stack, parts in (("encoder", ("mix", "ffn")), ("decoder", ("mix", "cross", "ffn"))):

@@ -57,6 +57,8 @@ class Draws:
     def going(self) -> tuple[list[int], Int[Tensor, "R"]]:
         """Returns the rows without a finish, and drops the others."""
         kept = [i for i, row in enumerate(self.rows) if row.finish is None]
+        if len(kept) == len(self.rows):
+            return kept, self.chosen
         self.rows, self.noise = [self.rows[i] for i in kept], [self.noise[i] for i in kept]
         return kept, self.chosen[torch.tensor(kept, dtype=torch.int64, device=self.chosen.device)]
 

@@ -45,7 +45,7 @@ class RGLRU(MixerSpec):
 
     channels: Size
     heads: Size
-    conv: int = 4
+    conv: Size = 4
     act: str = "gelu_tanh"
     decays: tuple[float, float] = (0.9, 0.999)
 

@@ -23,7 +23,7 @@ from groundup.parts.act import activation
 from groundup.parts.conv import ConvState, ShortConv
 from groundup.parts.linear import Linear
 from groundup.parts.norm import NoNorm, Norm
-from groundup.parts.rates import Rates, Steps
+from groundup.parts.rates import Rates, Steps, check_steps
 from groundup.specs import Size
 from groundup.state import State
 
@@ -46,12 +46,16 @@ class Mamba(MixerSpec):
     states: Size
     rank: Size
     expand: Size = 2
-    conv: int = 4
+    conv: Size = 4
     act: str = "silu"
     bias: bool = False
     conv_bias: bool = True
     steps: tuple[float, float] = (1e-3, 1e-1)
     norm: Norm = NoNorm()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_steps(self.steps)
 
     def build(self, width: int) -> MambaMixer:
         """Returns the module for a stream of ``width``."""

@@ -23,7 +23,7 @@ from groundup.ops import rms_norm, ssd
 from groundup.parts.act import activation
 from groundup.parts.conv import ConvState, ShortConv
 from groundup.parts.linear import Linear
-from groundup.parts.rates import Rates, Steps
+from groundup.parts.rates import Rates, Steps, check_steps
 from groundup.specs import NotNegative, Size
 from groundup.state import State
 
@@ -49,7 +49,7 @@ class Mamba2(MixerSpec):
     head_width: Size
     states: Size
     groups: Size = 1
-    conv: int = 4
+    conv: Size = 4
     act: str = "silu"
     bias: bool = False
     conv_bias: bool = True
@@ -59,6 +59,7 @@ class Mamba2(MixerSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_steps(self.steps)
         if self.heads % self.groups:
             raise SpecError(f"heads={self.heads} is not a multiple of groups={self.groups}; change one of them")
 

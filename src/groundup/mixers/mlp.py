@@ -7,8 +7,10 @@ WeighedMLP(x) = sigmoid(w x) GatedMLP(x)                the expert that all toke
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from groundup.context import Context
 from groundup.mixers.base import Mixer, MixerSpec
@@ -48,6 +50,38 @@ class MLPMixer(Mixer):
     def forward(self, x: Float[Tensor, "B T D"], ctx: Context, state: State | None = None) -> Float[Tensor, "B T D"]:
         """Returns the transformed stream."""
         return self.down(self.act(self.up(x)))
+
+
+class ChunkedMLP(MLP):
+    """An MLP that reads so many tokens at a time, so that what is between its maps is never there for the whole text.
+
+    In training every chunk is computed once more in the backward, which keeps its input alone.
+    Source: Kitaev et al. 2020 (Reformer, arXiv:2001.04451), section 3.
+
+    Attributes:
+        tokens: how many at a time.
+    """
+
+    tokens: Size
+
+    def build(self, width: int) -> ChunkedMLPMixer:
+        """Returns the module for a stream of ``width``."""
+        return ChunkedMLPMixer(self, width)
+
+
+class ChunkedMLPMixer(MLPMixer):
+    """The module of `ChunkedMLP`."""
+
+    def __init__(self, spec: ChunkedMLP, width: int) -> None:
+        super().__init__(spec, width)
+        self.tokens = spec.tokens
+
+    def forward(self, x: Float[Tensor, "B T D"], ctx: Context, state: State | None = None) -> Float[Tensor, "B T D"]:
+        """Returns the transformed stream."""
+        run = super().forward
+        if torch.is_grad_enabled():
+            return torch.cat([checkpoint(run, part, ctx, use_reentrant=False) for part in x.split(self.tokens, 1)], 1)
+        return torch.cat([run(part, ctx) for part in x.split(self.tokens, 1)], 1)
 
 
 class GatedMLP(MixerSpec):

@@ -1,12 +1,11 @@
-"""A mixture of experts: gated feed-forward networks side by side, of which each token goes through a few.
+"""A mixture of experts: feed-forward networks side by side, of which each token goes through a few.
 
     y = sum_{e in T(x)} g_e(x) W_down^e meet(W_gate^e x, W_up^e x) + shared(x)
 
 The gating says how the two maps meet, usually as act(gate) up; all maps may have biases. The router chooses T and g.
-Tokens are sorted by expert, so each expert is one product of matrices on its own tokens, and no token is dropped: there
-is no capacity. Sources: Shazeer et al. 2017 (arXiv:1701.06538), equation 1; Jiang et al. 2024 (Mixtral,
-arXiv:2401.04088), section 2.1; shared experts, Dai et al. 2024 (DeepSeekMoE, arXiv:2401.06066), equation 9. Letters:
-N tokens, A active experts, R = N A rows.
+Tokens are sorted by expert, so each expert is one product of matrices on its own tokens. Sources: Shazeer et al. 2017
+(arXiv:1701.06538), equation 1; Jiang et al. 2024 (Mixtral, arXiv:2401.04088), section 2.1; shared experts, Dai et al.
+2024 (DeepSeekMoE, arXiv:2401.06066), equation 9. Letters: N tokens, A active experts, R = N A rows.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from groundup.state import State
 
 
 class MoE(MixerSpec):
-    """Gated feed-forward networks of which each token goes through a few.
+    """Feed-forward networks of which each token goes through a few.
 
     Attributes:
         experts: how many there are.
         active: through how many of them a token goes.
         hidden: the width inside each.
-        act: the activation of their gates, a key of `groundup.parts.act.ACTIVATIONS`.
+        act: the activation inside, a key of `groundup.parts.act.ACTIVATIONS`.
         gating: how gates and values meet.
         bias: whether the maps of the experts have biases.
         router: which token goes where.
@@ -75,13 +74,19 @@ class MoEMixer(Mixer):
     def forward(self, x: Float[Tensor, "B T D"], ctx: Context, state: State | None = None) -> Float[Tensor, "B T D"]:
         """Returns the transformed stream."""
         tokens = x.flatten(0, 1)
-        chosen, weights = self.router(tokens, ctx)  # (N, A)
+        chosen, weights = self.router(tokens, ctx, state)  # (N, A)
         expert, order = chosen.flatten().sort(stable=True)  # (R,)
         made = self.experts(tokens.index_select(0, order // chosen.shape[1]), expert)  # (R, D)
         back = torch.empty_like(order).scatter(0, order, torch.arange(len(order), device=x.device))
         by_token = made.index_select(0, back).view(*chosen.shape, -1)  # (N, A, D)
         y = (by_token * weights[..., None].to(made.dtype)).sum(1).view_as(x)
         return y if self.shared is None else y + self.shared(x, ctx)
+
+    def new_state(
+        self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        """Returns what the router remembers of ``rows`` rows that have read nothing."""
+        return self.router.new_state(rows, device=device)
 
 
 class Experts(nn.ModuleDict):

@@ -22,7 +22,7 @@ from groundup.mixers.base import Mixer, MixerSpec
 from groundup.ops import diagonal_scan
 from groundup.parts.act import activation
 from groundup.parts.linear import Linear
-from groundup.parts.rates import Turning
+from groundup.parts.rates import Turning, check_steps
 from groundup.parts.spectrum import Lin, Spectrum
 from groundup.specs import Size
 from groundup.state import State
@@ -47,6 +47,7 @@ class S4D(MixerSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_steps(self.steps)
         if self.states % 2:
             raise SpecError(f"states={self.states} is odd, and states come in pairs; choose an even number")
 

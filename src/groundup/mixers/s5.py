@@ -21,7 +21,7 @@ from groundup.mixers.s4 import TurningState
 from groundup.ops import linear_scan
 from groundup.parts.act import activation
 from groundup.parts.linear import Linear
-from groundup.parts.rates import Turning
+from groundup.parts.rates import Turning, check_steps
 from groundup.parts.spectrum import LegS, Spectrum
 from groundup.specs import Size
 
@@ -45,6 +45,7 @@ class S5(MixerSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_steps(self.steps)
         if self.states % (2 * self.blocks):
             raise SpecError(f"states={self.states} are not pairs in blocks={self.blocks} alike; change one of them")
 

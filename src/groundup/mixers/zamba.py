@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from groundup.context import EMBEDDED, Context
+from groundup.errors import SpecError
 from groundup.mixers.attention import Attention, AttentionMixer
 from groundup.mixers.kv import KVState, WindowState
 from groundup.mixers.mlp import GatedMLP, GatedMLPMixer
@@ -35,6 +36,16 @@ class RecallAttention(Attention):
 
     both: Norm = RMSNorm()
     rank: Count = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head_width % 2:
+            raise SpecError(f"head_width={self.head_width} is shared by two streams; choose an even number")
+
+    @property
+    def alone(self) -> bool:
+        """False: it reads what enters the first layer."""
+        return False
 
     def build(self, width: int) -> RecallAttentionMixer:
         """Returns the module for a stream of ``width``."""

@@ -21,10 +21,9 @@ class Decoder(Stack):
     def __post_init__(self) -> None:
         super().__post_init__()
         for i, layer in enumerate(self.layers):
-            parts = {(path, name): part for path, inner in layer.within.items() for name, part in inner.parts.items()}
-            for names, part in parts.items():
+            for name, part in layer.every_part.items():
                 if not part.mixer.causal:
-                    path = ".".join(filter(None, ("layers", str(i), *names, "mixer")))
+                    path = f"layers.{i}.{name}.mixer"
                     raise SpecError(
                         f"{path} is {part.mixer!r}, which sees what comes after; a Decoder must not, an Encoder may"
                     )
@@ -32,7 +31,7 @@ class Decoder(Stack):
     @property
     def prefixed(self) -> bool:
         """Whether the first tokens of a row, its prefix, see each other where it is said how many they are."""
-        return any(part.mixer.prefixed for layer in self.layers for part in layer.parts.values())
+        return any(part.mixer.prefixed for layer in self.layers for part in layer.every_part.values())
 
     def module(self) -> DecoderModel:
         """Returns the model with weights that are not drawn yet."""

@@ -66,6 +66,12 @@ class LayerSpec(Spec, abstract=True):
         return {"": self}
 
     @property
+    def every_part(self) -> Mapping[str, Residual]:
+        """The parts of this layer and of those inside it, by path."""
+        inside = ((path, name, part) for path, layer in self.within.items() for name, part in layer.parts.items())
+        return {f"{path}.{name}".lstrip("."): part for path, name, part in inside}
+
+    @property
     def ties(self) -> Mapping[str, LayerSpec]:
         """What is tied here, by the name of the tie."""
         return {layer.tie: layer for layer in self.within.values() if layer.tie}
@@ -142,7 +148,13 @@ class Fed(LayerSpec):
 
 
 class LayerModule(nn.ModuleDict):
-    """The module of `Layer`: its parts by name."""
+    """The module of `Layer`: its parts by name.
+
+    Attributes:
+        again: how often its backward computes the forward once more.
+    """
+
+    again = 0
 
     def __init__(self, spec: LayerSpec, width: int) -> None:
         super().__init__({name: part.build(width) for name, part in spec.parts.items()})

@@ -36,6 +36,10 @@ class Reversible(LayerSpec):
         super().__post_init__()
         if list(self.parts) != ["mix", "ffn"]:
             raise SpecError(f"a Reversible layer has the parts mix and ffn, and not {', '.join(self.parts)}")
+        if self.tie:
+            raise SpecError(
+                f"a Reversible layer is tied as {self.tie!r}, and layers that are computed again cannot be; use Layer"
+            )
         for name, part in self.parts.items():
             if part.out != NoNorm():
                 raise SpecError(f"{name}.out={part.out!r} norms a sum, which cannot be undone; use pre or post")
@@ -57,6 +61,8 @@ class Reversible(LayerSpec):
 
 class ReversibleModule(LayerModule):
     """The module of `Reversible`."""
+
+    again = 1
 
     def forward(
         self, x: Float[Tensor, "B T _"], ctx: Context, state: LayerState | None = None
@@ -124,7 +130,7 @@ class _Reversed(torch.autograd.Function):
             "enabled": torch.is_autocast_enabled(x.device.type),
             "dtype": torch.get_autocast_dtype(x.device.type),
         }
-        first, second = x.chunk(2, -1)
+        first, second = x.detach().chunk(2, -1)
         for part in _parts(layers):
             kept.chances.append(_Chance(x) if part.training else None)
             first, second = second, torch.add(first, part.delta(second, ctx), alpha=part.scale)
@@ -145,7 +151,8 @@ class _Reversed(torch.autograd.Function):
             # The part made `second` of what was before it and of `first`.
             with torch.enable_grad(), torch.autocast(out.device.type, **kept.cast), _again(chance):
                 read = first.detach().requires_grad_()
-                added = part.delta(read, kept.ctx) * part.scale
+                # Modules see a view: hooks that count their operations cannot follow a leaf.
+                added = part.delta(read.view_as(read), kept.ctx) * part.scale
             weights = [weight for weight in part.parameters() if weight.requires_grad]
             grad_read, *of_weights = torch.autograd.grad(added, [read, *weights], grad_second.to(added.dtype))
             by_weight = dict(zip(map(id, weights), of_weights, strict=True))

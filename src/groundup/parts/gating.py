@@ -1,5 +1,6 @@
 """How the maps into a feed-forward network meet before the map out of it.
 
+    Ungated:         act(u)                                    Vaswani et al. 2017 (arXiv:1706.03762), equation 2
     Product:         act(g) u                                  Shazeer 2020 (arXiv:2002.05202), equation 5
     ClampedProduct:  act(min(g, c)) (clip(u, -c, c) + b)       OpenAI 2025 (gpt-oss, arXiv:2508.10925), section 2.2
 
@@ -31,6 +32,17 @@ class Gating(Spec, abstract=True):
     def meet(self, act: Callable[[Tensor], Tensor], *into: Hidden) -> Hidden:
         """Returns what goes on: of the ``maps`` in this order, and the activation."""
         raise NotImplementedError(type(self).__name__)
+
+
+class Ungated(Gating):
+    """What goes up is activated; there is no gate."""
+
+    maps: ClassVar[tuple[str, ...]] = ("up",)
+
+    def meet(self, act: Callable[[Tensor], Tensor], *into: Hidden) -> Hidden:
+        """Returns what is activated."""
+        (up,) = into
+        return act(up)
 
 
 class Product(Gating):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Self
 
 import torch
 from jaxtyping import Float, Int
@@ -41,6 +42,10 @@ class Position(Spec, abstract=True):
             SpecError: this position is for the stream.
         """
         raise SpecError(f"{self!r} is added to the embeddings; give it to the model's embed instead")
+
+    def sized(self, *, width: int, context: int) -> Self:
+        """Returns these positions for a stream of another width and so many places."""
+        return self
 
 
 class HeadPlaces(nn.Module):
@@ -86,6 +91,10 @@ class Learned(Position):
     length: Size = dataclasses.field(kw_only=False)
     offset: Count = 0
 
+    def sized(self, *, width: int, context: int) -> Self:
+        """Returns these positions for a stream of another width and so many places."""
+        return self.replace(length=context)
+
     def build(self, width: int) -> nn.Module:
         """Returns the module for a stream of ``width``."""
         return LearnedTable(self, width)
@@ -128,6 +137,11 @@ class Axial(Position):
     shape: tuple[Size, Size]
     widths: tuple[Size, Size]
     deviation: NotNegative = 1.0
+
+    def sized(self, *, width: int, context: int) -> Self:
+        """Returns these positions for a stream of another width and so many places, in a table about square."""
+        first, columns = max(1, width * self.widths[0] // sum(self.widths)), math.isqrt(context)
+        return self.replace(widths=(first, width - first), shape=(-(-context // columns), columns))
 
     def build(self, width: int) -> nn.Module:
         """Returns the module for a stream of ``width``."""

@@ -18,6 +18,16 @@ from groundup.errors import SpecError
 from groundup.parts.spectrum import Spectrum
 
 
+def check_steps(steps: tuple[float, float]) -> None:
+    """Refuses what steps cannot be drawn between.
+
+    Raises:
+        SpecError: the two are not positive numbers, or the larger one comes first.
+    """
+    if not 0 < steps[0] <= steps[1]:
+        raise SpecError(f"steps={steps} must be two positive numbers, the smaller one first")
+
+
 class Rates(nn.Module):
     """Rates below zero, as their logarithms; they start at -1, -2, -3, ... along the last axis."""
 
@@ -35,8 +45,6 @@ class Steps(nn.Module):
 
     def __init__(self, size: int, *, between: tuple[float, float], least: float = 0.0) -> None:
         super().__init__()
-        if not 0 < between[0] <= between[1]:
-            raise SpecError(f"steps={between} must be two positive numbers, the smaller one first")
         self.between, self.least = between, least
         self.bias = nn.Parameter(torch.zeros(size))
 
@@ -69,8 +77,6 @@ class Turning(nn.Module):
 
     def __init__(self, *size: int, steps: tuple[int, ...], between: tuple[float, float], spectrum: Spectrum) -> None:
         super().__init__()
-        if not 0 < between[0] <= between[1]:
-            raise SpecError(f"steps={between} must be two positive numbers, the smaller one first")
         self.between, self.spectrum = between, spectrum
         self.fade = nn.Parameter(torch.empty(size))
         self.turn = nn.Parameter(torch.empty(size))

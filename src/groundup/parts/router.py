@@ -12,16 +12,17 @@ routers well:
     z       = mean_n logsumexp(s_n)^2
 
 Sources: of the first, Shazeer et al. 2017 (arXiv:1701.06538), equations 3 to 5, and Jiang et al. 2024 (Mixtral,
-arXiv:2401.04088), section 2.1; of the second, Fedus et al. 2021 (Switch, arXiv:2101.03961), equations 1 and 2, and 4
-to 6 for balance; of its groups, DeepSeek-AI 2024 (DeepSeek-V2, arXiv:2405.04434), section 2.1.3; of the third,
-DeepSeek-AI 2024 (DeepSeek-V3, arXiv:2412.19437), section 2.1.2; of z, Zoph et al. 2022 (ST-MoE, arXiv:2202.08906),
-equation 5. All is computed in float32, or wider where the weights are (Switch, section 2.4). Left out: how b moves
-between steps (Wang et al. 2024, arXiv:2408.15664); it stays as it was read. Letters: N tokens, D width, E experts, A
-active ones.
+arXiv:2401.04088), section 2.1; of the second, Fedus et al. 2021 (Switch, arXiv:2101.03961), equations 1 and 2, 4 to 6
+for balance, sections 2.2 and 2.4 for capacity and jitter; of its groups, DeepSeek-AI 2024 (DeepSeek-V2,
+arXiv:2405.04434), section 2.1.3; of the third, DeepSeek-AI 2024 (DeepSeek-V3, arXiv:2412.19437), section 2.1.2; of z,
+Zoph et al. 2022 (ST-MoE, arXiv:2202.08906), equation 5. All is computed in float32, or wider where the weights are
+(Switch, section 2.4). Left out: how b moves between steps (Wang et al. 2024, arXiv:2408.15664); it stays as it was
+read. Letters: N tokens in B rows of T, D width, E experts, A active ones.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -32,7 +33,8 @@ from torch.nn import functional as F
 from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.parts.linear import Linear
-from groundup.specs import NotNegative, Positive, Size, Spec
+from groundup.specs import NotNegative, Positive, ShareBelowOne, Size, Spec
+from groundup.state import State
 
 
 class Router(Spec, abstract=True):
@@ -42,11 +44,17 @@ class Router(Spec, abstract=True):
         balance: the weight of the balance loss in training.
         z: the weight of the z loss in training.
         bias: whether the map that scores has a bias.
+        jitter: in training, what is scored is multiplied by numbers drawn from 1 - jitter to 1 + jitter.
+        capacity: how many tokens of a document an expert takes, the first ones; to those that come later it gives
+            nothing, so they go on as they are (they are computed all the same: this saves no operations). A state
+            counts on, so that pieces give the whole, and rows do not share experts' room. None: no limit.
     """
 
     balance: NotNegative = 0.0
     z: NotNegative = 0.0
     bias: bool = False
+    jitter: ShareBelowOne = 0.0
+    capacity: Size | None = None
 
     def check(self, experts: int, active: int) -> None:
         """Refuses sizes that do not fit.
@@ -67,12 +75,16 @@ class RouterModule(nn.Module):
 
     def __init__(self, spec: Router, width: int, experts: int, active: int) -> None:
         super().__init__()
-        self.active = active
-        self.balance, self.z = spec.balance, spec.z
+        self.experts, self.active = experts, active
+        self.balance, self.z, self.jitter, self.capacity = spec.balance, spec.z, spec.jitter, spec.capacity
         self.score = Linear(width, experts, bias=spec.bias, role="in")
 
-    def forward(self, x: Float[Tensor, "N D"], ctx: Context) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A"]]:
+    def forward(
+        self, x: Float[Tensor, "N D"], ctx: Context, state: State | None = None
+    ) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A"]]:
         """Returns the experts of each token and what each of them counts; the context is told the losses."""
+        if self.training and self.jitter:
+            x = x * torch.empty_like(x).uniform_(1 - self.jitter, 1 + self.jitter)
         wide = torch.promote_types(self.score.weight.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
             bias = None if self.score.bias is None else self.score.bias.to(wide)
@@ -82,7 +94,18 @@ class RouterModule(nn.Module):
             ctx.penalise("balance", lambda: self.balance * balance_loss(self.shares(scores), chosen))
         if self.z:
             ctx.penalise("z", lambda: self.z * z_loss(scores))
+        if self.capacity is not None:
+            of_rows = chosen.unflatten(0, ctx.positions.shape)
+            assert state is None or isinstance(state, Load)
+            before = tokens_before(of_rows, ctx, experts=self.experts, load=state)
+            weights = weights * (before < self.capacity).flatten(0, 1)
         return chosen, weights
+
+    def new_state(self, rows: int, *, device: torch.device | str | None = None) -> State:
+        """Returns what is remembered of rows that have read nothing."""
+        if self.capacity is None:
+            return State()
+        return Load(had=torch.zeros(rows, self.experts, dtype=torch.int64, device=device))
 
     def choose(self, scores: Float[Tensor, "N E"]) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A"]]:
         """Returns the experts of each token and what each of them counts."""
@@ -91,6 +114,18 @@ class RouterModule(nn.Module):
     def shares(self, scores: Float[Tensor, "N E"]) -> Float[Tensor, "N E"]:
         """Returns the probabilities of all experts."""
         return scores.softmax(-1)
+
+
+@dataclass
+class Load(State):
+    """How many tokens of its row each expert has been chosen by."""
+
+    had: Int[Tensor, "B E"]
+
+    @property
+    def rewinds(self) -> bool:
+        """False: which expert a token chose is not kept."""
+        return False
 
 
 class SoftmaxOfTop(Router):
@@ -210,6 +245,24 @@ class GroupedSigmoidModule(GroupedModule):
         """Returns the sigmoids of all experts, as shares of their sum."""
         open_ = scores.sigmoid()
         return open_ / open_.sum(-1, keepdim=True)
+
+
+def tokens_before(
+    chosen: Int[Tensor, "B T A"], ctx: Context, *, experts: int, load: Load | None
+) -> Int[Tensor, "B T A"]:
+    """Returns how many earlier tokens of the document chose the same expert, those of the load among them."""
+    sent = F.one_hot(chosen, experts).sum(2)  # (B, T, E)
+    if ctx.real is not None:
+        sent = sent * ctx.real[..., None]
+    before = sent.cumsum(1) - sent
+    if ctx.starts is not None:
+        place = torch.arange(chosen.shape[1], device=chosen.device)
+        start = (place * ctx.starts).cummax(1).values  # of each token's document
+        before = before - before.gather(1, start[..., None].expand_as(before))
+    if load is not None:
+        before = before + load.had[:, None]
+        load.had.add_(sent.sum(1))
+    return before.gather(2, chosen)
 
 
 def balance_loss(shares: Float[Tensor, "N E"], chosen: Int[Tensor, "N A"]) -> Float[Tensor, ""]:

@@ -3,7 +3,7 @@
     Scaled:    a q.k
     Capped:    c tanh(a q.k / c)
     Sink:      a q.k, and one learnt score of each head that takes part in the softmax and gives nothing
-    Additive:  LeakyReLU(u.q + w.k), with u and w learnt by each head
+    LeakySum:  LeakyReLU(u.q + w.k), with u and w learnt by each head
 
 Sources: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.1; Gemma Team 2024 (Gemma 2, arXiv:2408.00118), section
 2; OpenAI 2025 (gpt-oss, arXiv:2508.10925), section 2.1; Velickovic et al. 2017 (graph attention, arXiv:1710.10903),
@@ -124,7 +124,7 @@ class SinkModule(ScoreModule):
         return attention.attend(q, k, v, allowed=None, causal=False, bias=every, scale=self.scale, dropout=dropout)
 
 
-class Additive(Score):
+class LeakySum(Score):
     """What queries and keys say of themselves, added up: graph attention, with `groundup.parts.mask.Graph`.
 
     Attributes:
@@ -136,19 +136,19 @@ class Additive(Score):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.scale is not None:
-            raise SpecError(f"scale={self.scale} is of products, and Additive has none; drop it")
+            raise SpecError(f"scale={self.scale} is of products, and LeakySum has none; drop it")
 
-    def build(self, heads: int, head_width: int) -> AdditiveModule:
+    def build(self, heads: int, head_width: int) -> LeakySumModule:
         """Returns the module for so many heads of this width."""
-        return AdditiveModule(self, heads, head_width)
+        return LeakySumModule(self, heads, head_width)
 
 
-class AdditiveModule(ScoreModule):
-    """The module of `Additive`."""
+class LeakySumModule(ScoreModule):
+    """The module of `LeakySum`."""
 
     products = 1
 
-    def __init__(self, spec: Additive, heads: int, head_width: int) -> None:
+    def __init__(self, spec: LeakySum, heads: int, head_width: int) -> None:
         super().__init__(spec, head_width)
         self.slope = spec.slope
         self.of_query = nn.Parameter(torch.empty(heads, head_width))

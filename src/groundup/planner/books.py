@@ -17,13 +17,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import nn
 
 from groundup.errors import SpecError
 from groundup.mixers.base import Mixer
+from groundup.model.decoder import Decoder
 from groundup.model.layer import LayerModule
 from groundup.model.model import Model, ModelModule
 from groundup.model.stack import Stack, StackModule
@@ -129,8 +130,8 @@ def forward_flops(spec: Model, shape: Shape) -> int:
     tokens = {name: shape.ids if name == last else shape.source for name in spec.stacks}
     flops = 0
     for path, count in plan.counts.items():
-        name = path.rpartition("layers.")[0].rstrip(".")
-        flops += count * _row_flops(plan.model.get_submodule(path), tokens[name], memory=shape.source)
+        layer = plan.model.get_submodule(path)
+        flops += count * _row_flops(layer, tokens[_stack_of(path)], memory=shape.source)
     for name, count in tokens.items():
         stack = plan.model.get_submodule(name)
         assert isinstance(stack, StackModule)
@@ -140,13 +141,24 @@ def forward_flops(spec: Model, shape: Shape) -> int:
 
 
 def train_flops_per_token(spec: Model, *, context: int) -> float:
-    """Returns the operations of forward and backward per token, averaged over whole rows of ``context`` tokens."""
-    return (1 + BACKWARD_PER_FORWARD) * forward_flops_per_token(spec, context=context)
+    """Returns the operations of forward and backward per token, averaged over whole rows of ``context`` tokens.
+
+    Layers that keep nothing for their backward compute their forward once more in it, which is counted.
+    """
+    again = sum(count * layer.again * _flops(layer, context) for layer, count in blueprint(spec).layers)
+    return (1 + BACKWARD_PER_FORWARD) * forward_flops_per_token(spec, context=context) + again
 
 
 def state_bytes(spec: Model, *, rows: int, max_len: int, dtype: torch.dtype) -> int:
-    """Returns the bytes of the state of ``rows`` rows with room for ``max_len`` tokens each."""
-    return sum(count * _state_bytes(layer, rows, max_len, dtype) for layer, count in blueprint(spec).layers)
+    """Returns the bytes of the state of ``rows`` rows with room for ``max_len`` tokens each: encoders have none."""
+    plan = blueprint(spec)
+    writing = {path: n for path, n in plan.counts.items() if isinstance(spec.stacks[_stack_of(path)], Decoder)}
+    return sum(n * _state_bytes(plan.model.get_submodule(path), rows, max_len, dtype) for path, n in writing.items())
+
+
+def _stack_of(path: str) -> str:
+    """The name of the stack of a layer's path."""
+    return path.rpartition("layers.")[0].rstrip(".")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +211,8 @@ def tree(spec: Model, *, context: int | None = None, dtype: torch.dtype = torch.
 def _stack(plan: Blueprint, path: str, stack: Stack, context: int, dtype: torch.dtype) -> Iterator[Node]:
     """The nodes of a stack's parts, in the order in which they run."""
     module = plan.model.get_submodule(path)
-    parts = {name: _node(join(path, name), part, context, dtype) for name, part in module.named_children()}
+    node = partial(_node, rows=1 if isinstance(stack, Decoder) else 0, context=context, dtype=dtype)
+    parts = {name: node(join(path, name), part) for name, part in module.named_children()}
     layers = module.get_submodule("layers")
     built = dict(zip(dict.fromkeys(stack.layer_kinds), layers.children(), strict=True))
     yield parts.pop("embed")
@@ -208,13 +221,14 @@ def _stack(plan: Blueprint, path: str, stack: Stack, context: int, dtype: torch.
     for layer, run in itertools.groupby(stack.layer_kinds):
         count = len(list(run))
         name = str(first) if count == 1 else f"{first}-{first + count - 1}"
-        yield _node(join(path, name), built[layer], context, dtype, count=count)
+        yield node(join(path, name), built[layer], count=count)
         first += count
     yield from parts.values()
 
 
-def _node(name: str, module: nn.Module, context: int, dtype: torch.dtype, *, count: int = 1) -> Node:
-    inside = [_node(child, part, context, dtype) for child, part in module.named_children()]
+def _node(name: str, module: nn.Module, *, rows: int, context: int, dtype: torch.dtype, count: int = 1) -> Node:
+    """The node of a module; ``rows`` of state are 0 in an encoder, which has none."""
+    inside = [_node(child, part, rows=rows, context=context, dtype=dtype) for child, part in module.named_children()]
     weights: Mapping[str, nn.Parameter] = dict(module.named_parameters(recurse=False))
     return Node(
         name=name,
@@ -222,7 +236,7 @@ def _node(name: str, module: nn.Module, context: int, dtype: torch.dtype, *, cou
         shape=tuple(weights["weight"].shape) if "weight" in weights else (),
         params=sum(parameter.numel() for parameter in module.parameters()),
         flops_per_token=_flops(module, context),
-        state_bytes=_state_bytes(module, 1, context, dtype),
+        state_bytes=_state_bytes(module, rows, context, dtype),
         count=count,
         children=tuple(node for node in inside if _counts(node)),
     )

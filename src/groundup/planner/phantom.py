@@ -206,7 +206,8 @@ def _flops(packet: Any, inputs: Any, made: list[Tensor]) -> tuple[int, tuple[int
     if "attention" in packet.__name__:
         return flops, (args[0].shape[2], args[1].shape[2])
     out = made[0]
-    return flops, (out.shape[-2], flops // max(1, 2 * out.numel()), out.shape[-1])
+    inner = flops // max(1, 2 * out.numel())  # of sums for each of many experts, less than a row
+    return flops, (out.shape[-2], max(1, inner), out.shape[-1])
 
 
 # A forward costs itself once; the backward takes the gradient first, then the same three, and costs two forwards.

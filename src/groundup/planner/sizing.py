@@ -20,8 +20,13 @@ from groundup.specs import Spec
 
 CHANNELS_PER_PART = 32
 WIDTHS = ("hidden", "channels", "table_width")  # go with the width of the stream
-RANKS = ("rank", "query_rank", "kv_rank", "decay_rank", "rate_rank", "gate_rank", "value_rank")  # too, down to a floor
-HEAD_WIDTHS = ("head_width", "key_width", "value_width")  # stay, unless there would be fewer heads than FEWEST_HEADS
+RANKS = ("rank", "latent", "query_latent", "decay_rank", "rate_rank", "gate_rank", "value_rank")  # down to a floor
+HEAD_WIDTHS = (
+    "head_width",
+    "key_width",
+    "value_width",
+    "turned_width",
+)  # stay, unless heads got too few
 SHARED_HEADS = ("kv_heads", "key_heads", "groups")  # divide the heads
 FEWEST_HEADS, NARROWEST_HEAD, LEAST_RANK, LEAST_WINDOW = 4, 16, 8, 64
 OWN = ("layers", "width", "vocab", "context")  # settings of a decoder that are not its parts
@@ -171,7 +176,5 @@ def _divisor(number: int, most: float) -> int:
 
 def lengthened(spec: Decoder, context: int) -> Decoder:
     """Returns a decoder that reads so many tokens at most, with a place for each if its places are learnt."""
-    position = spec.embed.position
-    if "length" in position.__dataclass_fields__:
-        spec = spec.replace(embed=spec.embed.replace(position=position.replace(length=context)))
-    return spec.replace(context=context)
+    places = spec.embed.position.sized(width=spec.width, context=context)
+    return spec.replace(context=context, embed=spec.embed.replace(position=places))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 
 from groundup.planner import units
@@ -59,42 +59,57 @@ def lines(
     every = [point for points in (*series.values(), *dots.values()) for point in points]
     if not every:
         return "<p>Nothing was logged.</p>"
-    scale = math.log2 if logarithmic else float
-    across, up = _axis([scale(a) for a, _ in every], whole=False), _axis([scale(b) for _, b in every], whole=True)
-    if not logarithmic:
-        across = [share * max(a for a, _ in every) for share in (0.25, 0.5, 0.75, 1.0)]
-    left, right = (min(across), max(across)) if logarithmic else (0.0, max(across) or 1.0)
-
-    def place(a: float, b: float) -> tuple[float, float]:
-        along = LEFT + (WIDTH - LEFT - 10) * (a - left) / ((right - left) or 1.0)
-        return round(along, 1), round((HEIGHT - BOTTOM) * (1 - (b - up[0]) / (up[-1] - up[0])) * 0.94 + 10, 1)
-
-    drawn = []
-    for value in up:
-        _, height = place(left, value)
-        drawn.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 10}" y1="{height}" y2="{height}"/>')
-        written = y(2**value if logarithmic else value)
-        drawn.append(f'<text x="{LEFT - 8}" y="{height + 4}" text-anchor="end">{escape(written)}</text>')
-    for value in across:
-        along, _ = place(value, up[0])
-        anchor = "end" if value == max(across) else "middle"
-        written = x(2**value if logarithmic else value)
-        drawn.append(f'<text x="{along}" y="{HEIGHT - 4}" text-anchor="{anchor}">{escape(written)}</text>')
-    names = list(dict.fromkeys([*series, *dots]))
+    axes, names = _Axes(every, logarithmic=logarithmic), list(dict.fromkeys([*series, *dots]))
+    drawn = [*axes.drawn(x, y)]
     for name, points in series.items():
-        path = " ".join(f"{a},{b}" for a, b in (place(scale(a), scale(b)) for a, b in points))
+        path = " ".join(f"{a},{b}" for a, b in (axes.place(*point) for point in points))
         drawn.append(f'<polyline stroke="{_colour(names, name)}" fill="none" stroke-width="1.5" points="{path}"/>')
     for name, points in dots.items():
-        for a, b in (place(scale(a), scale(b)) for a, b in points):
-            drawn.append(f'<circle fill="{_colour(names, name)}" cx="{a}" cy="{b}" r="3.5"/>')
+        places = (axes.place(*point) for point in points)
+        drawn += [f'<circle fill="{_colour(names, name)}" cx="{a}" cy="{b}" r="3.5"/>' for a, b in places]
     drawing = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(drawn)}</svg>'
     return drawing + (_legend(names) if len(names) > 1 else "")
+
+
+class _Axes:
+    """Two axes around points: linear from zero across, or logarithms of two both ways."""
+
+    def __init__(self, points: Points, *, logarithmic: bool) -> None:
+        self.logarithmic = logarithmic
+        self.scale: Callable[[float], float] = math.log2 if logarithmic else float
+        first = [self.scale(a) for a, _ in points]
+        self.up = _ticks([self.scale(b) for _, b in points])
+        self.across = _few(first) if logarithmic else [share * max(first) for share in (0.25, 0.5, 0.75, 1.0)]
+        self.left, self.right = (min(first), max(first)) if logarithmic else (0.0, max(first))
+
+    def place(self, a: float, b: float) -> tuple[float, float]:
+        """Returns where a point is drawn."""
+        return self._across(self.scale(a)), self._height(self.scale(b))
+
+    def drawn(self, x: Write, y: Write) -> Iterator[str]:
+        """Yields the lines and numbers of the axes."""
+        number: Callable[[float], float] = (lambda value: 2**value) if self.logarithmic else float
+        for value in self.up:
+            height = self._height(value)
+            yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 10}" y1="{height}" y2="{height}"/>'
+            yield f'<text x="{LEFT - 8}" y="{height + 4}" text-anchor="end">{escape(y(number(value)))}</text>'
+        for value in self.across:
+            anchor = "end" if value == max(self.across) else "middle"
+            place = f'x="{self._across(value)}" y="{HEIGHT - 4}" text-anchor="{anchor}"'
+            yield f"<text {place}>{escape(x(number(value)))}</text>"
+
+    def _across(self, value: float) -> float:
+        return round(LEFT + (WIDTH - LEFT - 10) * (value - self.left) / ((self.right - self.left) or 1.0), 1)
+
+    def _height(self, value: float) -> float:
+        share = (value - self.up[0]) / (self.up[-1] - self.up[0])
+        return round((HEIGHT - BOTTOM) * (1 - share) * 0.94 + 10, 1)
 
 
 def intervals(rows: Sequence[tuple[str, float, float, float]], *, write: Write) -> str:
     """Returns a drawing of figures with their intervals, one below the other: (name, value, low, high)."""
     height, space = 24 * len(rows) + 40, 150
-    ticks = _axis([edge for _, _, low, high in rows for edge in (low, high)], whole=True)
+    ticks = _ticks([edge for _, _, low, high in rows for edge in (low, high)])
 
     def place(value: float) -> float:
         return round(space + (WIDTH - space - 20) * (value - ticks[0]) / (ticks[-1] - ticks[0]), 1)
@@ -122,15 +137,16 @@ def _legend(names: Sequence[str]) -> str:
     return f'<p class="legend">{" ".join(marks)}</p>'
 
 
-def _axis(values: Sequence[float], *, whole: bool) -> list[float]:
-    """Returns round numbers, four to ten of them, from below the least value to above the largest.
+def _few(values: Sequence[float]) -> list[float]:
+    """Returns the values themselves where they are few, else the least and the largest."""
+    distinct = sorted(set(values))
+    return distinct if len(distinct) <= 6 else [distinct[0], distinct[-1]]
 
-    With ``whole`` false they may begin above the least value and end below the largest, but for these two themselves.
-    """
+
+def _ticks(values: Sequence[float]) -> list[float]:
+    """Returns round numbers, four to ten of them, from below the least value to above the largest."""
     low, high = min(values), max(values)
     span = (high - low) or abs(high) or 1.0
-    if not whole:
-        return sorted(set(values)) if len(set(values)) <= 6 else [low, high]
     size = 10 ** math.floor(math.log10(span / 4))
     step = next(size * times for times in (1, 2, 5, 10) if span / (size * times) <= 8)
     first, last = math.floor(low / step), math.ceil(high / step)

@@ -19,7 +19,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -42,9 +42,9 @@ from groundup.optim.optimizers import AdamW, Muon
 from groundup.optim.schedules import WSD
 from groundup.planner import books, measure, units
 from groundup.planner.machine import calibrate
-from groundup.planner.plan import Plan, plan
+from groundup.planner.plan import plan
 from groundup.planner.sizing import fitted, lengthened
-from groundup.recipes.comparison import FARTHEST, Comparison, Entrant
+from groundup.recipes.comparison import FARTHEST, Comparison, Entrant, figure
 from groundup.recipes.corpora import corpus_of
 from groundup.recipes.findings import write_findings
 from groundup.recipes.learner import Learner
@@ -167,7 +167,7 @@ def _comparison(
     watch.stage("Sizing")
     seconds = budget * (1 - OVERHEAD) / len(designs) / (seeds + SEARCHED * SEARCH_SHARE)
     model = _affordable(first, run, seconds)
-    made = Comparison(**asked, run=run.replace(model=model), target=_figure(match, run)(model))
+    made = Comparison(**asked, run=run.replace(model=model), target=figure(match, run, model))
     _write(made, folder)
     return made
 
@@ -211,22 +211,6 @@ def _affordable(model: Decoder, run: Run, seconds: float) -> Decoder:
     )
 
 
-def _figure(match: str, run: Run) -> Callable[[Decoder], float]:
-    """What is matched, of one model."""
-    planned = partial(_planned, run)
-    figures: dict[str, Callable[[Decoder], float]] = {
-        "flops": lambda model: books.forward_flops_per_token(model, context=run.length),
-        "params": books.params,
-        "memory": lambda model: planned(model).peak_bytes,
-        "time": lambda model: planned(model).step_seconds,
-    }
-    return figures[match]
-
-
-def _planned(run: Run, model: Decoder) -> Plan:
-    return plan(model, tokens=1, rows=run.rows, context=run.length, precision=run.precision, optimizer=run.optimizer)
-
-
 def _entered(
     comparison: Comparison, designs: Mapping[str, Decoder], corpus: Corpus, folder: Path, watch: Watch
 ) -> Comparison:
@@ -236,8 +220,14 @@ def _entered(
     if not fresh:
         return comparison
     run = comparison.run
-    measure, tolerance = _figure(comparison.match, run), 0.05 if comparison.match in ("flops", "time") else 0.02
-    size = partial(fitted, target=comparison.target, measure=measure, context=run.length, tolerance=tolerance)
+    tolerance = 0.05 if comparison.match in ("flops", "time") else 0.02  # of these, the steps do the rest
+    size = partial(
+        fitted,
+        target=comparison.target,
+        measure=partial(figure, comparison.match, run),
+        context=run.length,
+        tolerance=tolerance,
+    )
     watch.stage(f"Sizing {len(fresh)} architectures, and timing a few steps of each")
     timed: dict[str, tuple[Decoder, float]] = {}
     for done, (name, design) in enumerate(fresh.items(), 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from groundup.errors import ConfigError
 from groundup.model.decoder import Decoder
 from groundup.planner import books
+from groundup.planner.plan import plan
 from groundup.recipes.settings import Run
 from groundup.specs import Positive, Size, Spec, override_all, walk
 from groundup.training.budget import Budget, Seconds, Steps
@@ -37,7 +38,7 @@ class Comparison(Spec):
         budget: seconds for all of it.
         seeds: runs of each architecture.
         target: the figure that is matched, of one architecture: operations of a token's forward, parameters, bytes at
-            the peak, or seconds of a step.
+            the peak above the program, or seconds of a step.
         work: of a run: its steps times what one of them costs, see `cost`; None before it is known.
         run: the settings of every run; its model is the first one.
         entrants: the architectures, sized.
@@ -81,3 +82,15 @@ class Comparison(Spec):
         if self.match == "time":
             budget = Seconds(entrant.steps * entrant.step_seconds * share)
         return self.run.replace(model=entrant.model, optimizer=optimizer, seed=seed, budget=budget)
+
+
+def figure(match: str, run: Run, model: Decoder) -> float:
+    """Returns what is matched, of a model: see `Comparison.target`."""
+    match match:
+        case "flops":
+            return books.forward_flops_per_token(model, context=run.length)
+        case "params":
+            return books.params(model)
+    settings = {"precision": run.precision, "optimizer": run.optimizer}
+    planned = plan(model, tokens=1, rows=run.rows, context=run.length, **settings)
+    return planned.step_seconds if match == "time" else planned.peak_bytes - planned.process_bytes

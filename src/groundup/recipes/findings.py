@@ -18,14 +18,14 @@ from groundup.planner import books, units
 from groundup.planner.audit import audit
 from groundup.planner.machine import calibrate
 from groundup.recipes import charts
-from groundup.recipes.comparison import FARTHEST, Comparison, Entrant
+from groundup.recipes.comparison import FARTHEST, Comparison, Entrant, figure
 from groundup.recipes.place import Place
 
 CONFIDENCE = 0.95
 MATCHED = {
     "flops": "operations of the training",
     "params": "parameters",
-    "memory": "planned peak memory of the training",
+    "memory": "planned peak memory of the training above the program",
     "time": "time of the training",
 }
 Findings = dict[str, Any]
@@ -127,7 +127,7 @@ def _figures(comparison: Comparison, entrant: Entrant, place: Path) -> Findings:
     matched = {
         "flops": steps * comparison.run.step_tokens * flops,
         "params": books.params(entrant.model),
-        "memory": audited["peak_bytes"].predicted,
+        "memory": figure("memory", comparison.run, entrant.model),
         "time": seconds,
     }
     return {

@@ -44,7 +44,7 @@ class Trained:
 def train(
     model: str | Path | Model,
     *,
-    data: str | Path,
+    data: str | Path | Data,
     budget: Budget,
     folder: str | Path | None = None,
     watch: Watch = Watch(),  # noqa: B008 - it has no state
@@ -55,7 +55,7 @@ def train(
 
     Args:
         model: any MODEL; its weights, if it has some, are not used.
-        data: a file, a folder, ``python`` or a Hugging Face dataset id.
+        data: a file, a folder, ``python`` or a Hugging Face dataset id; or a `Data` that says more of it.
         budget: how long: ``hours(1)``, ``tokens(2e9)``, ``updates(1000)``.
         folder: where the run will lie; None means a new folder in ``runs/``.
         watch: who hears how it goes.
@@ -65,7 +65,8 @@ def train(
     Raises:
         GroundupError: something given does not fit; the message says what to change.
     """
-    run = Run.from_dict({"model": resolve(model), "data": Data(source=str(data)), "budget": budget} | settings)
+    source = data if isinstance(data, Data) else Data(source=str(data))
+    run = Run.from_dict({"model": resolve(model), "data": source, "budget": budget} | settings)
     place = run_folder(model) if folder is None else as_path(folder)
     return trained(pretrain(run, place, watch=watch, tensorboard=tensorboard))
 

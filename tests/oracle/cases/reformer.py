@@ -30,5 +30,6 @@ CASES: dict[str, Config] = {
     "factors": REFORMER | {"num_buckets": [4, 6], "lsh_num_chunks_before": 2},
     "local": REFORMER | {"attn_layers": ["local"] * 3, "local_num_chunks_before": 0, "layer_norm_eps": 1e-2},
     "hashed": REFORMER | {"attn_layers": ["lsh"] * 2, "num_hashes": 2, "hidden_act": "gelu"},
+    "feed-forward in chunks": REFORMER | {"chunk_size_feed_forward": 1, "attn_layers": ["lsh", "local"]},
     "plain positions": REFORMER | {"axial_pos_embds": False, "local_num_chunks_before": 2},
 }
