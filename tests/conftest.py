@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -53,3 +54,10 @@ sys.addaudithook(_refuse_network)
 @pytest.fixture(autouse=True)
 def _one_seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def unchecked_signatures() -> Iterator[None]:
+    """For modules whose models others run with checked signatures, which take half the time of a test."""
+    with signatures.unchecked():
+        yield

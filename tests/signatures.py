@@ -26,11 +26,11 @@ _off = False
 def unchecked() -> Iterator[None]:
     """Lets wrong types pass, as they do where users call: what the package itself says of them is then seen."""
     global _off
-    _off = True
+    before, _off = _off, True
     try:
         yield
     finally:
-        _off = False
+        _off = before
 
 
 def typed(function: Callable[..., Any]) -> Callable[..., Any]:

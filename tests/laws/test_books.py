@@ -14,6 +14,8 @@ from groundup.parts.tie import used
 from groundup.planner import books
 from laws.examples import DECODERS, EXAMPLES, STACKS, lively, some_ids
 
+pytestmark = pytest.mark.usefixtures("unchecked_signatures")
+
 every_example = pytest.mark.parametrize("name", STACKS)
 every_decoder = pytest.mark.parametrize("name", DECODERS)
 

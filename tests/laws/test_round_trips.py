@@ -12,6 +12,8 @@ from groundup.families import FAMILIES, PRESETS, family_of_config
 from groundup.specs import Spec
 from laws.examples import EXAMPLES, SHRUNK, lively, read
 
+pytestmark = pytest.mark.usefixtures("unchecked_signatures")
+
 every_example = pytest.mark.parametrize("name", EXAMPLES)
 FAMILY_OF = {name: family for family in FAMILIES if family.model_types for name in family.presets}
 every_preset = pytest.mark.parametrize("name", FAMILY_OF)

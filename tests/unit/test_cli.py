@@ -22,6 +22,8 @@ from groundup.infer.language_model import LanguageModel
 from groundup.infer.text_to_text import TextToText
 from groundup.text.train import train
 
+pytestmark = pytest.mark.usefixtures("unchecked_signatures")
+
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 40
 
 

@@ -24,6 +24,8 @@ from groundup.parts.position import LinearScaling, Llama3Scaling, NoScaling, NTK
 from groundup.planner import books
 from groundup.specs import diff, override
 
+pytestmark = pytest.mark.usefixtures("unchecked_signatures")
+
 DATA = Path(__file__).parent.parent / "data"
 CONFIGS = {path.stem: json.loads(path.read_text()) for path in sorted((DATA / "configs").glob("*.json"))}
 

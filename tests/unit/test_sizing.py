@@ -15,6 +15,8 @@ from groundup.planner import books
 from groundup.planner.sizing import fitted, lengthened, sized
 from groundup.specs import walk
 
+pytestmark = pytest.mark.usefixtures("unchecked_signatures")
+
 DECODERS = sorted(name for name, make in PRESETS.items() if isinstance(make(), Decoder))
 DESIGNS = ["gpt2", "llama-3-8b", "gemma-3-4b", "bloom-560m", "mamba-130m", "mamba2-130m", "rwkv-4-169m", "rwkv-7-0.1b"]
 

@@ -196,6 +196,7 @@ def write(spec: ReversibleDecoder) -> dict[str, Any]:
                 raise SpecError(f"a Reformer of transformers has the layers {', '.join(KINDS)}, and no others")
             return {
                 "architectures": ["ReformerModelWithLMHead"],
+                "pad_token_id": 0,  # with which theirs fills the last chunk
                 "is_decoder": True,
                 "attn_layers": [names[type(mixer)] for mixer in mixers],
                 "hidden_size": spec.width,
