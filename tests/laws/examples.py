@@ -14,6 +14,7 @@ import torch
 import groundup.mixers
 import groundup.model
 import groundup.parts
+import signatures
 from groundup.families import PRESETS
 from groundup.mixers.aligned import Aligned, AttentiveGRU, Summary
 from groundup.mixers.attention import Attention, GatedAttention
@@ -507,7 +508,8 @@ HAND_MADE: dict[str, Model] = {
     ),
 }
 
-SHRUNK: dict[str, Model] = {name: shrink(make()) for name, make in PRESETS.items()}
+with signatures.unchecked():  # which would take ten times as long, in every process of the tests
+    SHRUNK: dict[str, Model] = {name: shrink(make()) for name, make in PRESETS.items()}
 
 _PRESET_OF = {spec: name for name, spec in reversed(SHRUNK.items())}  # presets that are alike when small run once
 

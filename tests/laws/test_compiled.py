@@ -29,8 +29,11 @@ every_decoder = _each(DECODERS, quick=HAND_MADE)
 # What inductor's own modules say when they are imported.
 quiet_inductor = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 
-# What dynamo does itself while it traces the backward that an operation brings along.
-pytestmark = pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.usefixtures("unchecked_signatures"),
+    # What dynamo does itself while it traces the backward that an operation brings along.
+    pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning"),
+]
 
 
 @pytest.fixture(autouse=True)

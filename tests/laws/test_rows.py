@@ -11,6 +11,8 @@ from groundup.errors import GenerationError
 from groundup.state import State
 from laws.examples import DECODERS, ENCODERS, assert_same, lively, some_ids
 
+pytestmark = pytest.mark.usefixtures("unchecked_signatures")
+
 every_decoder = pytest.mark.parametrize("name", DECODERS)
 ROOM = 40
 
