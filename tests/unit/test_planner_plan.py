@@ -9,7 +9,12 @@ import torch
 
 from groundup.errors import ConfigError
 from groundup.families import family_of_config
+from groundup.mixers.chunked import ChunkedAttention
+from groundup.mixers.mlp import MLP
 from groundup.mixers.moe import MoE
+from groundup.model.heads import Untied
+from groundup.model.residual import Residual
+from groundup.model.reversible import Reversible, ReversibleDecoder
 from groundup.optim.optimizers import AdamW, Muon
 from groundup.parts.router import TopOfSoftmax
 from groundup.planner import books
@@ -48,6 +53,15 @@ def test_figures_hang_together():
     assert made.fits
     assert made.params_by_part == books.params_by_part(LLAMA)
     assert made.state_bytes == books.state_bytes(LLAMA, rows=1, max_len=16, dtype=torch.bfloat16)
+
+
+def test_forwards_that_are_made_again_are_in_the_plan():
+    mix, ffn = Residual(ChunkedAttention(heads=2, head_width=8)), Residual(MLP(hidden=24))
+    layers = (Reversible(mix=mix, ffn=ffn),) * 2
+    spec = ReversibleDecoder(width=16, vocab=60, context=32, layers=layers, head=Untied())
+    made = plan(spec, tokens=1000, on=MACHINE)
+    assert made.train_flops_per_token == books.train_flops_per_token(spec, context=32)
+    assert made.train_flops_per_token > 3 * made.forward_flops_per_token
 
 
 def test_what_is_left_open_is_said():

@@ -126,16 +126,11 @@ def forward_flops_per_token(spec: Model, *, context: int) -> float:
 
 def forward_flops(spec: Model, shape: Shape) -> int:
     """Returns the operations of the forward of a row of this shape."""
-    plan, last = blueprint(spec), list(spec.stacks)[-1]
-    tokens = {name: shape.ids if name == last else shape.source for name in spec.stacks}
-    flops = 0
-    for path, count in plan.counts.items():
-        layer = plan.model.get_submodule(path)
-        flops += count * _row_flops(layer, tokens[_stack_of(path)], memory=shape.source)
-    for name, count in tokens.items():
-        stack = plan.model.get_submodule(name)
+    flops = sum(of_layers for _, of_layers in _layer_flops(spec, shape))
+    for name, tokens in _tokens(spec, shape).items():
+        stack = blueprint(spec).model.get_submodule(name)
         assert isinstance(stack, StackModule)
-        flops += _row_flops(stack.embed, count)
+        flops += _row_flops(stack.embed, tokens)
         flops += sum(_row_flops(part, shape.predicted) for part in (stack.transform, stack.head))
     return flops
 
@@ -145,8 +140,26 @@ def train_flops_per_token(spec: Model, *, context: int) -> float:
 
     Layers that keep nothing for their backward compute their forward once more in it, which is counted.
     """
-    again = sum(count * layer.again * _flops(layer, context) for layer, count in blueprint(spec).layers)
-    return (1 + BACKWARD_PER_FORWARD) * forward_flops_per_token(spec, context=context) + again
+    return train_flops(spec, Shape.even(context)) / context
+
+
+def train_flops(spec: Model, shape: Shape) -> int:
+    """Returns the operations of forward and backward of a row of this shape, see `train_flops_per_token`."""
+    again = sum(layer.again * of_layers for layer, of_layers in _layer_flops(spec, shape))
+    return (1 + BACKWARD_PER_FORWARD) * forward_flops(spec, shape) + again
+
+
+def _layer_flops(spec: Model, shape: Shape) -> Iterator[tuple[LayerModule, int]]:
+    """The distinct layers, each with the operations of all its copies' forwards of a row."""
+    plan, tokens = blueprint(spec), _tokens(spec, shape)
+    for (layer, count), path in zip(plan.layers, plan.counts, strict=True):
+        yield layer, count * _row_flops(layer, tokens[_stack_of(path)], memory=shape.source)
+
+
+def _tokens(spec: Model, shape: Shape) -> dict[str, int]:
+    """The tokens that each stack reads of a row; the last one writes."""
+    *_, last = spec.stacks
+    return {name: shape.ids if name == last else shape.source for name in spec.stacks}
 
 
 def state_bytes(spec: Model, *, rows: int, max_len: int, dtype: torch.dtype) -> int:

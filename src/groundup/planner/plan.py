@@ -187,8 +187,7 @@ def plan(
     steps = math.ceil((tokens or CHINCHILLA_TOKENS_PER_PARAM * params) / batch)
     memory = rehearsal.memory(micro, accumulate=accumulate)
     seconds = step_seconds(rehearsal.parts(rows=micro), machine, accumulate=accumulate)
-    forward = books.forward_flops(spec, shape) / shape.text
-    per_token = (1 + books.BACKWARD_PER_FORWARD) * forward
+    per_token = books.train_flops(spec, shape) / shape.text
     train_flops, train_seconds = per_token * steps * batch, seconds * steps
     name = str(dtype).removeprefix("torch.")
     return Plan(
@@ -203,7 +202,7 @@ def plan(
         batch_tokens=batch,
         steps=steps,
         precision=name,
-        forward_flops_per_token=forward,
+        forward_flops_per_token=books.forward_flops(spec, shape) / shape.text,
         train_flops_per_token=per_token,
         step_flops=per_token * batch,
         train_flops=train_flops,
