@@ -31,7 +31,6 @@ from groundup.context import Batch
 from groundup.data.corpus import Corpus
 from groundup.devices import autocast_dtype, pick_device
 from groundup.errors import ConfigError, ModelError, writing
-from groundup.evals.perplexity import perplexity
 from groundup.families import FAMILIES, PRESETS
 from groundup.files import alone, atomic_write
 from groundup.hub.resolve import spec as resolve
@@ -50,6 +49,7 @@ from groundup.recipes.findings import write_findings
 from groundup.recipes.learner import Learner
 from groundup.recipes.place import Place
 from groundup.recipes.pretrain import pretrain, resume
+from groundup.recipes.scores import quick_score
 from groundup.recipes.settings import Data, Run, read_spec, with_overrides, write_spec
 from groundup.recipes.watch import StepsOnly, Watch
 from groundup.specs import diff
@@ -63,8 +63,7 @@ UTILISATION = 0.3  # of the matrix rate, before anything is measured
 OVERHEAD = 0.25  # of the budget: evaluation, figures of generating and of memory
 FEWEST_STEPS = 40
 TIMED_STEPS = 3
-SEARCH_TOKENS = 60_000  # of the held-out text, by which rates are chosen
-PROMPT_TOKENS, WRITTEN_TOKENS = 16, 64
+WRITTEN_TOKENS = 64  # by which the time of generating is taken
 LENGTHS = (1, 4, 16)  # times the context, at which memory is told
 
 
@@ -116,11 +115,8 @@ def named(models: Sequence[str | Path | Model]) -> dict[str, Decoder]:
     """
     designs: dict[str, Decoder] = {}
     for model in models:
-        name = (
-            re.sub(r"[^\w.-]+", "-", str(model)).strip(".-")
-            if not isinstance(model, Model)
-            else f"model-{len(designs)}"
-        )
+        given = f"model-{len(designs)}" if isinstance(model, Model) else str(model)
+        name = re.sub(r"[^\w.-]+", "-", given).strip(".-")
         if name in designs:
             raise ConfigError(f"{model} is there twice; give each architecture once")
         designs[name] = _design(model)
@@ -186,7 +182,7 @@ def _usual(model: Decoder, source: str) -> Run:
     """The settings of every run where nobody says otherwise."""
     context = min(256, model.context)
     return Run(
-        model=model.replace(vocab=4096) if model.vocab != 4096 else model,
+        model=model.replace(vocab=4096),
         data=Data(source=source, vocab=4096, held_out=0.1),
         optimizer=Muon(lr=0.02, adamw=AdamW(lr=3e-3, decay=0.0)),
         schedule=WSD(warmup=0.02, decay=0.4),
@@ -291,7 +287,8 @@ def _best_factor(comparison: Comparison, entrant: Entrant, place: Path, corpus: 
             learner = Learner(run, corpus)
             for step in learner.steps():
                 watch.progress(step.progress, 1.0)
-            told = {"factor": factor, "loss": _quick_loss(run, learner.model, corpus), "steps": learner.tally.steps}
+            score = quick_score(run, learner.model, corpus, watch=watch)
+            told = {"factor": factor, "loss": score.loss, "steps": learner.tally.steps}
             atomic_write(path, json.dumps(told) + "\n")
         return json.loads(path.read_text(encoding="utf-8"))["loss"]
 
@@ -300,19 +297,6 @@ def _best_factor(comparison: Comparison, entrant: Entrant, place: Path, corpus: 
     while 1 / FARTHEST < best < FARTHEST and loss(best * times) < loss(best):
         best *= times
     return best
-
-
-def _quick_loss(run: Run, model: Any, corpus: Corpus) -> float:
-    """The loss on the first of the held-out documents."""
-    texts, tokens = [], 0
-    for text in corpus.split("valid").documents():
-        texts.append(text)
-        tokens += len(text.ids)
-        if tokens > SEARCH_TOKENS:
-            break
-    dtype = autocast_dtype(run.precision, next(model.parameters()).device)
-    settings = {"begin": corpus.manifest["end"], "context": run.length, "stride": run.length, "dtype": dtype}
-    return perplexity(model, texts, **settings).loss
 
 
 def _figures_of_use(comparison: Comparison, entrant: Entrant, place: Path) -> None:

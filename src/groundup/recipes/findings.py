@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -124,12 +124,8 @@ def _figures(comparison: Comparison, entrant: Entrant, place: Path) -> Findings:
     tokens = results[0]["tally"]["tokens"]
     flops = books.train_flops_per_token(entrant.model, context=comparison.run.length)
     steps, seconds = (float(np.mean([result["tally"][name] for result in results])) for name in ("steps", "seconds"))
-    matched = {
-        "flops": steps * comparison.run.step_tokens * flops,
-        "params": books.params(entrant.model),
-        "memory": figure("memory", comparison.run, entrant.model),
-        "time": seconds,
-    }
+    train_flops = steps * comparison.run.step_tokens * flops
+    matched = {"flops": train_flops, "time": seconds}.get(comparison.match)
     return {
         "name": entrant.name,
         "parameters": books.params(entrant.model),
@@ -138,9 +134,9 @@ def _figures(comparison: Comparison, entrant: Entrant, place: Path) -> Findings:
         "width": entrant.model.width,
         "tokens": tokens,
         "steps": round(steps),
-        "train_flops": steps * comparison.run.step_tokens * flops,
+        "train_flops": train_flops,
         "train_seconds": seconds,
-        "matched": matched[comparison.match],
+        "matched": figure(comparison.match, comparison.run, entrant.model) if matched is None else matched,
         "rate_factor": factor,
         "rate_at_edge": factor in (1 / FARTHEST, FARTHEST),
         "training_tokens_per_second": comparison.run.step_tokens * steps / seconds,
@@ -171,8 +167,7 @@ def _words(rows: Sequence[Findings]) -> Iterator[str]:
 
 def _page(comparison: Comparison, folder: Path, found: Findings) -> str:
     rows = found["entrants"]
-    longest = [row["memory"] for row in rows]
-    curves = {row["name"]: _curve(folder / row["name"] / "seed-0") for row in rows}
+    curves = {row["name"]: _curve(folder / row["name"] / "seed-0", row) for row in rows}
     offs = [row["matched"] for row in rows]
     facts = [
         ("matched", f"{MATCHED[comparison.match]}, within {max(offs) / min(offs) - 1:.1%}"),
@@ -197,16 +192,13 @@ def _page(comparison: Comparison, folder: Path, found: Findings) -> str:
         "<h2>All figures</h2>",
         charts.table(rows_of(found), header=True),
         "<h2>Loss in training, by operations spent</h2>",
-        charts.lines(
-            {name: [(tokens * _flops(rows, name), loss) for tokens, loss in points] for name, points in curves.items()},
-            x=units.flops,
-        ),
+        charts.lines(curves, x=units.flops),
         "<h2>Memory of a step of training one row, by its length</h2>",
         "<p>Above the program itself. Lines: planned. Dots: measured.</p>",
-        _memory(rows, longest, "training"),
+        _memory(rows, "training"),
         "<h2>Memory of generating one row, by its length</h2>",
         "<p>The state that an architecture keeps of what it has read. Lines: planned. Dots: measured.</p>",
-        _memory(rows, longest, "state"),
+        _memory(rows, "state"),
         "<h2>The architectures</h2>",
         *(
             f"<h3>{escape(entrant.name)}</h3><pre>{escape(repr(entrant.model))}</pre>"
@@ -216,26 +208,17 @@ def _page(comparison: Comparison, folder: Path, found: Findings) -> str:
     return charts.page(f"groundup: {folder.resolve().name}", parts)
 
 
-def _curve(run: Path) -> list[tuple[float, float]]:
-    """The training loss of a run by tokens, as the mean of three neighbours, so that curves can be told apart."""
-    logged = [(line["tokens"], line["loss"]) for line in json_lines(Place(run).metrics)]
+def _curve(run: Path, row: Findings) -> list[tuple[float, float]]:
+    """The training loss of a run by operations, as the mean of three neighbours, so that curves can be told apart."""
+    flops = row["train_flops"] / row["tokens"]
+    logged = [(flops * line["tokens"], line["loss"]) for line in json_lines(Place(run).metrics)]
     groups = [logged[i : i + 3] for i in range(0, len(logged), 3)]
     return [(group[-1][0], float(np.mean([loss for _, loss in group]))) for group in groups]
 
 
-def _flops(rows: Sequence[Findings], name: str) -> float:
-    row = next(row for row in rows if row["name"] == name)
-    return row["train_flops"] / row["tokens"]
-
-
-def _memory(rows: Sequence[Findings], told: Sequence[Sequence[Mapping[str, float]]], kind: str) -> str:
-    every = {
-        side: {
-            row["name"]: [(point["context"], max(point[f"{side}_{kind}_bytes"], 1.0)) for point in points]
-            for row, points in zip(rows, told, strict=True)
-        }
+def _memory(rows: Sequence[Findings], kind: str) -> str:
+    planned, measured = (
+        {row["name"]: [(at["context"], max(at[f"{side}_{kind}_bytes"], 1.0)) for at in row["memory"]] for row in rows}
         for side in ("planned", "measured")
-    }
-    return charts.lines(
-        every["planned"], dots=every["measured"], logarithmic=True, x=lambda n: f"{n:,.0f}", y=units.bytes_
     )
+    return charts.lines(planned, dots=measured, logarithmic=True, x=lambda n: f"{n:,.0f}", y=units.bytes_)

@@ -6,7 +6,6 @@ is there is taken, the rest is made.
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import threading
@@ -17,34 +16,31 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 
 from groundup import devices
-from groundup.data.corpus import Corpus, TokenDocument
+from groundup.data.corpus import Corpus
 from groundup.data.sources import documents
 from groundup.errors import ConfigError, DataError, GroundupError
-from groundup.evals.perplexity import Score, document_scores, perplexity, together
+from groundup.evals.perplexity import Score
 from groundup.files import alone, atomic_write
 from groundup.model.model import ModelModule
 from groundup.planner import measure, units
 from groundup.planner.audit import entries, read_plan, record
 from groundup.planner.plan import Plan, plan
-from groundup.recipes.batches import Text
 from groundup.recipes.corpora import check_tokenizer, corpus_of
 from groundup.recipes.learner import Learner
 from groundup.recipes.metrics import entry_of, metrics, tensorboard_writer
 from groundup.recipes.place import Place
 from groundup.recipes.report import write_report
 from groundup.recipes.samples import samples
+from groundup.recipes.scores import final_score, quick_score
 from groundup.recipes.settings import Run, read_run, write_spec
 from groundup.recipes.watch import Watch
 from groundup.training import checkpoint
 from groundup.training.allocator import keep_freed_memory
 from groundup.training.budget import Tally
-
-QUICK_TOKENS = 60_000  # of the validation text, for the scores along the way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +148,7 @@ def _finish(run: Run, place: Place, watch: Watch, *, tensorboard: bool) -> Outco
     learner = _train(run, place, corpus, watch, tensorboard=tensorboard)
     model, tally = learner.model, learner.tally
     watch.stage("Evaluating on the text that was held out")
-    score = _final_score(run, place, model, corpus, watch=watch)
+    score = final_score(run, place, model, corpus, watch=watch)
     watch.stage("Letting it write, and writing the report")
     written = samples(run, model, corpus)
     write_report(run, place, tally=tally, score=score, samples=written)
@@ -254,7 +250,7 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch, *, tensorboard:
                 last_save = time.monotonic()
             quick = None
             if evaluate and not asked.is_set():
-                quick = _quick_score(run, learner.model, corpus, watch=watch)
+                quick = quick_score(run, learner.model, corpus, watch=watch)
             if step.tally.steps < 10 or step.every(10) or quick:
                 log(entry_of(step, quick))
             if asked.is_set():
@@ -299,45 +295,6 @@ def _passes(run: Run, before: Tally, after: Tally) -> bool:
     """Whether one of the run's evaluations falls between two tallies."""
     done, now = (math.floor(run.budget.spent(tally) * run.evaluations) for tally in (before, after))
     return done < now
-
-
-def _final_score(run: Run, place: Place, model: ModelModule, corpus: Corpus, *, watch: Watch) -> Score:
-    """The score on the validation text, and that of each of its documents beside it, by which runs are compared."""
-    if not run.objective.whole:
-        return _validation(run, corpus).score(model, tokens=None, watch=watch)
-    texts = list(corpus.split("valid").documents())
-    every = document_scores(model, texts, **_reading(run, model, corpus), progress=watch.progress)
-    lines = (json.dumps({"document": text.name, **score.to_dict()}) for text, score in zip(texts, every, strict=True))
-    atomic_write(place.documents, "".join(f"{line}\n" for line in lines))
-    return together(every)
-
-
-def _quick_score(run: Run, model: ModelModule, corpus: Corpus, *, watch: Watch) -> Score:
-    """The score on the first tokens of the validation text, in windows that do not overlap."""
-    if not run.objective.whole:
-        return _validation(run, corpus).score(model, tokens=QUICK_TOKENS, watch=watch)
-    texts = _first(corpus.split("valid").documents(), tokens=QUICK_TOKENS)
-    settings = _reading(run, model, corpus) | {"stride": run.length}
-    return perplexity(model, texts, **settings, progress=watch.progress)
-
-
-def _validation(run: Run, corpus: Corpus) -> Text:
-    return Text(run, corpus, split="valid", order_by="file")
-
-
-def _reading(run: Run, model: ModelModule, corpus: Corpus) -> dict[str, Any]:
-    """How whole documents are read."""
-    dtype = devices.autocast_dtype(run.precision, next(model.parameters()).device)
-    return {"begin": corpus.manifest["end"], "context": run.length, "dtype": dtype}
-
-
-def _first(documents: Iterator[TokenDocument], *, tokens: int) -> Iterator[TokenDocument]:
-    """Yields documents as long as they have no more tokens than this together; the first one in any case."""
-    for number, document in enumerate(documents):
-        tokens -= len(document.ids)
-        if number and tokens < 0:
-            return
-        yield document
 
 
 @contextmanager
