@@ -14,7 +14,7 @@ from typing import Any
 from groundup.errors import SpecError
 from groundup.families import mamba, mixtral
 from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, head_width
-from groundup.families.qwen3_moe import mixture
+from groundup.families.mixtral import mixture
 from groundup.mixers.attention import Attention
 from groundup.mixers.mamba import Mamba
 from groundup.mixers.mlp import GatedMLP

@@ -16,6 +16,8 @@ from groundup.families.windows import write_window
 from groundup.mixers.mlp import GatedMLP
 from groundup.mixers.moe import MoE
 from groundup.model.decoder import Decoder
+from groundup.model.layer import LayerSpec
+from groundup.model.residual import Residual
 from groundup.parts.position import RoPE
 from groundup.parts.router import Router, SoftmaxOfTop
 from groundup.rules import STACK, Rule, rule
@@ -53,14 +55,29 @@ def dense(spec: Decoder) -> tuple[Decoder, list[int], MoE]:
     Raises:
         SpecError: no layer has experts.
     """
-    parts = [None if layer.ffn is None else layer.ffn.mixer for layer in spec.layers]
-    found = {i: part for i, part in enumerate(parts) if isinstance(part, MoE)}
+    found = {i: moe for i, layer in enumerate(spec.layers) if (moe := mixture(layer)) is not None}
     if not found:
         raise SpecError("mixtures of experts have layers of MoE; see groundup.families.mixtral")
     moe = next(iter(found.values()))
-    hidden = next((part.hidden for part in parts if isinstance(part, GatedMLP)), moe.hidden)
+    hidden = next((mlp.hidden for layer in spec.layers if (mlp := network(layer)) is not None), moe.hidden)
     plain = GatedMLP(hidden=hidden, act=moe.act)
     return override_all(spec, {f"layers.{i}.ffn.mixer": plain for i in found}), list(found), moe
+
+
+def mixture(layer: LayerSpec) -> MoE | None:
+    """Returns the experts of a layer, or None."""
+    match layer.ffn:
+        case Residual(mixer=MoE() as moe):
+            return moe
+    return None
+
+
+def network(layer: LayerSpec) -> GatedMLP | None:
+    """Returns the feed-forward network of a layer, or None."""
+    match layer.ffn:
+        case Residual(mixer=GatedMLP() as mlp):
+            return mlp
+    return None
 
 
 make = partial(mixtral, experts=8, active=2, balance=0.02, kv_heads=8, position=RoPE(theta=1e6))

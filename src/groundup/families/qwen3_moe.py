@@ -14,11 +14,8 @@ from groundup.errors import SpecError
 from groundup.families import llama, mistral, mixtral, qwen3
 from groundup.families.family import Keys
 from groundup.families.windows import write_window
-from groundup.mixers.mlp import GatedMLP
 from groundup.mixers.moe import MoE
 from groundup.model.decoder import Decoder
-from groundup.model.layer import LayerSpec
-from groundup.model.residual import Residual
 from groundup.parts.position import RoPE
 from groundup.parts.router import Router, SoftmaxOfTop, TopOfSoftmax
 from groundup.rules import Rule
@@ -107,22 +104,6 @@ def write(spec: Decoder) -> dict[str, Any]:
         "use_sliding_window": window["sliding_window"] is not None,
     }
     return {"architectures": ["Qwen3MoeForCausalLM"], **llama.write_sizes(plain), **window, **said}
-
-
-def mixture(layer: LayerSpec) -> MoE | None:
-    """Returns the experts of a layer, or None."""
-    match layer.ffn:
-        case Residual(mixer=MoE() as moe):
-            return moe
-    return None
-
-
-def network(layer: LayerSpec) -> GatedMLP | None:
-    """Returns the feed-forward network of a layer, or None."""
-    match layer.ffn:
-        case Residual(mixer=GatedMLP() as mlp):
-            return mlp
-    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:

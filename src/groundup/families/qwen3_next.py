@@ -16,8 +16,9 @@ from groundup.errors import SpecError
 from groundup.families import llama, mixtral
 from groundup.families.family import Family, Keys
 from groundup.families.linear_attention import gated_delta
+from groundup.families.mixtral import mixture, network
 from groundup.families.olmo_hybrid import FAR, LINEAR, kind_of, read_kinds
-from groundup.families.qwen3_moe import ROUTERS, mixture, network, read_sparse
+from groundup.families.qwen3_moe import ROUTERS, read_sparse
 from groundup.mixers.attention import GatedAttention
 from groundup.mixers.linear_attention import LinearAttention
 from groundup.mixers.mlp import GatedMLP, WeighedMLP

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.mixers import documents
-from groundup.mixers.base import Mixer, MixerSpec
+from groundup.mixers.base import MixerSpec
+from groundup.mixers.heads import HeadsMixer
 from groundup.ops import attention, block_attention
 from groundup.parts.linear import Linear
 from groundup.specs import Count, Seed, ShareBelowOne, Size, Spec
@@ -151,23 +152,19 @@ class BlockSparseAttention(MixerSpec):
         return BlockSparseMixer(self, width)
 
 
-class BlockSparseMixer(Mixer):
+class BlockSparseMixer(HeadsMixer):
     """The module of `BlockSparseAttention`."""
 
     def __init__(self, spec: BlockSparseAttention, width: int) -> None:
-        super().__init__()
+        super().__init__(width, heads=spec.heads, head_width=spec.head_width, bias=spec.bias, dropout=spec.dropout)
         self.spec = spec
-        inside = spec.heads * spec.head_width
-        self.q = Linear(width, inside, bias=spec.bias, role="in")
-        self.k = Linear(width, inside, bias=spec.bias, role="in")
-        self.v = Linear(width, inside, bias=spec.bias, role="in")
-        self.out = Linear(inside, width, bias=spec.out_bias, role="out")
+        self.out = Linear(self.inside, width, bias=spec.out_bias, role="out")
 
     def forward(  # pyrefly: ignore[bad-override]: it reads all at once and has no state
         self, x: Float[Tensor, "B T D"], ctx: Context, state: None = None
     ) -> Float[Tensor, "B T D"]:
         """Returns the attended stream."""
-        q, k, v = (made(x).unflatten(-1, (self.spec.heads, -1)).transpose(1, 2) for made in (self.q, self.k, self.v))
+        q, k, v = (self.heads(made, x) for made in (self.q, self.k, self.v))
         return self.out(documents.each(self._read, q, k, v, ctx=ctx).transpose(1, 2).flatten(2))
 
     def _read(
@@ -175,9 +172,8 @@ class BlockSparseMixer(Mixer):
     ) -> Float[Tensor, "B H T K"]:
         """Returns the attention of one document a row."""
         tokens, size = q.shape[2], self.spec.block
-        how = {"scale": self.spec.head_width**-0.5, "dropout": self.spec.dropout if self.training else 0.0}
         if tokens <= self.spec.whole:
-            return attention.attend(q, k, v, allowed=None, causal=False, **how)
+            return attention.attend(q, k, v, allowed=None, causal=False, **self.how)
         q, k, v = (F.pad(t, (0, 0, 0, -tokens % size)) for t in (q, k, v))
         plan = torch.tensor(_blocks_read(self.spec, q.shape[2] // size), device=q.device)  # (H, N - 2, J)
         place = block_attention.places(plan, size=size, keys=k.shape[2])
@@ -188,21 +184,20 @@ class BlockSparseMixer(Mixer):
             v,
             plan=plan,
             allowed=((place >= 0) & (place < tokens))[None, :, :, None].expand(-1, -1, -1, size, -1),
-            **how,
+            **self.how,
         )
         ends = torch.cat([q[:, :, :size], q[:, :, -size:]], 2)
-        ends = attention.attend(ends, k, v, allowed=real.expand(len(q), 1, 2 * size, -1), causal=False, **how)
+        ends = attention.attend(ends, k, v, allowed=real.expand(len(q), 1, 2 * size, -1), causal=False, **self.how)
         return torch.cat([ends[:, :, :size], inner, ends[:, :, size:]], 2)[:, :, :tokens]
 
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of the blocks that are read, or of all where the text is read whole."""
         spec, size = self.spec, self.spec.block
-        widths = {"key_width": spec.head_width, "value_width": spec.head_width}
         if tokens <= spec.whole:
-            return spec.heads * block_attention.flops(tokens, tokens, **widths)
+            return self.attend_flops(tokens, tokens)
         blocks = -(-tokens // size)
-        inner = block_attention.flops((blocks - 2) * size, (5 + spec.further.count) * size, **widths)
-        return spec.heads * (inner + block_attention.flops(2 * size, blocks * size, **widths))
+        inner = self.attend_flops((blocks - 2) * size, (5 + spec.further.count) * size)
+        return inner + self.attend_flops(2 * size, blocks * size)
 
 
 @torch.compiler.assume_constant_result

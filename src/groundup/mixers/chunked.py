@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from groundup.context import Context
-from groundup.mixers.base import Mixer, MixerSpec
+from groundup.mixers.base import MixerSpec
+from groundup.mixers.heads import HeadsMixer
 from groundup.mixers.kv import KVState, WindowState
 from groundup.ops import attention, block_attention
 from groundup.parts.linear import Linear
@@ -44,31 +45,26 @@ class ChunkedAttention(MixerSpec):
         return ChunkedMixer(self, width)
 
 
-class ChunkedMixer(Mixer):
+class ChunkedMixer(HeadsMixer):
     """The module of `ChunkedAttention`."""
 
     def __init__(self, spec: ChunkedAttention, width: int) -> None:
-        super().__init__()
+        super().__init__(width, heads=spec.heads, head_width=spec.head_width, bias=False, dropout=spec.dropout)
         self.spec = spec
         self.mask = Chunks(spec.chunk, before=spec.before)
-        inside = spec.heads * spec.head_width
-        self.q = Linear(width, inside, bias=False, role="in")
-        self.k = Linear(width, inside, bias=False, role="in")
-        self.v = Linear(width, inside, bias=False, role="in")
-        self.out = Linear(inside, width, bias=False, role="out")
+        self.out = Linear(self.inside, width, bias=False, role="out")
 
     def forward(  # pyrefly: ignore[bad-override]: a mixer is given the kind of state that it makes
         self, x: Float[Tensor, "B T D"], ctx: Context, state: KVState | WindowState | None = None
     ) -> Float[Tensor, "B T D"]:
         """Returns the attended stream; with a state, over all that it holds and these tokens."""
-        q, k, v = (made(x).unflatten(-1, (self.spec.heads, -1)).transpose(1, 2) for made in (self.q, self.k, self.v))
-        how = {"scale": self.spec.head_width**-0.5, "dropout": self.spec.dropout if self.training else 0.0}
+        q, k, v = (self.heads(made, x) for made in (self.q, self.k, self.v))
         held_k, held_v, places = (k, v, ctx.positions) if state is None else state.append(k, v, ctx)
         if state is None or ctx.reach == x.shape[1]:  # all rows begin here
-            y = self._in_blocks(q, k, v, ctx, **how)
+            y = self._in_blocks(q, k, v, ctx)
         else:
             allowed = ctx.once(f"{self.mask!r} over a state", lambda: self.mask.over(ctx, keys=places))
-            y = attention.attend(q, held_k.to(q.dtype), held_v.to(q.dtype), allowed=allowed, causal=True, **how)
+            y = attention.attend(q, held_k.to(q.dtype), held_v.to(q.dtype), allowed=allowed, causal=True, **self.how)
         return self.out(y.transpose(1, 2).flatten(2))
 
     def _in_blocks(
@@ -77,9 +73,6 @@ class ChunkedMixer(Mixer):
         k: Float[Tensor, "B H T K"],
         v: Float[Tensor, "B H T K"],
         ctx: Context,
-        *,
-        scale: float,
-        dropout: float,
     ) -> Float[Tensor, "B H T K"]:
         tokens, block = q.shape[2], min(self.spec.chunk, q.shape[2])
         q, k, v = (F.pad(t, (0, 0, 0, -tokens % block)) for t in (q, k, v))
@@ -87,7 +80,7 @@ class ChunkedMixer(Mixer):
         before = self.spec.before + (ctx.segments is not None)
         plan = block_attention.window(q.shape[2] // block, before=before, after=0, device=q.device)
         allowed = ctx.once(("chunks", self.spec), lambda: self._allowed(plan, block, ctx))
-        return block_attention.attend(q, k, v, plan=plan, allowed=allowed, scale=scale, dropout=dropout)[:, :, :tokens]
+        return block_attention.attend(q, k, v, plan=plan, allowed=allowed, **self.how)[:, :, :tokens]
 
     def _allowed(self, plan: Int[Tensor, "1 N J"], block: int, ctx: Context) -> Bool[Tensor, "#B 1 N C X"]:
         tokens, whole = ctx.positions.shape[1], plan.shape[1] * block
@@ -114,10 +107,9 @@ class ChunkedMixer(Mixer):
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of whole chunks, or of new tokens over a state."""
         spec, window = self.spec, self.mask.window
-        widths = {"key_width": spec.head_width, "value_width": spec.head_width}
         if tokens < seen:
-            return spec.heads * block_attention.flops(tokens, min(seen, window + tokens - 1), **widths)
+            return self.attend_flops(tokens, min(seen, window + tokens - 1))
         block = min(spec.chunk, tokens)
         blocks = -(-tokens // block)
         listed = (min(spec.before, blocks - 1) + 1) * block
-        return spec.heads * block_attention.flops(blocks * block, listed, **widths)
+        return self.attend_flops(blocks * block, listed)

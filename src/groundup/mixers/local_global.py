@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from groundup.context import Context
-from groundup.mixers.base import Mixer, MixerSpec
+from groundup.mixers.base import MixerSpec
+from groundup.mixers.heads import HeadsMixer
 from groundup.ops import attention, block_attention
 from groundup.parts.linear import Linear
 from groundup.specs import Count, ShareBelowOne, Size
@@ -69,34 +70,27 @@ class Central(NamedTuple):
     marked: Bool[Tensor, "B T"]
 
 
-class LocalGlobalMixer(Mixer):
+class LocalGlobalMixer(HeadsMixer):
     """The module of `LocalGlobalAttention`."""
 
     def __init__(self, spec: LocalGlobalAttention, width: int) -> None:
-        super().__init__()
+        super().__init__(width, heads=spec.heads, head_width=spec.head_width, bias=spec.bias, dropout=spec.dropout)
         self.spec = spec
-        inside = spec.heads * spec.head_width
-        self.q = Linear(width, inside, bias=spec.bias, role="in")
-        self.k = Linear(width, inside, bias=spec.bias, role="in")
-        self.v = Linear(width, inside, bias=spec.bias, role="in")
-        self.global_q = Linear(width, inside, bias=spec.bias, role="in")
-        self.global_k = Linear(width, inside, bias=spec.bias, role="in")
-        self.global_v = Linear(width, inside, bias=spec.bias, role="in")
-        self.out = Linear(inside, width, bias=spec.out_bias, role="out")
+        self.global_q = Linear(width, self.inside, bias=spec.bias, role="in")
+        self.global_k = Linear(width, self.inside, bias=spec.bias, role="in")
+        self.global_v = Linear(width, self.inside, bias=spec.bias, role="in")
+        self.out = Linear(self.inside, width, bias=spec.out_bias, role="out")
 
     def forward(  # pyrefly: ignore[bad-override]: it reads all at once and has no state
         self, x: Float[Tensor, "B T D"], ctx: Context, state: None = None
     ) -> Float[Tensor, "B T D"]:
         """Returns the attended stream."""
         central = self._central(ctx)
-        y = self._around(self._heads(self.q, x), self._heads(self.k, x), self._heads(self.v, x), ctx, central)
+        y = self._around(self.heads(self.q, x), self.heads(self.k, x), self.heads(self.v, x), ctx, central)
         if central.place.shape[1]:
-            q, k, v = (self._heads(made, x) for made in (self.global_q, self.global_k, self.global_v))
+            q, k, v = (self.heads(made, x) for made in (self.global_q, self.global_k, self.global_v))
             y = self._from_all(y, q, k, v, ctx, central)
         return self.out(y.transpose(1, 2).flatten(2))
-
-    def _heads(self, made: Linear, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T K"]:
-        return made(x).unflatten(-1, (self.spec.heads, -1)).transpose(1, 2)
 
     def _around(
         self,
@@ -118,8 +112,7 @@ class LocalGlobalMixer(Mixer):
             v,
             plan=plan,
             allowed=ctx.once(("around", self.spec), lambda: self._allowed(plan, block, ctx, central)),
-            scale=self.spec.head_width**-0.5,
-            dropout=self.spec.dropout if self.training else 0.0,
+            **self.how,
         )
         return y[:, :, :tokens]
 
@@ -169,8 +162,7 @@ class LocalGlobalMixer(Mixer):
             v,
             allowed=allowed[:, None],
             causal=False,
-            scale=self.spec.head_width**-0.5,
-            dropout=self.spec.dropout if self.training else 0.0,
+            **self.how,
         )
         into = central.place[:, None, :, None].expand_as(pick)
         return F.pad(y, (0, 0, 0, 1)).scatter(2, into, seen.to(y.dtype))[
@@ -202,9 +194,7 @@ class LocalGlobalMixer(Mixer):
         block, leading = min(spec.reach, tokens), min(spec.leading, tokens)
         blocks = -(-tokens // block)
         listed = block * (1 if blocks == 1 else 3) + leading
-        widths = {"key_width": spec.head_width, "value_width": spec.head_width}
-        around = block_attention.flops(blocks * block, listed, **widths)
-        return spec.heads * (around + block_attention.flops(leading, tokens, **widths))
+        return self.attend_flops(blocks * block, listed) + self.attend_flops(leading, tokens)
 
 
 def _marked(ctx: Context, leading: int) -> Bool[Tensor, "B T"]:

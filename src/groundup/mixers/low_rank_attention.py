@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from groundup.context import Context
 from groundup.errors import GenerationError, SpecError
 from groundup.mixers import documents
-from groundup.mixers.base import Mixer, MixerSpec
-from groundup.ops import attention, block_attention
+from groundup.mixers.base import MixerSpec
+from groundup.mixers.heads import HeadsMixer
+from groundup.ops import attention
 from groundup.parts.linear import Linear
 from groundup.specs import ShareBelowOne, Size
 
@@ -60,17 +61,13 @@ class LowRankAttention(MixerSpec):
         return LowRankMixer(self, width)
 
 
-class LowRankMixer(Mixer):
+class LowRankMixer(HeadsMixer):
     """The module of `LowRankAttention`."""
 
     def __init__(self, spec: LowRankAttention, width: int) -> None:
-        super().__init__()
+        super().__init__(width, heads=spec.heads, head_width=spec.head_width, bias=spec.bias, dropout=spec.dropout)
         self.spec = spec
-        inside = spec.heads * spec.head_width
-        self.q = Linear(width, inside, bias=spec.bias, role="in")
-        self.k = Linear(width, inside, bias=spec.bias, role="in")
-        self.v = Linear(width, inside, bias=spec.bias, role="in")
-        self.out = Linear(inside, width, bias=spec.out_bias, role="out")
+        self.out = Linear(self.inside, width, bias=spec.out_bias, role="out")
         self.sums_k = nn.Parameter(torch.empty(spec.rank, spec.length))
         self.sums_v = nn.Parameter(torch.empty(spec.rank, spec.length))
 
@@ -87,7 +84,7 @@ class LowRankMixer(Mixer):
         Raises:
             GenerationError: the text is longer than the sums were made for.
         """
-        q, k, v = (made(x).unflatten(-1, (self.spec.heads, -1)).transpose(1, 2) for made in (self.q, self.k, self.v))
+        q, k, v = (self.heads(made, x) for made in (self.q, self.k, self.v))
         return self.out(documents.each(self._read, q, k, v, ctx=ctx).transpose(1, 2).flatten(2))
 
     def _read(
@@ -100,10 +97,8 @@ class LowRankMixer(Mixer):
                 f"the text is {tokens} tokens long and its keys are summed over {self.spec.length} places; shorten it"
             )
         k, v = (sums[:, :tokens].to(t.dtype) @ t for sums, t in ((self.sums_k, k), (self.sums_v, v)))  # (B, H, R, K)
-        how = {"scale": self.spec.head_width**-0.5, "dropout": self.spec.dropout if self.training else 0.0}
-        return attention.attend(q, k, v, allowed=None, causal=False, **how)
+        return attention.attend(q, k, v, allowed=None, causal=False, **self.how)
 
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of the sums, and of attention to them."""
-        widths = {"key_width": self.spec.head_width, "value_width": self.spec.head_width}
-        return 2 * self.spec.heads * block_attention.flops(tokens, self.spec.rank, **widths)
+        return 2 * self.attend_flops(tokens, self.spec.rank)

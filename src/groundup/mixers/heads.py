@@ -1,0 +1,50 @@
+"""What mixers share whose heads all have queries, keys and values of their own, of one width."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from jaxtyping import Float
+from torch import Tensor
+
+from groundup.mixers.base import Mixer
+from groundup.ops import block_attention
+from groundup.parts.linear import Linear
+
+
+class How(TypedDict):
+    """How queries meet keys."""
+
+    scale: float
+    dropout: float
+
+
+class HeadsMixer(Mixer):
+    """Maps to the queries, keys and values of heads; what attends, and the map back, is its subclass's.
+
+    Attributes:
+        count: the number of heads.
+        head_width: the width of one head.
+        dropout: the chance of each attention weight to be dropped in training.
+    """
+
+    def __init__(self, width: int, *, heads: int, head_width: int, bias: bool, dropout: float) -> None:
+        super().__init__()
+        self.count, self.head_width, self.dropout = heads, head_width, dropout
+        self.inside = heads * head_width
+        self.q = Linear(width, self.inside, bias=bias, role="in")
+        self.k = Linear(width, self.inside, bias=bias, role="in")
+        self.v = Linear(width, self.inside, bias=bias, role="in")
+
+    def heads(self, made: Linear, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T K"]:
+        """Returns what a map makes of the stream, head by head."""
+        return made(x).unflatten(-1, (self.count, -1)).transpose(1, 2)
+
+    @property
+    def how(self) -> How:
+        """How queries and keys are scored, and what is dropped now."""
+        return {"scale": self.head_width**-0.5, "dropout": self.dropout if self.training else 0.0}
+
+    def attend_flops(self, queries: int, keys: int) -> int:
+        """Returns the operations of all heads' scores and sums, each query over so many keys."""
+        return self.count * block_attention.flops(queries, keys, key_width=self.head_width, value_width=self.head_width)
