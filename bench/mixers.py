@@ -1,166 +1,304 @@
-"""Training with each mixer on a processor: tokens a second and memory, at about 10M parameters.
+"""Training with each mixer on a processor: beside transformers' and torch's own, and as the text grows longer.
 
-    python bench/mixers.py [--contexts 512 4096] [--mixers attention gla ...] [--tokens 4096] [--rounds 3] [--threads 2]
-    python bench/mixers.py --grow [--plot FILE.svg]
+    python bench/mixers.py [PAIR ...] [--contexts 512 4096] [--tokens 4096] [--rounds 5] [--most 300]
+    python bench/mixers.py --grow [MIXER ...] [--rounds 3] [--page FILE.html]
 
-Every model has 8 layers of width 256, heads of 64, a SwiGLU, and 4,096 token ids, and reads ``--tokens`` tokens a step
-in rows of the context. Prints the median of the rounds and the most memory above the weights' that
-a process of its own has held. ``--grow`` takes one row a step, from 512 to 16,384 tokens, and draws seconds and
-memory by context. The reference of linear attention, token by token, is there as ``definition``.
+A pair is one model of about 10 million parameters, here and there, of which both sides take training steps in turns:
+float32, fused AdamW and the same settings of the allocator on both, ``--tokens`` tokens a step in rows of the context.
+Ours is read from transformers' own configuration, so that both are the same model; transformers has no plain linear
+attention, so MiniMax's (with decays, of one expert) stands beside RetNet's with heads of the same widths. Printed are
+tokens/s (median of the rounds), the ratio round by round (median, lowest, highest) and the memory above the program's.
+transformers' loops over tokens take minutes for a step of 4,096: after ``--most`` seconds a pair ends, and where even
+one round took longer, that round, which is the first one, is all that is told.
+
+``--grow`` takes a row a step, from 512 to 16,384 tokens, through models of 8 layers of each mixer, and tells seconds
+and memory; the page draws both over the length, and the last column is how often the seconds doubled while the length
+did from 2,048 on: 1 where they grow in proportion to it, 2 with its square.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import statistics
-import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch.nn import functional as F
+import sides
 
-from groundup.mixers.attention import Attention
-from groundup.mixers.base import MixerSpec
-from groundup.mixers.linear_attention import LinearAttention
-from groundup.mixers.mamba import Mamba
-from groundup.mixers.mlp import GatedMLP
-from groundup.model.decoder import Decoder
-from groundup.model.layer import Layer
-from groundup.model.residual import Residual
-from groundup.ops import linear_attention
-from groundup.parts.decay import FixedDecay, HeadDecay, LowRankDecay
-from groundup.parts.feature import Plain, RandomPositive, UnitLength
-from groundup.parts.position import RoPE
-from groundup.parts.reading import Gated, Normed
-from groundup.parts.update import Delta
-from groundup.training.allocator import keep_freed_memory
-
-WIDTH, LAYERS, VOCAB = 256, 8, 4096
-LINEAR = LinearAttention(heads=4, key_heads=4, key_width=64, value_width=64)
-MIXERS: dict[str, MixerSpec] = {
-    "attention": Attention(heads=4, kv_heads=4, head_width=64),
-    "linear": LINEAR,
-    "performer": LINEAR.replace(feature=RandomPositive(features=128)),
-    "retention": LINEAR.replace(feature=Plain(), position=RoPE(), decay=FixedDecay(), reading=Gated()),
-    "gla": LINEAR.replace(feature=Plain(), decay=LowRankDecay(), reading=Gated()),
-    "deltanet": LINEAR.replace(feature=UnitLength(), update=Delta(), reading=Normed(), conv=4),
-    "gated-deltanet": LINEAR.replace(feature=UnitLength(), update=Delta(), decay=HeadDecay(), reading=Gated(), conv=4),
-    "mamba": Mamba(states=16, rank=16),
-    "definition": LINEAR,
-}
-GROWING = (512, 1024, 2048, 4096, 8192, 16_384)
+WIDTH, LAYERS, VOCAB, HEADS = 256, 8, 4096, 4
+LONGEST = 16_384
+GROWING = tuple(512 * 2**i for i in range(6))
 
 
-def peak_bytes() -> int:
-    """Returns the most memory that this process has held."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+def mamba() -> tuple[Any, str]:
+    from transformers import MambaConfig
+
+    return MambaConfig(**common(320, 12), state_size=16, tie_word_embeddings=True), "MambaForCausalLM"
 
 
-def measure(name: str, *, rows: int, context: int, rounds: int, threads: int) -> dict[str, float]:
-    """Returns the parameters, the median seconds of a step, and the bytes that steps held above the weights."""
-    torch.set_num_threads(threads)
+def mamba2() -> tuple[Any, str]:
+    from transformers import Mamba2Config
+
+    sizes = {"num_heads": 10, "head_dim": 64, "state_size": 64, "n_groups": 1, "tie_word_embeddings": True}
+    return Mamba2Config(**common(320, 12), **sizes), "Mamba2ForCausalLM"
+
+
+def rwkv4() -> tuple[Any, str]:
+    from transformers import RwkvConfig
+
+    return RwkvConfig(**common(256, 9)), "RwkvForCausalLM"
+
+
+def lightning() -> tuple[Any, str]:
+    from transformers import MiniMaxConfig
+
+    heads = {"num_attention_heads": HEADS, "num_key_value_heads": HEADS, "head_dim": WIDTH // HEADS}
+    experts = {"num_local_experts": 1, "num_experts_per_tok": 1, "intermediate_size": 3 * WIDTH}
+    kinds = {"layer_types": ["linear_attention"] * LAYERS, "max_position_embeddings": LONGEST}
+    return MiniMaxConfig(**common(WIDTH, LAYERS), **heads, **experts, **kinds), "MiniMaxForCausalLM"
+
+
+def gated_delta() -> tuple[Any, str]:
+    from transformers import Qwen3NextConfig
+
+    heads = {"num_attention_heads": HEADS, "num_key_value_heads": HEADS, "head_dim": WIDTH // HEADS}
+    linear = {"linear_num_key_heads": HEADS, "linear_num_value_heads": HEADS}
+    widths = {"linear_key_head_dim": WIDTH // HEADS, "linear_value_head_dim": WIDTH // HEADS}
+    kinds = {"layer_types": ["linear_attention"] * LAYERS, "mlp_only_layers": list(range(LAYERS))}
+    sizes = {**heads, **linear, **widths, **kinds, "intermediate_size": 3 * WIDTH}
+    return Qwen3NextConfig(**common(WIDTH, LAYERS), **sizes), "Qwen3NextForCausalLM"
+
+
+def common(width: int, layers: int) -> dict[str, Any]:
+    """Returns what all configurations say."""
+    return {"hidden_size": width, "num_hidden_layers": layers, "vocab_size": VOCAB, "use_cache": False}
+
+
+CONFIGS = {"mamba": mamba, "mamba2": mamba2, "rwkv-4": rwkv4, "linear": lightning, "gated-deltanet": gated_delta}
+PAIRS = (*CONFIGS, "lstm")
+
+
+def our_model(pair: str) -> Any:
+    import groundup as gu
+    from groundup.families.recurrent import lstm
+
+    if pair == "lstm":
+        return lstm(width=640, vocab=VOCAB).build()
+    if pair == "linear":
+        return decoder("retention").build()
+    config, _ = CONFIGS[pair]()
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_pretrained(folder)
+        return gu.spec(f"{folder}/config.json").build()
+
+
+def their_model(pair: str) -> Any:
+    import torch
+    import transformers
+
+    if pair != "lstm":
+        config, name = CONFIGS[pair]()
+        return getattr(transformers, name)(config)
+
+    class TorchLSTM(torch.nn.Module):
+        """The same model of torch's own parts."""
+
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.embed = torch.nn.Embedding(VOCAB, width)
+            self.lstm = torch.nn.LSTM(width, width, num_layers=2, batch_first=True)
+            self.head = torch.nn.Linear(width, VOCAB)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.head(self.lstm(self.embed(ids))[0])
+
+    return TorchLSTM(640)
+
+
+def mixers() -> dict[str, Any]:
+    """Returns the mixers whose growth is told, by name."""
+    from groundup.families.linear_attention import retention
+    from groundup.mixers.attention import Attention
+    from groundup.mixers.block_sparse import BlockSparseAttention
+    from groundup.mixers.chunked import ChunkedAttention
+    from groundup.mixers.gated_conv import GatedConv
+    from groundup.mixers.griffin import RGLRU
+    from groundup.mixers.hashed import HashedAttention
+    from groundup.mixers.linear_attention import LinearAttention
+    from groundup.mixers.local_global import LocalGlobalAttention
+    from groundup.mixers.low_rank_attention import LowRankAttention
+    from groundup.mixers.mamba import Mamba
+    from groundup.mixers.mamba2 import Mamba2
+    from groundup.mixers.recurrent import LSTM
+    from groundup.mixers.rwkv import RWKV4
+    from groundup.mixers.rwkv5 import RWKV5
+    from groundup.mixers.rwkv7 import RWKV7
+    from groundup.mixers.s4 import S4D
+    from groundup.mixers.s5 import S5
+    from groundup.parts.decay import HeadDecay, LowRankDecay
+    from groundup.parts.feature import Plain, RandomPositive, UnitLength
+    from groundup.parts.mask import Window
+    from groundup.parts.reading import Gated, Normed
+    from groundup.parts.update import Delta
+
+    heads = {"heads": HEADS, "head_width": WIDTH // HEADS}
+    attention = Attention(kv_heads=HEADS, **heads)
+    linear = LinearAttention(heads=HEADS, key_heads=HEADS, key_width=WIDTH // HEADS, value_width=WIDTH // HEADS)
+    delta = linear.replace(feature=UnitLength(), update=Delta(), conv=4)
+    return {
+        "attention": attention,
+        "window of 512": attention.replace(mask=Window(512)),
+        "chunked": ChunkedAttention(**heads),
+        "hashed": HashedAttention(factors=(64,), **heads),
+        "longformer": LocalGlobalAttention(reach=256, **heads),
+        "bigbird": BlockSparseAttention(block=64, length=LONGEST, **heads),
+        "linformer": LowRankAttention(rank=256, length=LONGEST, **heads),
+        "linear": linear,
+        "performer": linear.replace(feature=RandomPositive(features=128)),
+        "retention": retention(width=WIDTH, head_width=WIDTH // HEADS).replace(value_width=WIDTH // HEADS),
+        "gla": linear.replace(feature=Plain(), decay=LowRankDecay(), reading=Gated()),
+        "deltanet": delta.replace(reading=Normed()),
+        "gated-deltanet": delta.replace(decay=HeadDecay(), reading=Gated()),
+        "mamba": Mamba(states=16, rank=16),
+        "mamba2": Mamba2(heads=8, head_width=64, groups=1, states=64),
+        "rwkv-4": RWKV4(channels=WIDTH),
+        "rwkv-5": RWKV5(**heads),
+        "rwkv-7": RWKV7(decay_rank=32, rate_rank=32, gate_rank=64, **heads),
+        "griffin": RGLRU(channels=WIDTH, heads=HEADS),
+        "s4d": S4D(states=64),
+        "s5": S5(states=WIDTH),
+        "convolution": GatedConv(taps=4),
+        "lstm": LSTM(),
+    }
+
+
+def decoder(name: str) -> Any:
+    """Returns a model with this mixer; one that reads all at once is an encoder's."""
+    from groundup.mixers.mlp import GatedMLP
+    from groundup.model.decoder import Decoder
+    from groundup.model.encoder import Encoder
+    from groundup.model.layer import Layer
+    from groundup.model.residual import Residual
+
+    layer = Layer(mix=Residual(mixers()[name]), ffn=Residual(GatedMLP(hidden=3 * WIDTH)))
+    kind = Encoder if name in ("longformer", "bigbird", "linformer") else Decoder
+    return kind(width=WIDTH, vocab=VOCAB, context=LONGEST, layers=(layer,) * LAYERS)
+
+
+def serve(form: str, name: str, rows: int, context: int) -> None:
+    """Is one side: takes steps of training."""
+    import torch
+    from torch.nn import functional as F
+
+    from groundup.planner.measure import peak_rss_bytes
+    from groundup.training.allocator import keep_freed_memory
+
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
     keep_freed_memory()
-    if name == "definition":
-        linear_attention.chunked = linear_attention.reference
-    mixer = MIXERS[name]
-    layer = Layer(mix=Residual(mixer), ffn=Residual(GatedMLP(hidden=768)))
-    model = Decoder(width=WIDTH, vocab=VOCAB, context=context, layers=(layer,) * LAYERS).build()
-    ids = torch.randint(VOCAB, (rows, context + 1), generator=torch.Generator().manual_seed(0))
+    models = {"ours": our_model, "theirs": their_model, "grown": lambda name: decoder(name).build()}
+    model = models[form](name).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    ids = torch.randint(0, VOCAB, (rows, context + 1), generator=torch.Generator().manual_seed(0))
 
-    def step() -> float:
-        began = time.perf_counter()
-        hidden = model.hidden(ids[:, :-1])
-        losses = [F.cross_entropy(model.logits(h), t) for h, t in zip(hidden, ids[:, 1:], strict=True)]
-        torch.stack(losses).mean().backward()
-        model.zero_grad()
-        return time.perf_counter() - began
+    def step() -> None:
+        out = model(ids[:, :-1])
+        logits = out if isinstance(out, torch.Tensor) else out.logits
+        F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
-    weights = peak_bytes()
-    step()
-    seconds = statistics.median(step() for _ in range(rounds))
-    parameters = sum(p.numel() for p in model.parameters())
-    return {"parameters": parameters, "seconds": seconds, "bytes": peak_bytes() - weights}
+    sides.serve(step, parameters=sum(p.numel() for p in model.parameters()), program_bytes=peak_rss_bytes())
 
 
-def alone(name: str, *, rows: int, context: int, rounds: int, threads: int) -> dict[str, float]:
-    """Returns what `measure` does, in a process of its own, whose memory is nobody else's."""
-    sizes = [str(size) for size in (rows, context, rounds, threads)]
-    told = subprocess.run([sys.executable, __file__, "--alone", name, *sizes], stdout=subprocess.PIPE, check=True)
-    return json.loads(told.stdout)
-
-
-def compare(names: Sequence[str], *, contexts: Sequence[int], tokens: int, rounds: int, threads: int) -> None:
-    """Prints a line for each mixer and context."""
-    print(f"{'mixer':16}{'parameters':>12}{'context':>9}{'tokens/s':>10}{'memory MB':>11}")
-    for context in contexts:
-        for name in names:
-            found = alone(name, rows=max(1, tokens // context), context=context, rounds=rounds, threads=threads)
-            speed = max(tokens, context) / found["seconds"]
-            size = f"{found['parameters']:12,.0f}{context:9,}"
-            print(f"{name:16}{size}{speed:10,.0f}{found['bytes'] / 1e6:11,.0f}", flush=True)
-
-
-def grow(names: Sequence[str], *, rounds: int, threads: int, plot: Path | None) -> None:
-    """Prints seconds of a step and memory by context, and draws them."""
-    found = {}
-    print(f"{'mixer':16}" + "".join(f"{context:>16,}" for context in GROWING))
-    for name in names:
-        found[name] = [alone(name, rows=1, context=context, rounds=rounds, threads=threads) for context in GROWING]
-        cells = (f"{one['seconds']:8.2f} s{one['bytes'] / 1e6:4.0f} MB" for one in found[name])
-        print(f"{name:16}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
-    if plot is not None:
-        draw(found, plot)
-
-
-def draw(found: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """Writes an SVG of seconds and memory by context, both axes logarithmic."""
-    lines = []
-    for left, key, unit, label in ((0, "seconds", 1.0, "seconds a step"), (480, "bytes", 1e6, "memory, MB")):
-        heights = {name: [math.log10(max(one[key] / unit, 1e-3)) for one in each] for name, each in found.items()}
-        low, high = (end(end(each) for each in heights.values()) for end in (min, max))
-        lines.append(f'<text x="{left + 40}" y="20">{label}: {10**low:.3g} to {10**high:.3g}</text>')
-        for i, context in enumerate(GROWING):
-            lines.append(f'<text x="{left + 40 + 70 * i}" y="390">{context:,}</text>')
-        for number, (name, each) in enumerate(heights.items()):
-            colour = f"hsl({360 * number // len(heights)} 70% 40%)"
-            places = [(left + 40 + 70 * i, 360 - 320 * (y - low) / max(high - low, 1e-9)) for i, y in enumerate(each)]
-            points = " ".join(f"{x},{y:.1f}" for x, y in places)
-            lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-            x, y = places[-1]
-            lines.append(f'<text x="{x + 5}" y="{y:.1f}" fill="{colour}">{name}</text>')
-    text = "\n".join(lines)
-    path.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="980" height="400" font-size="12">\n{text}\n</svg>\n'
+def compare(pair: str, *, rows: int, context: int, rounds: int, most: float) -> None:
+    """Prints the line of a pair at one context."""
+    both = [sides.Side(form, pair, str(rows), str(context)) for form in ("ours", "theirs")]
+    began = time.monotonic()
+    for side in both:
+        side.seconds.append(side.ask())
+    while len(both[0].seconds) <= rounds and time.monotonic() - began < most:
+        for side in both:
+            side.seconds.append(side.ask())
+    for side in both:
+        side.close()
+        side.seconds = side.seconds[1:] or side.seconds  # the first one warms up
+    ours, theirs = both
+    speeds = [rows * context / side.median for side in both]
+    memory = [(side.peak_bytes - side.facts["program_bytes"]) / 1e6 for side in both]
+    middle, low, high = sides.ratios(ours.seconds, theirs.seconds)
+    parameters = " ".join(f"{side.facts['parameters'] / 1e6:5.1f}M" for side in both)
+    print(
+        f"{pair:15} {parameters}  {rows} x {context:<6,}{speeds[0]:9,.0f} {speeds[1]:9,.0f} tokens/s"
+        f"{middle:8.2f} ({low:.2f} to {high:.2f}) times as fast{memory[0]:8,.0f} {memory[1]:8,.0f} MB"
+        f"   {len(ours.seconds)} rounds",
+        flush=True,
     )
 
 
+def grow(names: Sequence[str], *, rounds: int, page: Path | None) -> None:
+    """Prints the seconds and the memory of a step by the length of the text, and draws them."""
+    seconds: dict[str, list[tuple[float, float]]] = {}
+    memory: dict[str, list[tuple[float, float]]] = {}
+    print(f"{'':15} {'size':>6}" + "".join(f"{context:>18,}" for context in GROWING) + "   order")
+    for name in names:
+        size = 0.0
+        for context in GROWING:
+            side = sides.Side("grown", name, "1", str(context))
+            side.ask()
+            side.seconds = [side.ask() for _ in range(rounds)]
+            side.close()
+            seconds.setdefault(name, []).append((context, side.median))
+            memory.setdefault(name, []).append((context, side.peak_bytes - side.facts["program_bytes"]))
+            size = side.facts["parameters"]
+        cells = (f"{s:8.2f} s{m / 1e6:5,.0f} MB" for (_, s), (_, m) in zip(seconds[name], memory[name], strict=True))
+        order = math.log2(seconds[name][-1][1] / seconds[name][2][1]) / math.log2(GROWING[-1] / GROWING[2])
+        print(f"{name:15} {size / 1e6:5.1f}M" + "".join(f"{cell:>18}" for cell in cells) + f"{order:8.2f}", flush=True)
+    if page is not None:
+        page.write_text(drawn(seconds, memory))
+
+
+def drawn(seconds: dict[str, Any], memory: dict[str, Any]) -> str:
+    """Returns a page with both drawings."""
+    from groundup.planner import units
+    from groundup.recipes import charts
+
+    tokens: Callable[[float], str] = "{:,.0f}".format
+    parts = ["<h1>A step of training by the length of the text</h1>", "<h2>Seconds</h2>"]
+    parts += [charts.lines(seconds, logarithmic=True, x=tokens, y="{:.3g} s".format)]
+    parts += ["<h2>Memory above the program's</h2>", charts.lines(memory, logarithmic=True, x=tokens, y=units.bytes_)]
+    return charts.page("Mixers and long texts", parts)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    if sides.SERVE in sys.argv:
+        form, name, rows, context = sys.argv[-4:]
+        serve(form, name, int(rows), int(context))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"pairs, of {', '.join(PAIRS)}; or mixers to grow")
     parser.add_argument("--contexts", type=int, nargs="+", default=[512, 4096])
-    parser.add_argument("--mixers", nargs="+", choices=MIXERS, default=list(MIXERS))
     parser.add_argument("--tokens", type=int, default=4096)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--most", type=float, default=300.0, help="seconds after which a pair ends")
     parser.add_argument("--grow", action="store_true")
-    parser.add_argument("--plot", type=Path)
-    parser.add_argument("--alone", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--page", type=Path)
     given = parser.parse_args()
-    if given.alone:
-        name, *sizes = given.alone
-        rows, context, rounds, threads = map(int, sizes)
-        print(json.dumps(measure(name, rows=rows, context=context, rounds=rounds, threads=threads)))
-    elif given.grow:
-        names = [name for name in given.mixers if name != "definition"]
-        grow(names, rounds=given.rounds, threads=given.threads, plot=given.plot)
-    else:
-        sizes = {"tokens": given.tokens, "rounds": given.rounds, "threads": given.threads}
-        compare(given.mixers, contexts=given.contexts, **sizes)
+    known = mixers() if given.grow else PAIRS
+    if unknown := set(given.names) - set(known):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    if given.grow:
+        grow(given.names or list(known), rounds=given.rounds, page=given.page)
+        return
+    pair = partial(compare, rounds=given.rounds, most=given.most)
+    for name in given.names or PAIRS:
+        for context in given.contexts:
+            pair(name, rows=max(1, given.tokens // context), context=context)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import sides
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +61,7 @@ CONFIGS: dict[str, Config] = {
 }
 
 
-def our_step(config: Config) -> Callable[[], float]:
+def our_step(config: Config, *, compiled: bool) -> Callable[[], float]:
     import torch
 
     from groundup.context import Batch
@@ -79,7 +79,7 @@ def our_step(config: Config) -> Callable[[], float]:
     else:
         spec = llama(**sizes, hidden=config.hidden, context=config.context, tied=True)
     model = spec.build()
-    if "compile" in sys.argv:
+    if compiled:
         model.hidden = torch.compile(model.hidden)
 
     def batch(number: int) -> Batch:
@@ -98,7 +98,7 @@ def our_step(config: Config) -> Callable[[], float]:
     return lambda: next(run).loss
 
 
-def their_step(config: Config) -> Callable[[], float]:
+def their_step(config: Config, *, compiled: bool) -> Callable[[], float]:
     import torch
     import torch.nn.functional as F
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
@@ -136,7 +136,7 @@ def their_step(config: Config) -> Callable[[], float]:
             )
         )
     model.train()
-    forward = torch.compile(model) if "compile" in sys.argv else model
+    forward = torch.compile(model) if compiled else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     number = 0
 
@@ -162,22 +162,17 @@ def generator(number: int) -> torch.Generator:
     return torch.Generator().manual_seed(number)
 
 
-def work(config: Config) -> None:
-    """Answers each line on standard input with the seconds that this many steps took, and the peak memory."""
+def serve(name: str, form: str) -> None:
+    """Is one side in one form."""
     import torch
 
-    from groundup.planner.measure import peak_rss_bytes
     from groundup.training.allocator import keep_freed_memory
 
     torch.set_num_threads(2)
-    if "allocator" in sys.argv:
+    if "allocator" in form:
         keep_freed_memory()
-    step = (our_step if "ours" in sys.argv else their_step)(config)
-    for line in sys.stdin:
-        began = time.perf_counter()
-        for _ in range(int(line)):
-            step()
-        print(json.dumps([time.perf_counter() - began, peak_rss_bytes()]), flush=True)
+    side = our_step if "ours" in form else their_step
+    sides.serve(side(CONFIGS[name], compiled="compile" in form))
 
 
 def matrix_rate() -> float:
@@ -194,66 +189,47 @@ def matrix_rate() -> float:
     return 2 * 2048**3 / best
 
 
-class Worker:
-    """One side in one form, in a process of its own."""
-
-    def __init__(self, name: str, form: str) -> None:
-        self.form = form
-        self.rates: list[float] = []
-        self.peak_bytes = 0
-        command = [sys.executable, __file__, "--work", name, *form.split()]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, steps: int) -> float:
-        """Returns the seconds that the process took for some steps."""
-        assert self.process.stdin and self.process.stdout
-        print(steps, file=self.process.stdin, flush=True)
-        seconds, self.peak_bytes = json.loads(self.process.stdout.readline())
-        return seconds
-
-    def close(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait()
-
-    @property
-    def rate(self) -> float:
-        return statistics.median(self.rates)
-
-
 # groundup sets the allocator itself, so its form out of the box is the one with the allocator set.
-FORMS = ("ours eager allocator", "ours compile allocator", "theirs eager", "theirs compile", "theirs eager allocator",
-         "theirs compile allocator")  # fmt: skip
+KINDS = (
+    ("ours eager allocator", "ours compile allocator"),
+    ("theirs eager", "theirs compile"),
+    ("theirs eager allocator", "theirs compile allocator"),
+)
+FORMS = tuple(form for kind in KINDS for form in kind)
 
 
 def compare(name: str, config: Config, *, rounds: int, steps: int) -> dict[str, Any]:
-    workers = [Worker(name, form) for form in FORMS]
-    for worker in workers:
-        worker.ask(2)
+    forms = {form: sides.Side(name, form) for form in FORMS}
+    for side in forms.values():
+        side.ask(2)
     for _ in range(rounds):
-        for worker in workers:
-            worker.rates.append(config.tokens * steps / worker.ask(steps))
-    for worker in workers:
-        worker.close()
-    rate = matrix_rate()
-    ours = max(workers[:2], key=lambda worker: worker.rate)
+        for side in forms.values():
+            side.seconds.append(side.ask(steps))
+    for side in forms.values():
+        side.close()
+    rate, (ours, out_of_the_box, same) = matrix_rate(), (fastest(forms, kind) for kind in KINDS)
+    speeds = {form: config.tokens * steps / side.median for form, side in forms.items()}
     return {
         "config": name,
         "forms": {
-            worker.form: {"tokens_per_second": worker.rate, "peak_bytes": worker.peak_bytes} for worker in workers
+            form: {"tokens_per_second": speeds[form], "peak_bytes": side.peak_bytes} for form, side in forms.items()
         },
-        "out of the box": ratios(ours, max(workers[2:4], key=lambda worker: worker.rate)),
-        "same allocator": ratios(ours, max(workers[4:], key=lambda worker: worker.rate)),
+        "out of the box": ratios(forms[ours], forms[out_of_the_box]),
+        "same allocator": ratios(forms[ours], forms[same]),
         "matrix_flops_per_second": rate,
-        "share_of_matrix_rate": config.train_flops / config.tokens * ours.rate / rate,
+        "share_of_matrix_rate": config.train_flops / config.tokens * speeds[ours] / rate,
     }
 
 
-def ratios(ours: Worker, theirs: Worker) -> dict[str, Any]:
-    found = sorted(a / b for a, b in zip(ours.rates, theirs.rates, strict=True))
+def fastest(forms: dict[str, sides.Side], kind: Sequence[str]) -> str:
+    """Returns the faster of the forms of a kind."""
+    return min(kind, key=lambda form: forms[form].median)
+
+
+def ratios(ours: sides.Side, theirs: sides.Side) -> dict[str, Any]:
     return {
-        "sides": f"{ours.form} / {theirs.form}",
-        "speed": [statistics.median(found), found[0], found[-1]],
+        "sides": " / ".join(side.which[1] for side in (ours, theirs)),
+        "speed": list(sides.ratios(ours.seconds, theirs.seconds)),
         "memory": ours.peak_bytes / theirs.peak_bytes,
     }
 
@@ -288,7 +264,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if "--work" in sys.argv:
-        work(CONFIGS[sys.argv[sys.argv.index("--work") + 1]])
+    if sides.SERVE in sys.argv:
+        serve(*sys.argv[-2:])
     else:
         main()
