@@ -1,7 +1,7 @@
 """Law 7, first half: a compiled model is one graph, equals the eager one, and is not compiled again at every token.
 
-Compiling takes a second, so of each family's presets, whose graphs are alike, all but the first are slow tests; and
-so are the decoding steps of all of them, whose parts are in the models made by hand.
+Compiling takes a second, and the graphs of models of the same parts are alike: those that bring a part which none
+before them has are fast tests, all others slow ones.
 """
 
 from __future__ import annotations
@@ -12,19 +12,29 @@ import pytest
 import torch
 
 from groundup.errors import GenerationError
-from groundup.families import FAMILIES
-from laws.examples import DECODERS, EXAMPLES, HAND_MADE, STACKS, assert_same, lively, some_ids
-
-FIRST = {next((name for name in EXAMPLES if name in family.presets), "") for family in FAMILIES}
+from groundup.specs import Spec, walk
+from laws.examples import DECODERS, EXAMPLES, STACKS, assert_same, lively, some_ids
 
 
-def _each(names: Iterable[str], *, quick: Collection[str]) -> pytest.MarkDecorator:
+def _bring_a_part(names: Iterable[str]) -> set[str]:
+    """Returns the names of the examples that have a kind of part which no example before them has."""
+    met: set[type[Spec]] = set()
+    bringing = set()
+    for name in names:
+        kinds = {type(part) for _, part in walk(EXAMPLES[name])}
+        if not kinds <= met:
+            bringing.add(name)
+        met |= kinds
+    return bringing
+
+
+def _each(names: Collection[str]) -> pytest.MarkDecorator:
+    quick = _bring_a_part(names)
     marked = [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
     return pytest.mark.parametrize("name", marked)
 
 
-every_example = _each(STACKS, quick=HAND_MADE.keys() | FIRST)
-every_decoder = _each(DECODERS, quick=HAND_MADE)
+every_example, every_decoder = _each(STACKS), _each(DECODERS)
 
 # What inductor's own modules say when they are imported.
 quiet_inductor = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
