@@ -62,6 +62,7 @@ class Attention(MixerSpec):
             raise SpecError(
                 f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}; choose kv_heads from {fit}"
             )
+        self.position.of_heads(self.heads, self.head_width)  # refuses heads that it has no places for
 
     @property
     def causal(self) -> bool:

@@ -35,6 +35,11 @@ class MixerSpec(Spec, abstract=True):
         """Whether the first tokens of a row see each other where the context says so, see `Context.prefix`."""
         return False
 
+    @property
+    def longest(self) -> int | None:
+        """The most tokens that it can read; None means any."""
+        return None
+
     def build(self, width: int) -> Mixer:
         """Returns the module for a stream of ``width``."""
         raise NotImplementedError(type(self).__name__)

@@ -56,6 +56,11 @@ class LowRankAttention(MixerSpec):
         """False: sums are of all tokens."""
         return False
 
+    @property
+    def longest(self) -> int:
+        """The most tokens that it can read: as many as are summed over."""
+        return self.length
+
     def build(self, width: int) -> LowRankMixer:
         """Returns the module for a stream of ``width``."""
         return LowRankMixer(self, width)

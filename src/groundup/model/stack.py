@@ -64,6 +64,16 @@ class Stack(Model, abstract=True):
                     raise SpecError(
                         f"layers.{i} is tied as {tie!r} to a layer of other parts; give both the same, or another tie"
                     )
+            for name, part in layer.every_part.items():
+                self._reaches(part.mixer.longest, f"layers.{i}.{name}.mixer")
+        self._reaches(self.embed.position.longest, "embed.position")
+
+    def _reaches(self, longest: int | None, path: str) -> None:
+        """Refuses a context that a part cannot read."""
+        if longest is not None and longest < self.context:
+            raise SpecError(
+                f"context={self.context} is longer than the {longest} tokens that {path} can read; change one of them"
+            )
 
     @property
     def streams(self) -> int:

@@ -43,6 +43,11 @@ class Position(Spec, abstract=True):
         """
         raise SpecError(f"{self!r} is added to the embeddings; give it to the model's embed instead")
 
+    @property
+    def longest(self) -> int | None:
+        """How many places there are; None means no end."""
+        return None
+
     def sized(self, *, width: int, context: int) -> Self:
         """Returns these positions for a stream of another width and so many places."""
         return self
@@ -91,6 +96,11 @@ class Learned(Position):
     length: Size = dataclasses.field(kw_only=False)
     offset: Count = 0
 
+    @property
+    def longest(self) -> int:
+        """How many places there are."""
+        return self.length
+
     def sized(self, *, width: int, context: int) -> Self:
         """Returns these positions for a stream of another width and so many places."""
         return self.replace(length=context)
@@ -137,6 +147,11 @@ class Axial(Position):
     shape: tuple[Size, Size]
     widths: tuple[Size, Size]
     deviation: NotNegative = 1.0
+
+    @property
+    def longest(self) -> int:
+        """How many places there are."""
+        return self.shape[0] * self.shape[1]
 
     def sized(self, *, width: int, context: int) -> Self:
         """Returns these positions for a stream of another width and so many places, in a table about square."""

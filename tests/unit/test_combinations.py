@@ -1,0 +1,108 @@
+"""Parts that cannot work together are refused when the spec is made, in one sentence that says what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from groundup.errors import GenerationError, SpecError
+from groundup.mixers.attention import Attention
+from groundup.mixers.base import MixerSpec
+from groundup.mixers.block_sparse import BlockSparseAttention
+from groundup.mixers.hashed import HashedAttention
+from groundup.mixers.linear_attention import LinearAttention
+from groundup.mixers.low_rank_attention import LowRankAttention
+from groundup.mixers.mamba import Mamba
+from groundup.mixers.mamba2 import Mamba2
+from groundup.mixers.moe import MoE
+from groundup.mixers.s4 import S4D
+from groundup.model.decoder import Decoder
+from groundup.model.encoder import Encoder
+from groundup.model.encoder_decoder import EncoderDecoder
+from groundup.model.layer import Layer
+from groundup.model.residual import Residual
+from groundup.model.stack import Stack
+from groundup.parts.embed import Embed
+from groundup.parts.mask import Everything, Near, Window
+from groundup.parts.position import Axial, Learned, RoPE
+from groundup.parts.router import TopOfSoftmax
+
+HEADS: dict[str, Any] = {"heads": 4, "head_width": 8}
+SIZES: dict[str, Any] = {"width": 32, "vocab": 50, "context": 64}
+
+
+def attention(**fields: Any) -> Attention:
+    return Attention(**{**HEADS, "kv_heads": 4, **fields})
+
+
+def model(kind: type[Stack], mixer: MixerSpec, **fields: Any) -> Stack:
+    return kind(layers=(Layer(mix=Residual(mixer)),), **{**SIZES, **fields})
+
+
+TRIED: dict[str, tuple[Callable[[], object], str]] = {
+    "a window in an encoder": (lambda: model(Encoder, attention(mask=Window(8))), "hides what comes after; .* choose"),
+    "a causal mask in an encoder": (lambda: model(Encoder, attention()), "hides what comes after; .* choose"),
+    "an encoder's mask in a decoder": (lambda: model(Decoder, attention(mask=Near(4))), "a Decoder must not"),
+    "sums over the text in a decoder": (
+        lambda: model(Decoder, LowRankAttention(rank=4, length=64, **HEADS)),
+        "a Decoder must not",
+    ),
+    "a text longer than the sums": (
+        lambda: model(Encoder, LowRankAttention(rank=4, length=32, **HEADS)),
+        r"context=64 is longer than the 32 tokens that layers\.0\.mix\.mixer can read; change one",
+    ),
+    "a text longer than the places": (
+        lambda: model(Decoder, attention(), embed=Embed(position=Learned(32))),
+        r"context=64 is longer than the 32 tokens that embed\.position can read; change one",
+    ),
+    "a text longer than the table of places": (
+        lambda: model(Decoder, attention(), embed=Embed(position=Axial(shape=(7, 9), widths=(16, 16)))),
+        "context=64 is longer than the 63 tokens",
+    ),
+    "an encoder and a decoder of other widths": (
+        lambda: EncoderDecoder(
+            encoder=model(Encoder, attention(mask=Everything())), decoder=model(Decoder, attention(), width=64)
+        ),
+        "the encoder is 32 wide and the decoder 64; make them as wide",
+    ),
+    "blocks that do not divide the length": (
+        lambda: BlockSparseAttention(block=64, length=1000, **HEADS),
+        "length=1000 is not a multiple of block=64; change one of them",
+    ),
+    "more sums than tokens": (lambda: LowRankAttention(rank=9, length=8, **HEADS), "choose a smaller one"),
+    "buckets that are not in pairs": (lambda: HashedAttention(factors=(3,), **HEADS), "give even numbers"),
+    "key heads that do not divide": (lambda: attention(kv_heads=3), "choose kv_heads from 1, 2, 4"),
+    "key heads of linear attention that do not divide": (
+        lambda: LinearAttention(heads=4, key_heads=3, key_width=8, value_width=8),
+        "choose key_heads from 1, 2, 4",
+    ),
+    "groups that do not divide": (lambda: Mamba2(heads=3, head_width=8, groups=2, states=4), "change one of them"),
+    "half a pair of states": (lambda: S4D(states=5), "choose an even number"),
+    "half a pair that turns": (lambda: attention(head_width=7), "choose a fraction"),
+    "places of the stream in heads": (lambda: attention(position=Learned(64)), "give it to the model's embed instead"),
+    "a fraction that turns nothing": (lambda: attention(position=RoPE(fraction=0.1)), "choose a fraction"),
+    "more experts active than there are": (lambda: MoE(experts=2, active=3, hidden=8), "choose at most as many"),
+    "experts that make no groups": (
+        lambda: MoE(experts=7, active=2, hidden=8, router=TopOfSoftmax(groups=3, kept=2)),
+        "change one of them",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRIED)
+def test_it_is_refused_in_one_sentence(name):
+    make, says = TRIED[name]
+    with pytest.raises(SpecError, match=says) as refused:
+        make()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_recurrence_that_is_asked_to_rewind_says_what_to_do():
+    built = model(Decoder, Mamba(states=4, rank=2)).build()
+    state = built.new_state(1, 8)
+    built(torch.tensor([[1, 2, 3]]), state)
+    with pytest.raises(GenerationError, match="cannot rewind; fork the state before the tokens to forget"):
+        state.rewind(torch.tensor([1]))
