@@ -12,6 +12,7 @@ from groundup.errors import GenerationError, SpecError
 from groundup.mixers.attention import Attention
 from groundup.mixers.base import MixerSpec
 from groundup.mixers.block_sparse import BlockSparseAttention
+from groundup.mixers.both_ways import BothWays
 from groundup.mixers.hashed import HashedAttention
 from groundup.mixers.linear_attention import LinearAttention
 from groundup.mixers.low_rank_attention import LowRankAttention
@@ -19,6 +20,7 @@ from groundup.mixers.mamba import Mamba
 from groundup.mixers.mamba2 import Mamba2
 from groundup.mixers.moe import MoE
 from groundup.mixers.s4 import S4D
+from groundup.mixers.recurrent import GRU
 from groundup.model.decoder import Decoder
 from groundup.model.encoder import Encoder
 from groundup.model.encoder_decoder import EncoderDecoder
@@ -29,6 +31,8 @@ from groundup.parts.embed import Embed
 from groundup.parts.mask import Everything, Near, Window
 from groundup.parts.position import Axial, Learned, RoPE
 from groundup.parts.router import TopOfSoftmax
+
+pytestmark = pytest.mark.usefixtures("unchecked_signatures")
 
 HEADS: dict[str, Any] = {"heads": 4, "head_width": 8}
 SIZES: dict[str, Any] = {"width": 32, "vocab": 50, "context": 64}
@@ -71,6 +75,10 @@ TRIED: dict[str, tuple[Callable[[], object], str]] = {
     "blocks that do not divide the length": (
         lambda: BlockSparseAttention(block=64, length=1000, **HEADS),
         "length=1000 is not a multiple of block=64; change one of them",
+    ),
+    "attention from both sides": (
+        lambda: BothWays(GRU()).replace(mixer=attention()),
+        "BothWays has mixer=Attention.*; expected GRU or LSTM or RNN",
     ),
     "more sums than tokens": (lambda: LowRankAttention(rank=9, length=8, **HEADS), "choose a smaller one"),
     "buckets that are not in pairs": (lambda: HashedAttention(factors=(3,), **HEADS), "give even numbers"),
