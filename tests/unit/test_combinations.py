@@ -13,7 +13,9 @@ from groundup.mixers.attention import Attention
 from groundup.mixers.base import MixerSpec
 from groundup.mixers.block_sparse import BlockSparseAttention
 from groundup.mixers.both_ways import BothWays
+from groundup.mixers.chunked import ChunkedAttention
 from groundup.mixers.hashed import HashedAttention
+from groundup.mixers.latent_attention import LatentAttention
 from groundup.mixers.linear_attention import LinearAttention
 from groundup.mixers.low_rank_attention import LowRankAttention
 from groundup.mixers.mamba import Mamba
@@ -24,6 +26,7 @@ from groundup.mixers.recurrent import GRU
 from groundup.model.decoder import Decoder
 from groundup.model.encoder import Encoder
 from groundup.model.encoder_decoder import EncoderDecoder
+from groundup.model.heads import NoHead
 from groundup.model.layer import Layer
 from groundup.model.residual import Residual
 from groundup.model.stack import Stack
@@ -35,6 +38,7 @@ from groundup.parts.router import TopOfSoftmax
 pytestmark = pytest.mark.usefixtures("unchecked_signatures")
 
 HEADS: dict[str, Any] = {"heads": 4, "head_width": 8}
+LINEAR: dict[str, Any] = {"heads": 4, "key_width": 8, "value_width": 8}
 SIZES: dict[str, Any] = {"width": 32, "vocab": 50, "context": 64}
 
 
@@ -49,6 +53,24 @@ def model(kind: type[Stack], mixer: MixerSpec, **fields: Any) -> Stack:
 TRIED: dict[str, tuple[Callable[[], object], str]] = {
     "a window in an encoder": (lambda: model(Encoder, attention(mask=Window(8))), "hides what comes after; .* choose"),
     "a causal mask in an encoder": (lambda: model(Encoder, attention()), "hides what comes after; .* choose"),
+    "attention over latents in an encoder": (
+        lambda: model(Encoder, LatentAttention(heads=4, latent=8, key_width=8, turned_width=4, value_width=8)),
+        "hides what comes after; .* choose",
+    ),
+    "attention in chunks in an encoder": (
+        lambda: model(Encoder, ChunkedAttention(**HEADS)),
+        "hides what comes after; .* choose",
+    ),
+    "hashed attention in an encoder": (
+        lambda: model(Encoder, HashedAttention(factors=(4,), **HEADS)),
+        "hides what comes after; .* choose",
+    ),
+    "a decoder that reads no memory": (
+        lambda: EncoderDecoder(
+            encoder=model(Encoder, attention(mask=Everything()), head=NoHead()), decoder=model(Decoder, attention())
+        ),
+        "no part that reads what the encoder made; give it a cross part",
+    ),
     "an encoder's mask in a decoder": (lambda: model(Decoder, attention(mask=Near(4))), "a Decoder must not"),
     "sums over the text in a decoder": (
         lambda: model(Decoder, LowRankAttention(rank=4, length=64, **HEADS)),
@@ -84,7 +106,7 @@ TRIED: dict[str, tuple[Callable[[], object], str]] = {
     "buckets that are not in pairs": (lambda: HashedAttention(factors=(3,), **HEADS), "give even numbers"),
     "key heads that do not divide": (lambda: attention(kv_heads=3), "choose kv_heads from 1, 2, 4"),
     "key heads of linear attention that do not divide": (
-        lambda: LinearAttention(heads=4, key_heads=3, key_width=8, value_width=8),
+        lambda: LinearAttention(key_heads=3, **LINEAR),
         "choose key_heads from 1, 2, 4",
     ),
     "groups that do not divide": (lambda: Mamba2(heads=3, head_width=8, groups=2, states=4), "change one of them"),
@@ -98,6 +120,11 @@ TRIED: dict[str, tuple[Callable[[], object], str]] = {
         "change one of them",
     ),
 }
+
+
+def test_an_encoder_takes_recurrences():
+    for mixer in (Mamba(states=4, rank=2), GRU(), BothWays(GRU()), LinearAttention(key_heads=4, **LINEAR)):
+        model(Encoder, mixer)
 
 
 @pytest.mark.parametrize("name", TRIED)

@@ -101,7 +101,7 @@ def test_an_anchored_window_keeps_a_state_of_its_own_size():
 @pytest.mark.parametrize("mask", [Causal(), Window(4), AnchoredWindow(4)])
 def test_a_mask_that_hides_what_comes_after_is_refused_in_an_encoder(mask):
     layer = Layer(mix=Residual(Attention(heads=2, kv_heads=2, head_width=4, mask=mask)))
-    with pytest.raises(SpecError, match=r"layers.0.mix.mixer.mask is .* hides what comes after; an Encoder reads all"):
+    with pytest.raises(SpecError, match=r"layers.0.mix.mixer is .* hides what comes after; an Encoder reads all"):
         Encoder(width=8, vocab=10, context=8, layers=(layer,))
 
 

@@ -70,6 +70,11 @@ class Attention(MixerSpec):
         return self.mask.causal
 
     @property
+    def hides(self) -> bool:
+        """Whether tokens do not see what comes after them: the mask says so."""
+        return self.mask.causal
+
+    @property
     def alone(self) -> bool:
         """Whether it computes with its input and weights only, and not with a bias that layers share."""
         return not isinstance(self.position, SharedBias)

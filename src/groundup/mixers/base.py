@@ -21,6 +21,16 @@ class MixerSpec(Spec, abstract=True):
         return True
 
     @property
+    def hides(self) -> bool:
+        """Whether it hides from tokens what comes after them and need not: attention may, a recurrence has no choice."""
+        return False
+
+    @property
+    def reads_memory(self) -> bool:
+        """Whether it reads the memory that another model made, see `Context.memory`."""
+        return False
+
+    @property
     def steady(self) -> bool:
         """Whether what is made of a token stays as it is when more tokens follow, so that pieces give the whole."""
         return True

@@ -55,6 +55,11 @@ class CrossAttention(MixerSpec):
         """False: it reads what another model made."""
         return False
 
+    @property
+    def reads_memory(self) -> bool:
+        """True."""
+        return True
+
     def build(self, width: int) -> CrossAttentionMixer:
         """Returns the module for a stream and a memory of ``width``."""
         return CrossAttentionMixer(self, width)

@@ -54,6 +54,11 @@ class LatentAttention(MixerSpec):
     sharpness: Positive = 1.0
     dropout: ShareBelowOne = 0.0
 
+    @property
+    def hides(self) -> bool:
+        """True: no token sees what comes after it."""
+        return True
+
     def build(self, width: int) -> LatentAttentionMixer:
         """Returns the module for a stream of ``width``."""
         return LatentAttentionMixer(self, width)
