@@ -441,17 +441,21 @@ HAND_MADE: dict[str, Model] = {
     ),
     "blocks": encoder(
         Layer(
-            mix=Residual(BlockSparseAttention(heads=3, head_width=6, block=1, length=20, further=DrawnBlocks(count=1)))
-        ),
-        Layer(
             mix=Residual(
-                BlockSparseAttention(heads=2, head_width=4, block=1, length=8, further=FirstBlock(count=2), bias=True)
+                BlockSparseAttention(heads=3, head_width=6, block=1, length=CONTEXT, further=DrawnBlocks(count=1))
             )
         ),
         Layer(
             mix=Residual(
                 BlockSparseAttention(
-                    heads=2, head_width=4, block=2, length=8, further=DrawnBlocks(count=0), out_bias=True
+                    heads=2, head_width=4, block=1, length=CONTEXT, further=FirstBlock(count=2), bias=True
+                )
+            )
+        ),
+        Layer(
+            mix=Residual(
+                BlockSparseAttention(
+                    heads=2, head_width=4, block=2, length=CONTEXT, further=DrawnBlocks(count=0), out_bias=True
                 )
             )
         ),

@@ -20,19 +20,21 @@ from groundup.mixers.linear_attention import LinearAttention
 from groundup.mixers.low_rank_attention import LowRankAttention
 from groundup.mixers.mamba import Mamba
 from groundup.mixers.mamba2 import Mamba2
+from groundup.mixers.mlp import MLP
 from groundup.mixers.moe import MoE
-from groundup.mixers.s4 import S4D
 from groundup.mixers.recurrent import GRU
+from groundup.mixers.s4 import S4D
 from groundup.model.decoder import Decoder
 from groundup.model.encoder import Encoder
 from groundup.model.encoder_decoder import EncoderDecoder
-from groundup.model.heads import NoHead
+from groundup.model.heads import NoHead, Project, Shifted, Tied
 from groundup.model.layer import Layer
 from groundup.model.residual import Residual
+from groundup.model.reversible import Reversible, ReversibleDecoder
 from groundup.model.stack import Stack
-from groundup.parts.embed import Embed
+from groundup.parts.embed import Embed, NarrowEmbed
 from groundup.parts.mask import Everything, Near, Window
-from groundup.parts.position import Axial, Learned, RoPE
+from groundup.parts.position import Axial, Learned, RelativeBias, RoPE, SharedBias
 from groundup.parts.router import TopOfSoftmax
 
 pytestmark = pytest.mark.usefixtures("unchecked_signatures")
@@ -70,6 +72,32 @@ TRIED: dict[str, tuple[Callable[[], object], str]] = {
             encoder=model(Encoder, attention(mask=Everything()), head=NoHead()), decoder=model(Decoder, attention())
         ),
         "no part that reads what the encoder made; give it a cross part",
+    ),
+    "a shared bias of nobody": (
+        lambda: model(Decoder, attention(position=SharedBias())),
+        r"layers\.0\.mix\.mixer adds a bias .* to 4 heads, and embed\.position is NoPosition\(\); .*Bias\(heads=4\)",
+    ),
+    "a shared bias of other heads": (
+        lambda: model(Decoder, attention(position=SharedBias()), embed=Embed(position=RelativeBias(heads=2))),
+        r"adds a bias .* to 4 heads, and embed\.position is RelativeBias\(heads=2\)",
+    ),
+    "a narrow table read backwards": (
+        lambda: model(Decoder, attention(), embed=NarrowEmbed(table_width=8), head=Tied()),
+        r"the head reads 32 values and the vectors of the table that it shares have 8; use Untied, or .*table_width=8",
+    ),
+    "a table read backwards by fewer values": (
+        lambda: model(Decoder, attention(), head=Tied(transform=Project(table_width=8))),
+        "the head reads 8 values and the vectors of the table that it shares have 32; use Untied",
+    ),
+    "two streams that read a table backwards": (
+        lambda: ReversibleDecoder(
+            layers=(Reversible(mix=Residual(attention()), ffn=Residual(MLP(hidden=8))),), head=Shifted(), **SIZES
+        ),
+        "the head reads 64 values and the vectors of the table that it shares have 32; use Untied",
+    ),
+    "a text longer than the blocks": (
+        lambda: model(Encoder, BlockSparseAttention(block=4, length=32, **HEADS)),
+        r"context=64 is longer than the 32 tokens that layers\.0\.mix\.mixer can read; change one",
     ),
     "an encoder's mask in a decoder": (lambda: model(Decoder, attention(mask=Near(4))), "a Decoder must not"),
     "sums over the text in a decoder": (

@@ -20,7 +20,7 @@ from groundup.mixers.kv import KVState, WindowState
 from groundup.parts.linear import Linear
 from groundup.parts.mask import Causal, Mask
 from groundup.parts.norm import NoNorm, Norm
-from groundup.parts.position import Position, RoPE, SharedBias
+from groundup.parts.position import Position, RoPE
 from groundup.parts.score import Scaled, Score
 from groundup.specs import ShareBelowOne, Size
 from groundup.state import State
@@ -75,9 +75,9 @@ class Attention(MixerSpec):
         return self.mask.causal
 
     @property
-    def alone(self) -> bool:
-        """Whether it computes with its input and weights only, and not with a bias that layers share."""
-        return not isinstance(self.position, SharedBias)
+    def bias_heads(self) -> int | None:
+        """How many heads read a bias that layers share; None means that none does."""
+        return self.heads if self.position.reads_bias else None
 
     @property
     def prefixed(self) -> bool:

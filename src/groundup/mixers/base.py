@@ -22,7 +22,7 @@ class MixerSpec(Spec, abstract=True):
 
     @property
     def hides(self) -> bool:
-        """Whether it hides from tokens what comes after them and need not: attention may, a recurrence has no choice."""
+        """Whether it hides from tokens what comes after them and need not: a recurrence has no choice."""
         return False
 
     @property
@@ -38,7 +38,12 @@ class MixerSpec(Spec, abstract=True):
     @property
     def alone(self) -> bool:
         """Whether it shares nothing with other layers and adds nothing to the loss, so it may be computed again."""
-        return True
+        return self.bias_heads is None
+
+    @property
+    def bias_heads(self) -> int | None:
+        """How many heads of it read a bias that layers share; None means that it reads none."""
+        return None
 
     @property
     def prefixed(self) -> bool:

@@ -55,6 +55,11 @@ class LatentAttention(MixerSpec):
     dropout: ShareBelowOne = 0.0
 
     @property
+    def bias_heads(self) -> int | None:
+        """How many heads read a bias that layers share; None means that none does."""
+        return self.heads if self.position.reads_bias else None
+
+    @property
     def hides(self) -> bool:
         """True: no token sees what comes after it."""
         return True

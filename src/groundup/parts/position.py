@@ -48,6 +48,16 @@ class Position(Spec, abstract=True):
         """How many places there are; None means no end."""
         return None
 
+    @property
+    def bias_heads(self) -> int | None:
+        """For how many heads it has a bias that layers share; None means that it has none."""
+        return None
+
+    @property
+    def reads_bias(self) -> bool:
+        """Whether it adds a bias that layers share to the scores."""
+        return False
+
     def sized(self, *, width: int, context: int) -> Self:
         """Returns these positions for a stream of another width and so many places."""
         return self
@@ -417,7 +427,7 @@ class Slopes(HeadPlaces):
         return self._bias(ctx, keys)
 
     def _bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H T S"]:
-        # Slope times place would be the same to a softmax over the past, but bfloat16 would round it where keys are near.
+        # To a softmax over the past, slope times place is the same, but bfloat16 rounds it where keys are near.
         slopes = torch.tensor(self.slopes, device=keys.device)[:, None, None]
         return -slopes * (ctx.positions[:, None, :, None] - keys[:, None, None, :]).abs()
 
@@ -446,6 +456,11 @@ class RelativeBias(Position):
         exact = self.buckets // (4 if self.both_ways else 2)
         if exact < 1 or self.distance <= exact:
             raise SpecError(f"{self!r} tells no distances apart; choose more buckets, or a distance above {exact}")
+
+    @property
+    def bias_heads(self) -> int:
+        """For how many heads it has a bias that layers share."""
+        return self.heads
 
     def build(self, width: int) -> nn.Module:
         """Returns the table, which leaves the stream as it is."""
@@ -488,6 +503,11 @@ SHARED_TABLE = "the table of RelativeBias"
 
 class SharedBias(Position):
     """Adds the bias of the model's `RelativeBias` to the scores."""
+
+    @property
+    def reads_bias(self) -> bool:
+        """True."""
+        return True
 
     def of_heads(self, heads: int, head_width: int) -> HeadPlaces:
         """Returns the module for attention."""
