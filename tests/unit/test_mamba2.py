@@ -12,8 +12,12 @@ from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.families import family_of_config
 from groundup.mixers.mamba2 import GatedNorm, Mamba2
+from groundup.model.decoder import Decoder
+from groundup.model.layer import Layer
+from groundup.model.residual import Residual
 from groundup.ops import ssd
 from groundup.optim.groups import group
+from groundup.parts.rates import DrawnRates
 
 
 def test_two_tokens_of_one_head_by_hand():
@@ -69,6 +73,22 @@ def test_state_has_one_size_for_any_length():
     state = Mamba2(heads=2, head_width=3, states=4).build(3).new_state(5, 99, dtype=torch.bfloat16)
     assert (state.h.shape, state.h.dtype, state.conv.tail.dtype) == ((5, 2, 3, 4), torch.float32, torch.bfloat16)
     assert not state.rewinds
+
+
+def test_first_rates_are_drawn_evenly_from_1_to_16():
+    made = DrawnRates(1000)
+    made.draw(torch.Generator().manual_seed(0))
+    rates = -made().detach()
+    assert rates.min() >= 0.999 and rates.max() <= 16.001
+    for share in (0.25, 0.5, 0.75):
+        assert rates.quantile(share).item() == pytest.approx(1 + 15 * share, abs=0.7)
+    layers = (Layer(mix=Residual(Mamba2(heads=64, head_width=1, states=2))),)
+    first, second = (
+        Decoder(width=4, vocab=9, context=8, layers=layers).build(seed=seed).state_dict() for seed in (0, 1)
+    )
+    name = "layers.0.mix.mixer.rates.log"
+    assert not torch.equal(first[name], second[name])
+    assert 0 <= first[name].min() and first[name].max() <= math.log(16)
 
 
 def test_rates_are_not_decayed():

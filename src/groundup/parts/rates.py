@@ -40,6 +40,19 @@ class Rates(nn.Module):
         return -self.log.to(torch.promote_types(self.log.dtype, torch.float32)).exp()
 
 
+class DrawnRates(Rates):
+    """Rates below zero that start evenly between -16 and -1, as the authors of Mamba-2 draw them.
+
+    Source: Dao and Gu 2024 (arXiv:2405.21060), their code: ``A_init_range`` of mamba_ssm's Mamba2.
+    """
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draws the first rates."""
+        first = nn.init.uniform_(torch.empty_like(self.log), 1.0, 16.0, generator=generator)
+        with torch.no_grad():
+            self.log.copy_(first.log())
+
+
 class Steps(nn.Module):
     """How far each token moves the states of a channel or head: positive, and zero for padding."""
 
