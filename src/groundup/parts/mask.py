@@ -98,9 +98,15 @@ class Prefix(Causal):
 
     def within(self, ctx: Context) -> Bool[Tensor, "B 1 T T"] | None:
         """Returns who sees whom among the context's own tokens; None means all, up to its own place."""
-        if ctx.prefix is None:
+        prefix = ctx.prefix
+        if prefix is None:
             return super().within(ctx)
-        return ctx.once(f"{self!r} of a prefix", lambda: self.over(ctx, keys=ctx.positions))
+        return ctx.once(f"{self!r} of a prefix", lambda: self._of_prefix(ctx, prefix))
+
+    def _of_prefix(self, ctx: Context, prefix: Int[Tensor, "B"]) -> Bool[Tensor, "B 1 T T"]:
+        place, segments = torch.arange(ctx.positions.shape[1], device=prefix.device), ctx.segments
+        seen = super().over(ctx, keys=ctx.positions) | (place < prefix[:, None])[:, None, None]
+        return seen if segments is None else seen & (segments[:, None, :, None] == segments[:, None, None, :])
 
 
 class Everything(Mask):
