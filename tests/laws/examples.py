@@ -55,7 +55,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
 from groundup.parts.gating import ClampedProduct, Ungated
 from groundup.parts.init import ScaledNormal
-from groundup.parts.mask import AnchoredWindow, Chunks, Everything, Graph, Near, Prefix, Window
+from groundup.parts.mask import Chunks, Everything, Graph, Near, Prefix, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
     ALiBi,
@@ -258,11 +258,6 @@ HAND_MADE: dict[str, Model] = {
             ffn=Residual(WeighedMLP(hidden=24, bias=True)),
         ),
         Layer(ffn=Residual(MoE(experts=3, active=2, hidden=16, shared=WeighedMLP(hidden=8)))),
-    ),
-    "anchored": decoder(
-        Layer(mix=Residual(attention(mask=AnchoredWindow(3, first=2)))),
-        Layer(mix=Residual(attention(mask=AnchoredWindow(1, first=1), position=ALiBi()))),
-        Layer(mix=Residual(attention(mask=AnchoredWindow(2, first=3)))),
     ),
     "tied": decoder(
         *(PLAIN.replace(tie="a"),) * 2,

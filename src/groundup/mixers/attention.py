@@ -152,7 +152,7 @@ class AttentionMixer(Mixer):
         window = self.spec.mask.window or max_len + 1
         size = (rows, self.spec.kv_heads, min(window, max_len), self.spec.head_width)
         k, v = (torch.zeros(size, device=device, dtype=dtype) for _ in "kv")
-        return WindowState(k=k, v=v, first=self.spec.mask.first) if window <= max_len else KVState(k=k, v=v)
+        return WindowState(k=k, v=v) if window <= max_len else KVState(k=k, v=v)
 
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of scores and weighted sums: 2 T S K each and head, nothing saved by the mask.
