@@ -96,7 +96,9 @@ def test_rates_are_not_decayed():
     assert {name for name, _ in named.vectors} == {"conv.bias", "norm.weight", "rates.log", "skip", "steps.bias"}
 
 
-@pytest.mark.parametrize("change", [{"states": 0}, {"groups": 3}, {"groups": 0}, {"steps": (0.0, 0.1)}, {"heads": 0}])
+@pytest.mark.parametrize(
+    "change", [{"states": 0}, {"groups": 3}, {"groups": 0}, {"eps": -1.0}, {"steps": (0.0, 0.1)}, {"heads": 0}]
+)
 def test_sizes_that_do_not_fit_are_refused(change):
     with pytest.raises(SpecError):
         Mamba2(**({"heads": 4, "head_width": 2, "states": 2} | change)).build(4)

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from groundup.context import Context
-from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
+from groundup.mixers.heads import check_shared
 from groundup.mixers.kv import KVState, WindowState
 from groundup.parts.linear import Linear
 from groundup.parts.mask import Causal, Mask
@@ -24,8 +24,6 @@ from groundup.parts.position import Position, RoPE
 from groundup.parts.score import Scaled, Score
 from groundup.specs import ShareBelowOne, Size
 from groundup.state import State
-
-MOST_HEADS = 10_000  # that are tried for a number that fits
 
 
 class Attention(MixerSpec):
@@ -57,11 +55,7 @@ class Attention(MixerSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.heads % self.kv_heads:
-            fit = ", ".join(str(n) for n in range(1, min(self.heads, MOST_HEADS) + 1) if self.heads % n == 0)
-            raise SpecError(
-                f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}; choose kv_heads from {fit}"
-            )
+        check_shared(self.heads, kv_heads=self.kv_heads)
         self.position.of_heads(self.heads, self.head_width)  # refuses heads that it has no places for
 
     @property

@@ -53,7 +53,7 @@ class Mamba2(MixerSpec):
     act: str = "silu"
     bias: bool = False
     conv_bias: bool = True
-    eps: float = 1e-5
+    eps: NotNegative = 1e-5
     steps: tuple[float, float] = (1e-3, 1e-1)
     least: NotNegative = 0.0
 
