@@ -61,11 +61,11 @@ def test_routers_by_hand():
 
 
 @torch.no_grad()
-def test_the_bias_moves_the_choice_and_no_weight():
+def test_what_moves_the_choice_changes_no_weight():
     router = GroupedSigmoid().build(1, 4, 2)
     router.score.weight.copy_(torch.tensor([[0.0], [2.0], [1.0], [3.0]]))
     one = torch.ones(1, 1)
-    router.bias.copy_(torch.tensor([9.0, 0.0, 0.0, 0.0]))
+    router.move.copy_(torch.tensor([9.0, 0.0, 0.0, 0.0]))
     chosen, weights = router(one, Context.whole(one))
     assert chosen.tolist() == [[0, 3]]
     open_ = torch.tensor([[0.0, 3.0]]).sigmoid()

@@ -227,18 +227,22 @@ class GroupedSigmoid(Grouped):
 
 
 class GroupedSigmoidModule(GroupedModule):
-    """The module of `GroupedSigmoid`."""
+    """The module of `GroupedSigmoid`.
 
-    bias: Tensor
+    Attributes:
+        move: what is added to the sigmoid of each expert to choose by.
+    """
+
+    move: Tensor
 
     def __init__(self, spec: GroupedSigmoid, width: int, experts: int, active: int) -> None:
         super().__init__(spec, width, experts, active)
-        self.register_buffer("bias", torch.zeros(experts))
+        self.register_buffer("move", torch.zeros(experts))
 
     def choose(self, scores: Float[Tensor, "N E"]) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A"]]:
         """Returns the experts of each token and what each of them counts; the weights sum to the scale."""
         open_ = scores.sigmoid()
-        chosen = self.best(open_ + self.bias)
+        chosen = self.best(open_ + self.move)
         weights = open_.gather(-1, chosen)
         return chosen, self.scale * weights / weights.sum(-1, keepdim=True)
 
