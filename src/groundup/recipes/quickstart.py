@@ -87,18 +87,21 @@ def unfinished(folder: Path) -> bool:
     return place.config.is_file() and not place.result.is_file()
 
 
-def check_same(folder: Path, run: Run) -> None:
+def check_same(folder: Path, *, seconds: float | None = None, source: str | None = None) -> None:
     """Makes sure that a run which is to go on is the one that was asked for.
+
+    Args:
+        folder: where it lies.
+        seconds: how long it is to train; None means that nobody asked.
+        source: what it is to read; None means that nobody asked.
 
     Raises:
         ConfigError: it reads another text, or has another time.
     """
     begun = read_run(Place(folder).config)
-    for name, was, asked in (
-        ("data", begun.data.source, run.data.source),
-        ("time", begun.budget, run.budget),
-    ):
-        if was != asked:
+    time = None if seconds is None else Seconds(seconds)
+    for name, was, asked in (("data", begun.data.source, source), ("time", begun.budget, time)):
+        if asked not in (None, was):
             raise ConfigError(
                 f"{folder} was begun with {name}={was} and not {asked}; leave --{name} out, or give --new"
             )
