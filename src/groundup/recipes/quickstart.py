@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from groundup.data.corpus import Corpus
 from groundup.errors import ConfigError
 from groundup.evals import compressors
 from groundup.families.llama import llama
@@ -69,16 +68,11 @@ def quickstart(folder: Path, *, run: Run, watch: Watch, go_on: bool = False) -> 
 
 def comparison(outcome: Outcome) -> list[tuple[str, str]]:
     """Returns the rows of a table: this model's bits per byte among those of general compressors, best first."""
-    mine = outcome.score.bits_per_byte
-    bits = ({} if mine is None else {"this model": mine}) | compressors.bits_per_byte(held_out(outcome.corpus))
+    mine, corpus = outcome.score.bits_per_byte, outcome.corpus
+    bits = {} if mine is None else {"this model": mine}
+    bits |= compressors.beside(outcome.score, corpus.split("valid").documents(), corpus.tokenizer)
     ordered = sorted(bits.items(), key=lambda item: item[1])
     return [("", "bits/byte"), *((name, f"{value:.3f}") for name, value in ordered)]
-
-
-def held_out(corpus: Corpus) -> list[bytes]:
-    """Returns the text of the documents that no step has seen."""
-    words = corpus.tokenizer  # which gives back every byte
-    return [words.decode(document.ids[:-1]).encode() for document in corpus.split("valid").documents()]
 
 
 def unfinished(folder: Path) -> bool:
