@@ -27,7 +27,7 @@ from groundup.objectives.prefix import PrefixLM
 from groundup.objectives.span_corruption import SpanCorruption
 from groundup.objectives.translation import Translation
 from groundup.optim.optimizers import AdamW, Muon
-from groundup.planner.audit import audit
+from groundup.recipes.audit import audit
 from groundup.recipes.evaluate import evaluate
 from groundup.recipes.pretrain import pretrain, resume
 from groundup.recipes.prove import prove

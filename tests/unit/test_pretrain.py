@@ -14,7 +14,7 @@ from groundup.files import alone, json_lines
 from groundup.infer.load import load
 from groundup.model.decoder import Decoder
 from groundup.optim.optimizers import AdamW, Muon
-from groundup.planner.audit import audit
+from groundup.recipes.audit import audit
 from groundup.recipes.evaluate import evaluate
 from groundup.recipes.place import Place
 from groundup.recipes.pretrain import pretrain, resume

@@ -15,9 +15,9 @@ from groundup.errors import ConfigError
 from groundup.evals.paired import Interval, Paired
 from groundup.files import atomic_write, json_lines
 from groundup.planner import books, units
-from groundup.planner.audit import audit
 from groundup.planner.machine import calibrate
 from groundup.recipes import charts
+from groundup.recipes.audit import audit
 from groundup.recipes.comparison import FARTHEST, Comparison, Entrant, figure
 from groundup.recipes.place import Place
 

@@ -13,8 +13,8 @@ from groundup.evals import compressors
 from groundup.families.llama import llama
 from groundup.optim.optimizers import AdamW, Muon
 from groundup.optim.schedules import WSD
-from groundup.planner.audit import audit
 from groundup.planner.machine import calibrate
+from groundup.recipes.audit import audit
 from groundup.recipes.doctor import describe
 from groundup.recipes.place import Place
 from groundup.recipes.pretrain import Outcome, pretrain, resume
