@@ -22,9 +22,9 @@ import torch
 from groundup import devices
 from groundup.data.corpus import Corpus
 from groundup.data.sources import documents
-from groundup.errors import ConfigError, DataError, GroundupError
+from groundup.errors import ConfigError, DataError
 from groundup.evals.perplexity import Score
-from groundup.files import alone, atomic_write
+from groundup.files import atomic_write
 from groundup.model.model import ModelModule
 from groundup.planner import measure, units
 from groundup.planner.audit import entries, read_plan, record
@@ -41,6 +41,7 @@ from groundup.recipes.watch import Watch
 from groundup.training import checkpoint
 from groundup.training.allocator import keep_freed_memory
 from groundup.training.budget import Tally
+from groundup.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +105,9 @@ def pretrain(
         # Before the folder is there: a name may be mistyped.
         next(documents(run.data.source, field=run.data.field, target=run.target))
     _check_fit(run)
-    place = Place.new(folder)
-    try:
-        with alone(place.folder):
-            atomic_write(place.config, write_spec(run))
-            return _finish(run, place, watch, tensorboard=tensorboard)
-    except GroundupError:
-        place.forget_if_empty()  # so that the mended command may take the same folder
-        raise
+    with Place.new(folder) as place:
+        atomic_write(place.config, write_spec(run))
+        return _finish(run, place, watch, saved=None, tensorboard=tensorboard)
 
 
 def resume(
@@ -126,12 +122,13 @@ def resume(
         MissingExtra: tensorboard is asked for and not installed.
         ModelError: there is no run in the folder.
         CheckpointError: its newest checkpoint is damaged.
+        StorageError: another process works on it.
     """
-    place = Place.open(folder)
-    if place.result.is_file():
-        watch.say(f"{folder} is finished; nothing is left to train.")
-    with alone(place.folder):
-        return _finish(read_run(place.config), place, watch, tensorboard=tensorboard)
+    with Place.open(folder) as place:
+        saved = checkpoint.load_latest(place.checkpoints)
+        if place.result.is_file():
+            watch.say(f"{folder} is finished; nothing is left to train.")
+        return _finish(read_run(place.config), place, watch, saved=saved, tensorboard=tensorboard)
 
 
 def _check_corpus(run: Run, corpus: Corpus) -> None:
@@ -140,12 +137,12 @@ def _check_corpus(run: Run, corpus: Corpus) -> None:
         raise DataError(f"{corpus.folder} holds no text out, by which a run is scored; build it with --held-out 0.01")
 
 
-def _finish(run: Run, place: Place, watch: Watch, *, tensorboard: bool) -> Outcome:
+def _finish(run: Run, place: Place, watch: Watch, *, saved: Checkpoint | None, tensorboard: bool) -> Outcome:
     if tensorboard:
         tensorboard_writer()  # before any work is done: it may not be installed
     corpus = corpus_of(run, place, watch)
     run = _fitted(run, corpus, place)
-    learner = _train(run, place, corpus, watch, tensorboard=tensorboard)
+    learner = _train(run, place, corpus, watch, saved=saved, tensorboard=tensorboard)
     model, tally = learner.model, learner.tally
     watch.stage("Evaluating on the text that was held out")
     score = final_score(run, place, model, corpus, watch=watch)
@@ -214,11 +211,12 @@ def _check_fit(run: Run) -> None:
     raise ConfigError(f"this run needs {need} at {run.rows} rows of {run.length} tokens, and here are {there}; {mend}")
 
 
-def _train(run: Run, place: Place, corpus: Corpus, watch: Watch, *, tensorboard: bool) -> Learner:
+def _train(
+    run: Run, place: Place, corpus: Corpus, watch: Watch, *, saved: Checkpoint | None, tensorboard: bool
+) -> Learner:
     keep_freed_memory()
     made = _plan(run, place, watch)
     learner = Learner(run, corpus)
-    saved = checkpoint.load_latest(place.checkpoints)
     if saved is not None:
         learner.restore(saved)
         watch.say(f"Resumed at step {learner.tally.steps} from {saved.path}.")
