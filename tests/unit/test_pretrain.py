@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,7 +9,16 @@ import pytest
 import yaml
 
 from groundup.data.shards import build
-from groundup.errors import ConfigError, DataError, GroundupError, MissingExtra, ModelError, SpecError, StorageError
+from groundup.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    GroundupError,
+    MissingExtra,
+    ModelError,
+    SpecError,
+    StorageError,
+)
 from groundup.families.llama import llama
 from groundup.files import alone, json_lines
 from groundup.infer.load import load
@@ -364,6 +374,16 @@ def test_a_corpus_without_held_out_text_is_refused_before_the_run(texts: Path, t
 def test_a_run_is_not_resumed_while_another_process_works_on_it(finished: Path) -> None:
     with alone(finished), pytest.raises(StorageError, match="another process"):
         resume(finished)
+
+
+def test_a_finished_run_without_its_checkpoints_is_not_trained_again(texts: Path, tmp_path: Path) -> None:
+    place = pretrain(settings(texts, budget=Steps(1)), tmp_path / "run").place
+    shutil.rmtree(place.checkpoints)
+    before = place.result.read_bytes(), place.metrics.read_bytes()
+    with pytest.raises(CheckpointError, match="is finished and its checkpoints were removed"):
+        resume(place.folder)
+    assert (place.result.read_bytes(), place.metrics.read_bytes()) == before
+    assert not place.checkpoints.exists()
 
 
 def test_a_corpus_in_the_home_folder_is_found(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ import torch
 from groundup import devices
 from groundup.data.corpus import Corpus
 from groundup.data.sources import documents
-from groundup.errors import ConfigError, DataError
+from groundup.errors import CheckpointError, ConfigError, DataError
 from groundup.evals.perplexity import Score
 from groundup.files import atomic_write
 from groundup.model.model import ModelModule
@@ -121,12 +121,17 @@ def resume(
     Raises:
         MissingExtra: tensorboard is asked for and not installed.
         ModelError: there is no run in the folder.
-        CheckpointError: its newest checkpoint is damaged.
+        CheckpointError: its newest checkpoint is damaged, or it is finished and has none left.
         StorageError: another process works on it.
     """
     with Place.open(folder) as place:
         saved = checkpoint.load_latest(place.checkpoints)
         if place.result.is_file():
+            if saved is None:
+                raise CheckpointError(
+                    f"{folder} is finished and its checkpoints were removed, so there is nothing to go on from; train "
+                    f"one like it with: groundup train {place.config} --out FOLDER"
+                )
             watch.say(f"{folder} is finished; nothing is left to train.")
         return _finish(read_run(place.config), place, watch, saved=saved, tensorboard=tensorboard)
 
