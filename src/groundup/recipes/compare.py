@@ -313,20 +313,21 @@ def _figures_of_use(comparison: Comparison, entrant: Entrant, place: Path) -> No
 def _writing_rate(model: DecoderModel, context: int) -> float:
     """Tokens a second of one row, a token at a time; the median of three times."""
     count, times = min(WRITTEN_TOKENS, context - 1), []
+    device = next(model.parameters()).device
     for _ in range(4):  # the first warms up
-        state, ids = model.new_state(1, context), torch.zeros(1, 1, dtype=torch.int64)
+        state, ids = model.new_state(1, context), torch.zeros(1, 1, dtype=torch.int64, device=device)
         began = time.perf_counter()
         for _ in range(count):
             ids = model(ids, state)[:, -1:].argmax(-1)
+        ids.item()  # which an accelerator has only when it has done all that was asked of it
         times.append((time.perf_counter() - began) / count)
     return 1 / median(times[1:])
 
 
-def _memory(model: Decoder, run: Run, context: int) -> dict[str, float]:
+def _memory(model: Decoder, run: Run, context: int) -> dict[str, float | None]:
     """What one row of a length takes above the program: a step of training, the state of generating."""
-    longer = lengthened(model, context)
-    device, before = pick_device(), measure.process_bytes()
-    measure.reset_peak(device)
+    longer, device = lengthened(model, context), pick_device()
+    before, peak = measure.held_bytes(device), measure.peak_from_here(device)
     built = longer.build().to(device)
     ids = torch.zeros(1, context, dtype=torch.int64)
     dtype = autocast_dtype(run.precision, device)
@@ -340,12 +341,12 @@ def _memory(model: Decoder, run: Run, context: int) -> dict[str, float]:
         dtype=dtype,
     )
     next(learning)
-    peak = measure.peak_bytes(device)
-    settings = {"precision": run.precision, "optimizer": run.optimizer, "process_bytes": before}
+    held = peak()
+    planned = plan(longer, tokens=1, rows=1, context=context, precision=run.precision, optimizer=run.optimizer)
     return {
         "context": context,
-        "planned_training_bytes": plan(longer, tokens=1, rows=1, context=context, **settings).peak_bytes - before,
-        "measured_training_bytes": peak - before,
+        "planned_training_bytes": planned.peak_bytes - planned.process_bytes,
+        "measured_training_bytes": None if held is None else held - before,
         "planned_state_bytes": books.state_bytes(longer, rows=1, max_len=context, dtype=torch.float32),
         "measured_state_bytes": sum(s.nbytes for layer in built.new_state(1, context).layers for s in layer.values()),
     }

@@ -218,7 +218,11 @@ def _curve(run: Path, row: Findings) -> list[tuple[float, float]]:
 
 def _memory(rows: Sequence[Findings], kind: str) -> str:
     planned, measured = (
-        {row["name"]: [(at["context"], max(at[f"{side}_{kind}_bytes"], 1.0)) for at in row["memory"]] for row in rows}
-        for side in ("planned", "measured")
+        {row["name"]: list(_known(row, f"{side}_{kind}_bytes")) for row in rows} for side in ("planned", "measured")
     )
     return charts.lines(planned, dots=measured, logarithmic=True, x=lambda n: f"{n:,.0f}", y=units.bytes_)
+
+
+def _known(row: Findings, name: str) -> Iterator[tuple[float, float]]:
+    """A figure of memory by the length of the text, where it is known."""
+    yield from ((at["context"], max(at[name], 1.0)) for at in row["memory"] if at[name] is not None)

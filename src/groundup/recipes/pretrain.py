@@ -230,7 +230,7 @@ def _train(
     bits = train.tokens / train.text_bytes / math.log(2)
     last_save = time.monotonic()
     times: list[float] = []
-    measure.reset_peak(learner.device)
+    peak = measure.peak_from_here(learner.device)
     if run.compile:
         _compile(learner, watch)
     before = learner.tally
@@ -262,15 +262,14 @@ def _train(
         vars(learner.model).pop("hidden", None)  # texts of every length are read from here on
     if times or not place.ledger.exists():
         watch.stage("Counting the operations of a step")
-        _record(learner, place, made, times=times)
+        _record(learner, place, made, times=times, peak_bytes=peak())
     learner.model.eval()
     return learner
 
 
-def _record(learner: Learner, place: Place, made: Plan, *, times: list[float]) -> None:
+def _record(learner: Learner, place: Place, made: Plan, *, times: list[float], peak_bytes: int | None) -> None:
     """Writes what was measured beside what was planned."""
     run, model, tally = learner.run, learner.model, learner.tally
-    peak = measure.peak_bytes(learner.device)
     batch = learner.batches(0).to(learner.device)
     if run.objective.whole:
         batch = batch.first_rows(1)  # as every other
@@ -286,8 +285,8 @@ def _record(learner: Learner, place: Place, made: Plan, *, times: list[float]) -
         "train_seconds": tally.seconds,
     }
     if times:  # none where an earlier process made the last step
+        measured |= {} if peak_bytes is None else {"peak_bytes": peak_bytes}
         measured |= {
-            "peak_bytes": peak,
             "step_seconds": median(times),
             "tokens_per_second": made.batch_tokens / median(times),
         }
