@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from groundup.errors import ConfigError, ModelError
+from groundup.data.shards import build
+from groundup.errors import ConfigError, DataError, ModelError, StorageError
+from groundup.files import alone
 from groundup.recipes.compare import compare, named
 from groundup.recipes.watch import Watch
+from groundup.text.train import train
 
 SMALL = ["data.vocab=280", "context=32", "rows=2"]
 
@@ -33,6 +36,11 @@ def texts(tmp_path: Path) -> Path:
     for i in range(40):
         (folder / f"{i}.txt").write_text(f"Document {i}. " + "the cat sat on the mat and saw a rat. " * (5 + i % 7))
     return folder
+
+
+def corpus(texts: Path, folder: Path, *, held_out: float) -> None:
+    words = train([path.read_text() for path in texts.iterdir()], vocab=280)
+    build(texts, folder, tokenizer=words, held_out=held_out)
 
 
 def test_designs_are_named_by_presets_and_how_they_begin():
@@ -58,6 +66,28 @@ def test_what_cannot_be_compared_is_refused(models: list[str], error: type[Excep
 def test_too_small_a_budget_is_refused_before_any_run(texts: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match="give a longer --budget or fewer architectures"):
         compare(["gpt2", "llama"], folder=tmp_path / "c", budget=0.05, source=str(texts), settings=SMALL)
+
+
+@pytest.mark.parametrize(
+    ("source", "setting", "error", "message"),
+    [
+        ("texts", "objective=prefixlm", ConfigError, "objective=PrefixLM does not score whole documents"),
+        ("nowhere", "rows=2", DataError, "nowhere"),
+        ("corpus", "rows=2", DataError, "holds no text out"),
+    ],
+)
+def test_what_no_run_could_be_scored_on_is_refused_before_anything_is_made(
+    texts: Path, tmp_path: Path, source: str, setting: str, error: type[Exception], message: str
+):
+    corpus(texts, tmp_path / "corpus", held_out=0.0)
+    with pytest.raises(error, match=message):
+        compare(["gpt2", "llama"], folder=tmp_path / "c", source=str(tmp_path / source), settings=[*SMALL, setting])
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_folder_is_compared_in_by_one_process_at_a_time(texts: Path, tmp_path: Path):
+    with alone(tmp_path), pytest.raises(StorageError, match="another process works on"):
+        compare(["gpt2", "llama"], folder=tmp_path, budget=0.05, source=str(texts), settings=SMALL)
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -32,7 +33,7 @@ from groundup.data.corpus import Corpus
 from groundup.devices import autocast_dtype, pick_device
 from groundup.errors import ConfigError, ModelError, writing
 from groundup.families import FAMILIES, PRESETS
-from groundup.files import alone, atomic_write
+from groundup.files import alone, atomic_write, remove_abandoned
 from groundup.hub.resolve import spec as resolve
 from groundup.infer.load import load
 from groundup.model.decoder import Decoder, DecoderModel
@@ -44,7 +45,7 @@ from groundup.planner.machine import calibrate
 from groundup.planner.plan import plan
 from groundup.planner.sizing import fitted, lengthened
 from groundup.recipes.comparison import FARTHEST, Comparison, Entrant, figure
-from groundup.recipes.corpora import corpus_of
+from groundup.recipes.corpora import check_source, corpus_of
 from groundup.recipes.findings import write_findings
 from groundup.recipes.learner import Learner
 from groundup.recipes.place import Place
@@ -91,14 +92,17 @@ def compare(
         watch: who hears how it goes.
 
     Raises:
-        ConfigError: the budget is too small, there is nothing to compare, or the folder holds another comparison.
+        ConfigError: the budget is too small, there is nothing to compare, the objective does not score whole documents,
+            or the folder holds another comparison.
         ModelError: one of the models is no language model.
+        DataError: the source cannot be read, or has too little text.
+        StorageError: the folder cannot be written, or another process works in it.
     """
     designs = named(models)
-    comparison = _comparison(
-        designs, folder, match=match, budget=budget, seeds=seeds, source=source, settings=settings, watch=watch
-    )
-    with alone(folder):
+    run = _run_of(next(iter(designs.values())), source, settings)
+    asked = {"match": match, "budget": budget, "seeds": seeds}
+    with _alone(folder):
+        comparison = _comparison(folder, designs, run, asked, watch)
         corpus = corpus_of(comparison.run, Place(folder), watch)
         comparison = _entered(comparison, designs, corpus, folder, watch)
         for entrant in comparison.entrants:
@@ -135,21 +139,34 @@ def _design(model: str | Path | Model) -> Decoder:
     return spec
 
 
+def _run_of(model: Decoder, source: str, settings: Iterable[str]) -> Run:
+    run = with_overrides(_usual(model, source), settings)
+    if not run.objective.whole:
+        raise ConfigError(
+            f"objective={type(run.objective).__name__} does not score whole documents, by which architectures are "
+            "compared; leave it out"
+        )
+    return run
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of the folder of a comparison, which goes again if nothing comes to lie in it."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        remove_abandoned(folder, names=_file(folder).name)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                folder.rmdir()
+
+
 def _comparison(
-    designs: Mapping[str, Decoder],
-    folder: Path,
-    *,
-    match: str,
-    budget: float,
-    seeds: int,
-    source: str,
-    settings: Iterable[str],
-    watch: Watch,
+    folder: Path, designs: Mapping[str, Decoder], run: Run, asked: dict[str, Any], watch: Watch
 ) -> Comparison:
     """The comparison in a folder, or a new one."""
-    first = next(iter(designs.values()))
-    run = with_overrides(_usual(first, source), settings)
-    asked: dict[str, Any] = {"match": match, "budget": budget, "seeds": seeds}
     path = _file(folder)
     if path.exists():
         there = read_spec(path, Comparison)
@@ -158,12 +175,13 @@ def _comparison(
         if other:
             raise ConfigError(f"{folder} holds a comparison with {', '.join(other[:3])}; give another --out")
         return there
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if any(folder.iterdir()):
         raise ConfigError(f"{folder} is there already and holds no comparison; give another --out")
+    check_source(run)
     watch.stage("Sizing")
-    seconds = budget * (1 - OVERHEAD) / len(designs) / (seeds + SEARCHED * SEARCH_SHARE)
-    model = _affordable(first, run, seconds)
-    made = Comparison(**asked, run=run.replace(model=model), target=figure(match, run, model))
+    seconds = asked["budget"] * (1 - OVERHEAD) / len(designs) / (asked["seeds"] + SEARCHED * SEARCH_SHARE)
+    model = _affordable(next(iter(designs.values())), run, seconds)
+    made = Comparison(**asked, run=run.replace(model=model), target=figure(asked["match"], run, model))
     _write(made, folder)
     return made
 
@@ -173,8 +191,6 @@ def _file(folder: Path) -> Path:
 
 
 def _write(comparison: Comparison, folder: Path) -> None:
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     atomic_write(_file(folder), write_spec(comparison))
 
 
@@ -262,16 +278,15 @@ def _run(comparison: Comparison, entrant: Entrant, folder: Path, corpus: Corpus,
     factor = _best_factor(comparison, entrant, place, corpus, watch)
     for seed in range(comparison.seeds):
         run = comparison.run_of(entrant, seed=seed, factor=factor)
-        run = run.replace(data=run.data.replace(source=str(folder / "corpus"), tokenizer=None, vocab=None))
+        run = run.replace(data=run.data.replace(source=str(corpus.folder), tokenizer=None, vocab=None))
         at = Place(place / f"seed-{seed}")
-        if at.result.is_file():
-            continue
-        watch.stage(f"{entrant.name}, seed {seed + 1} of {comparison.seeds}")
-        if at.config.is_file():
-            resume(at.folder, watch=StepsOnly(watch))
-        else:
-            pretrain(run, at.folder, watch=StepsOnly(watch))
-        if seed:  # one copy of the weights is kept
+        if not at.result.is_file():
+            watch.stage(f"{entrant.name}, seed {seed + 1} of {comparison.seeds}")
+            if at.config.is_file():
+                resume(at.folder, watch=StepsOnly(watch))
+            else:
+                pretrain(run, at.folder, watch=StepsOnly(watch))
+        if seed and at.checkpoints.exists():  # one copy of the weights is kept
             shutil.rmtree(at.checkpoints)
     _figures_of_use(comparison, entrant, place)
 

@@ -21,15 +21,14 @@ import torch
 
 from groundup import devices
 from groundup.data.corpus import Corpus
-from groundup.data.sources import documents
-from groundup.errors import CheckpointError, ConfigError, DataError
+from groundup.errors import CheckpointError, ConfigError
 from groundup.evals.perplexity import Score
 from groundup.files import atomic_write
 from groundup.model.model import ModelModule
 from groundup.planner import measure, units
 from groundup.planner.audit import entries, read_plan, record
 from groundup.planner.plan import Plan, plan
-from groundup.recipes.corpora import check_tokenizer, corpus_of
+from groundup.recipes.corpora import check_source, corpus_of
 from groundup.recipes.learner import Learner
 from groundup.recipes.metrics import entry_of, metrics, tensorboard_writer
 from groundup.recipes.place import Place
@@ -99,11 +98,7 @@ def pretrain(
         DataError: the source cannot be read or has too little text.
         TrainingError: loss or gradients are not finite.
     """
-    if Corpus.is_there(run.data.source):
-        _check_corpus(run, Corpus.open(run.data.source))
-    else:
-        # Before the folder is there: a name may be mistyped.
-        next(documents(run.data.source, field=run.data.field, target=run.target))
+    check_source(run)  # before the folder is there: a name may be mistyped
     _check_fit(run)
     with Place.new(folder) as place:
         atomic_write(place.config, write_spec(run))
@@ -134,12 +129,6 @@ def resume(
                 )
             watch.say(f"{folder} is finished; nothing is left to train.")
         return _finish(read_run(place.config), place, watch, saved=saved, tensorboard=tensorboard)
-
-
-def _check_corpus(run: Run, corpus: Corpus) -> None:
-    check_tokenizer(run, corpus.tokenizer)
-    if not corpus.split("valid").tokens:
-        raise DataError(f"{corpus.folder} holds no text out, by which a run is scored; build it with --held-out 0.01")
 
 
 def _finish(run: Run, place: Place, watch: Watch, *, saved: Checkpoint | None, tensorboard: bool) -> Outcome:
