@@ -7,15 +7,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from groundup.data.shards import build
-from groundup.errors import ConfigError, DataError, ModelError, StorageError
+from groundup.errors import ConfigError, DataError, ModelError, StorageError, TrainingError
 from groundup.files import alone
+from groundup.optim.joint import JointOptimizer
+from groundup.optim.optimizers import AdamW
 from groundup.recipes.compare import compare, named
 from groundup.recipes.watch import Watch
 from groundup.text.train import train
 
 SMALL = ["data.vocab=280", "context=32", "rows=2"]
+
+
+class Brittle(AdamW):
+    """Breaks the weights in its fifth step at any rate above AdamW's own."""
+
+    def build(self, model: nn.Module, *, products: torch.dtype = torch.float32) -> JointOptimizer:
+        made = super().build(model, products=products)
+        if self.lr > AdamW().lr:
+            made.parts[0].register_step_post_hook(self.broken)
+        return made
+
+    @staticmethod
+    def broken(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        for weight, state in optimizer.state.items():
+            weight.data[state["step"].expand_as(weight) > 4] = float("nan")
 
 
 class Stages(Watch):
@@ -88,6 +107,29 @@ def test_what_no_run_could_be_scored_on_is_refused_before_anything_is_made(
 def test_a_folder_is_compared_in_by_one_process_at_a_time(texts: Path, tmp_path: Path):
     with alone(tmp_path), pytest.raises(StorageError, match="another process works on"):
         compare(["gpt2", "llama"], folder=tmp_path, budget=0.05, source=str(texts), settings=SMALL)
+
+
+@pytest.mark.slow
+def test_a_corpus_is_compared_on_and_a_rate_that_diverges_is_left_out(texts: Path, tmp_path: Path):
+    corpus(texts, tmp_path / "corpus", held_out=0.2)
+    asked: dict[str, Any] = {"folder": tmp_path / "c", "budget": 10.0, "seeds": 1, "source": str(tmp_path / "corpus")}
+    found = compare(["gpt2", "lstm"], settings=[*SMALL, "optimizer=brittle"], **asked)
+    for row in found["entrants"]:
+        assert row["rates_diverged"] == [2.0] and row["rate_factor"] <= 1
+        assert f"{row['name']} did not train at 2 times the rates" in (tmp_path / "c" / "index.html").read_text()
+    assert not (tmp_path / "c" / "corpus").exists()
+    for path in (tmp_path / "c").glob("*/memory.json"):  # as on a system that does not forget a peak
+        told = [at | {"measured_training_bytes": None} for at in json.loads(path.read_text())]
+        path.write_text(json.dumps(told))
+    again = compare(["gpt2", "lstm"], settings=[*SMALL, "optimizer=brittle"], **asked)
+    assert again["verdict"] == found["verdict"]
+
+
+@pytest.mark.slow
+def test_an_architecture_that_trains_at_no_rate_is_told(texts: Path, tmp_path: Path):
+    asked: dict[str, Any] = {"folder": tmp_path / "c", "budget": 10.0, "seeds": 1, "source": str(texts)}
+    with pytest.raises(TrainingError, match=r"gpt2 does not train at any of the rates from 0\.125 to 2 times"):
+        compare(["gpt2", "lstm"], settings=[*SMALL, "optimizer=brittle", "optimizer.lr=1.0"], **asked)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ goes on, and another architecture can be added to one that is finished.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import time
@@ -31,7 +32,7 @@ import torch
 from groundup.context import Batch
 from groundup.data.corpus import Corpus
 from groundup.devices import autocast_dtype, pick_device
-from groundup.errors import ConfigError, ModelError, writing
+from groundup.errors import ConfigError, ModelError, TrainingError, writing
 from groundup.families import FAMILIES, PRESETS
 from groundup.files import alone, atomic_write, remove_abandoned
 from groundup.hub.resolve import spec as resolve
@@ -96,6 +97,7 @@ def compare(
             or the folder holds another comparison.
         ModelError: one of the models is no language model.
         DataError: the source cannot be read, or has too little text.
+        TrainingError: an architecture trains at none of the rates that are tried.
         StorageError: the folder cannot be written, or another process works in it.
     """
     designs = named(models)
@@ -297,21 +299,36 @@ def _best_factor(comparison: Comparison, entrant: Entrant, place: Path, corpus: 
     def loss(factor: float) -> float:
         path = place / f"rate-{factor:g}.json"
         if not path.exists():
-            watch.stage(f"{entrant.name}, {SEARCH_SHARE:.0%} of a run at {factor:g} times the rates")
-            run = comparison.run_of(entrant, seed=0, factor=factor, share=SEARCH_SHARE)
-            learner = Learner(run, corpus)
-            for step in learner.steps():
-                watch.progress(step.progress, 1.0)
-            score = quick_score(run, learner.model, corpus, watch=watch)
-            told = {"factor": factor, "loss": score.loss, "steps": learner.tally.steps}
-            atomic_write(path, json.dumps(told) + "\n")
-        return json.loads(path.read_text(encoding="utf-8"))["loss"]
+            atomic_write(path, json.dumps(_tried(comparison, entrant, factor, corpus, watch)) + "\n")
+        told = json.loads(path.read_text(encoding="utf-8"))["loss"]
+        return math.inf if told is None else told
 
     times = 2.0 if loss(2.0) < loss(1.0) else 0.5
     best = max(1.0, times)
-    while 1 / FARTHEST < best < FARTHEST and loss(best * times) < loss(best):
+    while 1 / FARTHEST < best < FARTHEST and (loss(best) == math.inf or loss(best * times) < loss(best)):
         best *= times
+    if loss(best) == math.inf:
+        raise TrainingError(
+            f"{entrant.name} does not train at any of the rates from {best:g} to 2 times the optimizer's; "
+            "lower them, as with --set optimizer.lr=1e-4, and give another --out"
+        )
     return best
+
+
+def _tried(comparison: Comparison, entrant: Entrant, factor: float, corpus: Corpus, watch: Watch) -> dict[str, Any]:
+    """How well a short run does; its loss is None where it does not stay finite."""
+    watch.stage(f"{entrant.name}, {SEARCH_SHARE:.0%} of a run at {factor:g} times the rates")
+    run = comparison.run_of(entrant, seed=0, factor=factor, share=SEARCH_SHARE)
+    learner = Learner(run, corpus)
+    loss: float | None = None
+    try:
+        for step in learner.steps():
+            watch.progress(step.progress, 1.0)
+        scored = quick_score(run, learner.model, corpus, watch=watch).loss
+        loss = scored if math.isfinite(scored) else None
+    except TrainingError as fault:
+        watch.say(f"{fault}; so this rate is left out.")
+    return {"factor": factor, "loss": loss, "steps": learner.tally.steps}
 
 
 def _figures_of_use(comparison: Comparison, entrant: Entrant, place: Path) -> None:
