@@ -114,4 +114,5 @@ class Turning(nn.Module):
         a = torch.complex(-self.fade.to(exact).exp(), self.turn.to(exact))
         log = a * self.step.to(exact).exp()
         enter = (log.exp() - 1) / a
-        return log.to(wide.to_complex()), enter.to(wide.to_complex())
+        narrow = torch.complex128 if wide == torch.float64 else torch.complex64
+        return log.to(narrow), enter.to(narrow)
