@@ -70,7 +70,7 @@ class HeadPlaces(nn.Module):
         """Returns queries or keys with their places in them."""
         return x
 
-    def bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H #T S"] | None:
+    def bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "#B H T S"] | None:
         """Returns what is added to the scores of the context's queries and of keys at these places; None: nothing."""
         return None
 
@@ -420,16 +420,18 @@ class Slopes(HeadPlaces):
         self.slopes = [2 ** (-steepest * (i + 1) / whole) for i in range(whole)]
         self.slopes += [2 ** (-steepest * (2 * i + 1) / (2 * whole)) for i in range(heads - whole)]
 
-    def bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H T S"]:
+    def bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "#B H T S"]:
         """Returns minus slope times distance for every head, query and key."""
-        if keys is ctx.positions:  # whole sequences, where layers of the same slopes have the same bias
-            return ctx.once(("bias", *self.slopes), lambda: self._bias(ctx, keys))
-        return self._bias(ctx, keys)
+        if keys is not ctx.positions:
+            return self._bias(ctx.positions, keys)
+        # Of whole sequences, layers of the same slopes have the same bias, and so have rows of one document each.
+        places = keys[:1] if ctx.segments is None else keys
+        return ctx.once(("bias", *self.slopes), lambda: self._bias(places, places))
 
-    def _bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H T S"]:
+    def _bias(self, queries: Int[Tensor, "B T"], keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H T S"]:
         # To a softmax over the past, slope times place is the same, but bfloat16 rounds it where keys are near.
         slopes = torch.tensor(self.slopes, device=keys.device)[:, None, None]
-        return -slopes * (ctx.positions[:, None, :, None] - keys[:, None, None, :]).abs()
+        return -slopes * (queries[:, None, :, None] - keys[:, None, None, :]).abs().float()
 
 
 class RelativeBias(Position):
@@ -517,7 +519,7 @@ class SharedBias(Position):
 class SharedPlaces(HeadPlaces):
     """The module of `SharedBias`."""
 
-    def bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H #T S"]:
+    def bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H T S"]:
         """Returns the bias, which the first layer computes for all that see as many keys."""
         table = ctx.shared[SHARED_TABLE]
         return ctx.once(f"relative bias over {keys.shape[1]} keys", lambda: table.bias(ctx.positions, keys))
