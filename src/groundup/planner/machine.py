@@ -56,6 +56,18 @@ class Machine:
                 best[sample.dtype] = max(best.get(sample.dtype, 0.0), sample.per_second)
         return best
 
+    def matrix_rate(self, dtype: str) -> float:
+        """Returns the best measured rate of products in a type, in operations per second.
+
+        Products in a type that was not measured, because it is not native, take the best rate that was: the true one
+        is lower.
+
+        Args:
+            dtype: its name, such as ``bfloat16``.
+        """
+        rates = self.matrix_flops_per_second
+        return rates.get(dtype, max(rates.values()))
+
     @property
     def bandwidth_bytes_per_second(self) -> float:
         """The measured rate of reading memory: one tensor larger than the caches, summed."""
