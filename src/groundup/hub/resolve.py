@@ -34,7 +34,7 @@ class Found:
         name: what was given, as text.
         kind: what it turned out to be.
         spec: the model's description.
-        weights: the folder that its weights come from; None where it has none.
+        weights: the folder that its weights come from, where `weights` puts those of the hub; None where it has none.
         tokenizer: the folder that holds its tokenizer.json; None where it has none.
         repo: where on the hub it comes from, at a fixed commit where that is known; None for others.
     """
@@ -104,11 +104,8 @@ def weights(found: Found, *, dtype: torch.dtype | None = None, device: torch.dev
         WeightsError: the weights are missing, damaged, or of another model.
         CheckpointError: a file is not what the checksums say.
     """
-    if found.repo is not None:
-        path = fetch(found.repo, weights=True)
-        if not any(path.glob("*.safetensors")):
-            raise ModelError(f"{found.name} on the hub has no safetensors, or its weights only as pickles; use a copy")
-        return folders.read(path, dtype=dtype, device=device)
+    if found.repo is not None and not any(fetch(found.repo, weights=True).glob("*.safetensors")):
+        raise ModelError(f"{found.name} on the hub has no safetensors, or its weights only as pickles; use a copy")
     if found.weights is None:
         raise ModelError(
             f"{found.name} describes a model but has no weights yet; train it, or give a checkpoint, a Hugging Face "
@@ -181,7 +178,7 @@ def _on_hub(repo: Repo, name: str) -> Found:
     if folders.spec_file(path) is None:
         raise ModelError(f"{repo} on the hub has no config.json; choose a model in the form of transformers")
     pinned = replace(repo, revision=path.name)  # the cache names its folders by commit
-    return replace(_in_folder(path, name), kind="hub", repo=pinned)
+    return replace(_in_folder(path, name), kind="hub", repo=pinned, weights=path)
 
 
 def _unknown(name: str, path: Path) -> ModelError:
