@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from groundup.cli.options import COUNT, as_json, offline, print_json
+from groundup.cli.options import COUNT, Folder, as_json, offline, print_json
 
 
 @click.group()
@@ -22,7 +22,7 @@ def data() -> None:
 @data.command()
 @click.argument("source")
 @click.option("--tokenizer", required=True, help="The folder or file of the tokenizer.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder to write to.")
+@click.option("--out", type=Folder(), required=True, help="A new folder to write to.")
 @click.option("--held-out", default=0.05, show_default=True, help="The share of documents kept for validation.")
 @click.option("--seed", default=0, show_default=True, help="Draws which documents are kept.")
 @click.option("--field", help="The name of the text in .jsonl and .parquet files.")

@@ -12,6 +12,7 @@ from groundup.data import files, formats
 from groundup.data.clean import normalise
 from groundup.data.datasets import dataset_files
 from groundup.errors import DataError
+from groundup.files import as_path
 
 LARGEST_BYTES = 1 << 20  # a tokenizer takes up to 200 bytes of memory for each of them
 _DATASET = re.compile(r"[\w.-]+/[\w.-]+")
@@ -113,7 +114,7 @@ def _files(source: str | Path) -> Iterator[tuple[str, Path]]:
     if _is_dataset(source):
         yield from dataset_files(str(source))
         return
-    place = Path(os.path.expanduser(source))
+    place = as_path(source)
     top, found = files.standard_library() if source == files.PYTHON else (place, files.find(place))
     for path in found:
         name = path.relative_to(top).as_posix() if path != top else path.name
