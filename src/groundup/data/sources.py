@@ -94,19 +94,6 @@ def total_bytes(source: str | Path) -> int | None:
     return sum(path.stat().st_size for path in paths) if plain else None
 
 
-def describe(source: str | Path) -> str:
-    """Returns a source in words: what it is, and how many files it has where that is known.
-
-    Raises:
-        DataError: the source is missing.
-    """
-    if _is_dataset(source):
-        return f"the dataset {source} of the Hugging Face hub"
-    count = sum(1 for _ in _files(source))
-    what = f"Python's standard library in {files.standard_library()[0]}" if source == files.PYTHON else str(source)
-    return f"{what}, {count} file{'s' if count != 1 else ''}"
-
-
 def _files(source: str | Path) -> Iterator[tuple[str, Path]]:
     """Yields the name below the source and the place of each file."""
     if not str(source):

@@ -2,6 +2,8 @@
 
     checkpoints/step-000500    one of them
     checkpoints/latest         the name of the one to go on from
+
+What is in them is no matter here: only names are read.
 """
 
 from __future__ import annotations
