@@ -21,7 +21,7 @@ def tokenizer() -> None:
 @click.argument("source")
 @click.option("--kind", type=click.Choice(["bpe", "char", "word"]), default="bpe", show_default=True)
 @click.option("--vocab", type=COUNT, default=8192, show_default=True, help="How many tokens there are in all.")
-@click.option("--field", help="The name of the text in .jsonl and .parquet files.")
+@click.option("--field", help="The name of the text in .jsonl, .tsv and .parquet files.")
 @click.option("--special", multiple=True, help="A special token that it has too, such as [MASK]; may be given often.")
 @click.option("--out", type=Folder(), required=True, help="A new folder to write to.")
 @as_json

@@ -48,10 +48,10 @@ def documents(
     """Yields the documents of a source one by one; blank ones are left out.
 
     Args:
-        source: a file or folder of .txt, .md, .py, .rst, .jsonl (each also with .gz or .zst) and .parquet; ``python``
-            for the running Python's standard library (``./python`` is a folder of that name); or the id of a dataset
-            on the Hugging Face hub, ``org/name``.
-        field: which field of .jsonl and .parquet holds the text; None takes the first of the usual names.
+        source: a file or folder of .txt, .md, .py, .rst, .jsonl, .tsv (each also with .gz or .zst) and .parquet;
+            ``python`` for the running Python's standard library (``./python`` is a folder of that name); or the id of
+            a dataset on the Hugging Face hub, ``org/name``.
+        field: which field of .jsonl, .tsv and .parquet holds the text; None takes the first of the usual names.
         target: which field holds the targets of pairs, whose sources are in ``field``; None reads single texts.
         largest_bytes: a longer text comes in pieces of at most that many bytes in UTF-8; pairs stay whole.
 

@@ -46,7 +46,7 @@ def evaluate(
     Args:
         model: any MODEL with weights and a tokenizer.
         source: the text; None means what the run held out.
-        field: the name of the text in .jsonl and .parquet files.
+        field: the name of the text in .jsonl, .tsv and .parquet files.
         context: tokens of a window; None means those of the run's training, or the model's context.
         stride: tokens by which windows advance; None means half of the context.
         watch: who hears how it goes.
