@@ -60,7 +60,7 @@ def test_documents_themselves_say_whether_they_are_pairs(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("names", [{"field": "text"}, {"target": "es"}])
-def test_fields_are_named_for_files_alone(names: dict[str, str], tmp_path: Path) -> None:
+def test_fields_are_named_for_files_alone(names: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="leave them out"):
         build(given_documents(TEXTS), tmp_path / "c", tokenizer=TOKENIZER, **names)
 

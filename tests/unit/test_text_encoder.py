@@ -77,7 +77,7 @@ def test_a_text_without_a_frame_is_read_after_the_end_token_as_in_our_own_runs()
     model, whole = encoder(), TextEncoder(SPEC.build(seed=1).eval())
     vectors = model.embed(TEXTS)
     for text, vector in zip(TEXTS, vectors, strict=True):
-        hidden = whole.hidden([[WORDS.end, *WORDS.encode(text)]])
+        hidden = whole.hidden([[WORDS.end or 0, *WORDS.encode(text)]])
         torch.testing.assert_close(vector, model.sentences.pooled(hidden, torch.tensor([hidden.shape[1]]))[0])
 
 
