@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
 from groundup.families.family import Family, Keys, attention_of, head_width
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
@@ -112,12 +111,8 @@ def read(keys: Keys) -> Decoder:
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a BLOOM spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a BLOOM spec."""
     match spec:
         case Decoder(
             layers=(Layer(mix=Residual(mixer=Attention(position=ALiBi()) as attention) as mix), *_),
@@ -137,7 +132,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "hidden_dropout": mix.dropout,
                 "attention_dropout": attention.dropout,
             }
-    raise SpecError("no BLOOM of transformers is made of these parts; see groundup.families.bloom for those it has")
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:

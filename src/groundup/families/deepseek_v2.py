@@ -197,11 +197,7 @@ def read_dense(keys: Keys, *, layers: int) -> int:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a DeepSeek-V2 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a DeepSeek-V2 spec."""
     said, router = write_parts(spec)
     method = "greedy" if router.groups == 1 else "group_limited_greedy"
     return {"architectures": ["DeepseekV2ForCausalLM"], **said, "topk_method": method, "norm_topk_prob": False}

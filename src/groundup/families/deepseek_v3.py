@@ -54,11 +54,7 @@ def read(keys: Keys) -> Decoder:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a DeepSeek-V3 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a DeepSeek-V3 spec."""
     said, _ = deepseek_v2.write_parts(spec)
     return {"architectures": ["DeepseekV3ForCausalLM"], **said, "norm_topk_prob": True}
 

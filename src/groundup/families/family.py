@@ -53,7 +53,8 @@ class Family:
         model_types: the values of config.json's ``model_type`` that it reads; the first is the one it writes. None
             where transformers has no class for the family, which then has none of what follows.
         read: a configuration to a spec.
-        write: a spec to a configuration that says what the family can say of it; `describes` tells whether that is all.
+        write: a spec to a configuration that says what the family can say of it, or None (or a SpecError) where the
+            spec is of other parts; `describes` tells whether that is all.
         rules: the weight rules of a spec.
         kind: what its specs are.
         prefix: what some files put before every name of a tensor.
@@ -65,7 +66,7 @@ class Family:
     presets: Mapping[str, Callable[[], Model]]
     model_types: tuple[str, ...] = ()
     read: Callable[[Keys], Model] = _has_no_class
-    write: Callable[[Any], dict[str, Any]] = _has_no_class
+    write: Callable[[Any], dict[str, Any] | None] = _has_no_class
     rules: Callable[[Any], list[Rule]] = _has_no_class
     kind: type[Model] = Decoder
     prefix: str = ""
@@ -96,6 +97,11 @@ class Family:
             SpecError: the spec is of other parts than the family's.
         """
         said = self.write(spec)
+        if said is None:
+            raise SpecError(
+                f"no {self.name} of transformers is made of these parts; "
+                f"see groundup.families.{self.name} for those it has"
+            )
         return {"model_type": self.model_types[0], **said}
 
     def describes(self, spec: Model) -> bool:

@@ -68,11 +68,7 @@ def read_sizes(keys: Keys, *, position: RoPE | None = None) -> Decoder:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Gemma spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Gemma spec."""
     attention, _ = llama.parts(spec)
     return {"architectures": ["GemmaForCausalLM"], **llama.write_sizes(spec), "attention_bias": attention.bias}
 

@@ -78,11 +78,7 @@ def read_capped(keys: Keys, spec: Decoder, *, cap: float | None) -> Decoder:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Gemma 2 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Gemma 2 spec."""
     attention, _ = llama.parts(spec)
     match attention.score:
         case Capped(cap=cap):

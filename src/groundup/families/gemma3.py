@@ -76,11 +76,7 @@ def read(keys: Keys) -> Decoder:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Gemma 3 text spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Gemma 3 text spec."""
     ropes = write_ropes(spec, near=NEAR_THETA, far=FAR_THETA)
     return {"architectures": ["Gemma3ForCausalLM"], **gemma2.write_capped(spec), **ropes}
 

@@ -16,7 +16,6 @@ import re
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
 from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, head_width
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
@@ -145,12 +144,8 @@ def read(keys: Keys) -> Decoder:
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a GPT-2 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a GPT-2 spec."""
     match spec:
         case Decoder(
             layers=(Layer(mix=Residual(mixer=Attention() as attention) as mix, ffn=Residual(mixer=MLP() as mlp)), *_),
@@ -173,7 +168,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "resid_pdrop": mix.dropout,
                 "attn_pdrop": attention.dropout,
             }
-    raise SpecError("no GPT-2 of transformers is made of these parts; see groundup.families.gpt2 for those it has")
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:

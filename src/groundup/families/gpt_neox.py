@@ -11,7 +11,6 @@ import re
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
 from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, attention_of, head_width
 from groundup.families.llama import read_rope, write_rope
 from groundup.mixers.attention import Attention
@@ -131,12 +130,8 @@ def read(keys: Keys) -> Decoder:
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a GPT-NeoX spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a GPT-NeoX spec."""
     match spec:
         case Decoder(
             layers=(
@@ -167,7 +162,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "hidden_dropout": mix.dropout,
                 "attention_dropout": attention.dropout,
             }
-    raise SpecError("no GPT-NeoX of transformers is made of these parts; see groundup.families.gpt_neox for its own")
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:

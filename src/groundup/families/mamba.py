@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
 from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys
 from groundup.mixers.base import MixerSpec
 from groundup.mixers.mamba import Mamba
@@ -126,12 +125,8 @@ def read_settings(keys: Keys) -> dict[str, Any]:
     }
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Mamba spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a Mamba spec."""
     match spec:
         case Decoder(
             layers=(Layer(mix=Residual(mixer=Mamba() as mixer)), *_),
@@ -144,7 +139,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "time_step_rank": mixer.rank,
                 "expand": mixer.expand,
             }
-    raise SpecError("no Mamba of transformers is made of these parts; see groundup.families.mamba for those it has")
+    return None
 
 
 def write_settings(spec: Decoder, mixer: Mamba | Mamba2, *, eps: float, deviation: float) -> dict[str, Any]:

@@ -92,12 +92,8 @@ def read(keys: Keys) -> Decoder:
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Mamba-2 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a Mamba-2 spec."""
     match spec:
         case Decoder(
             layers=(Layer(mix=Residual(mixer=Mamba2() as mixer)), *_),
@@ -112,7 +108,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "n_groups": mixer.groups,
                 "expand": mixer.heads * mixer.head_width // spec.width,
             }
-    raise SpecError("no Mamba-2 of transformers is made of these parts; see groundup.families.mamba2 for those it has")
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:

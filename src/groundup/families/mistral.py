@@ -54,11 +54,7 @@ def read(keys: Keys) -> Decoder:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Mistral spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Mistral spec."""
     return {"architectures": ["MistralForCausalLM"], **llama.write_sizes(spec), **write_window(spec)}
 
 

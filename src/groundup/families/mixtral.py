@@ -110,11 +110,7 @@ def read_balance(keys: Keys) -> float:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Mixtral spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Mixtral spec."""
     plain, _, moe = dense(spec)
     said = {
         "num_local_experts": moe.experts,

@@ -48,11 +48,7 @@ def read(keys: Keys) -> Decoder:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of an OLMo spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of an OLMo spec."""
     attention, _ = llama.parts(spec)
     said = llama.write_sizes(override(spec, "norm", RMSNorm()))
     del said["rms_norm_eps"]  # OLMo's is always 1e-5

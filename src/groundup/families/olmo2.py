@@ -59,11 +59,7 @@ def read(keys: Keys) -> Decoder:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of an OLMo 2 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of an OLMo 2 spec."""
     attention, _ = llama.parts(spec)
     return {"architectures": ["Olmo2ForCausalLM"], **llama.write_sizes(spec), "attention_bias": attention.bias}
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
 from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, head_width
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
@@ -138,12 +137,8 @@ def read(keys: Keys) -> Decoder:
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of an OPT spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of an OPT spec."""
     match spec:
         case Decoder(
             layers=(Layer(mix=Residual(mixer=Attention() as attention) as mix, ffn=Residual(mixer=MLP() as mlp)), *_),
@@ -171,7 +166,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "dropout": mix.dropout,
                 "attention_dropout": attention.dropout,
             }
-    raise SpecError("no OPT of transformers is made of these parts; see groundup.families.opt for those it has")
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:

@@ -10,7 +10,6 @@ import re
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
 from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, head_width
 from groundup.families.llama import read_rope, write_rope
 from groundup.mixers.attention import Attention
@@ -122,12 +121,8 @@ def read(keys: Keys) -> Decoder:
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Phi spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a Phi spec."""
     match spec:
         case Decoder(
             layers=(
@@ -159,7 +154,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "resid_pdrop": mix.dropout,
                 "attention_dropout": attention.dropout,
             }
-    raise SpecError("no Phi of transformers is made of these parts; see groundup.families.phi for those it has")
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:

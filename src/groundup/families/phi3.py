@@ -55,12 +55,8 @@ def read(keys: Keys) -> Decoder:
     raise SpecError("Phi-3 scales its rotations by longrope alone, which is not known here; remove rope_scaling")
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Phi-3 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a Phi-3 spec."""
     match spec.layers[0].mix, llama.parts(spec)[0].position:
         case Residual(dropout=dropout), RoPE(fraction=fraction, scaling=NoScaling()) as position:
             return {
@@ -71,7 +67,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "resid_pdrop": dropout,
                 "pad_token_id": None,  # transformers' own, 32000, is beyond smaller vocabularies
             }
-    raise SpecError("no Phi-3 of transformers is made of these parts; see groundup.families.phi3 for those it has")
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:

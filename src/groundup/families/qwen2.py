@@ -78,11 +78,7 @@ def read_windowed(keys: Keys) -> Decoder:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Qwen2 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Qwen2 spec."""
     return {"architectures": ["Qwen2ForCausalLM"], **llama.write_sizes(spec), **write_windowed(spec)}
 
 

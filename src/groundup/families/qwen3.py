@@ -54,11 +54,7 @@ def read(keys: Keys) -> Decoder:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Qwen3 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Qwen3 spec."""
     attention, _ = llama.parts(spec)
     said = {"attention_bias": attention.bias, **qwen2.write_windowed(spec)}
     return {"architectures": ["Qwen3ForCausalLM"], **llama.write_sizes(spec), **said}

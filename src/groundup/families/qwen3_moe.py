@@ -84,11 +84,7 @@ def read_sparse(keys: Keys, layers: int) -> list[int]:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Qwen3-MoE spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Qwen3-MoE spec."""
     plain, sparse, moe = mixtral.dense(spec)
     attention, _ = llama.parts(plain)
     window = write_window(spec)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
 from groundup.families.family import Family, Keys
 from groundup.mixers.rwkv import RWKV4, ChannelMix
 from groundup.model.decoder import Decoder
@@ -86,12 +85,8 @@ def read(keys: Keys) -> Decoder:
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of an RWKV-4 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of an RWKV-4 spec."""
     match spec:
         case Decoder(
             layers=(Layer(mix=Residual(mixer=RWKV4() as mix), ffn=Residual(mixer=ChannelMix() as ffn)), *_),
@@ -108,7 +103,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "layer_norm_epsilon": eps,
                 "tie_word_embeddings": spec.head == Tied(),
             }
-    raise SpecError("no RWKV of transformers is made of these parts; see groundup.families.rwkv for those it has")
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:

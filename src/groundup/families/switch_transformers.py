@@ -113,11 +113,7 @@ def _count(keys: Keys, name: str) -> int:
 
 
 def write(spec: EncoderDecoder) -> dict[str, Any]:
-    """Returns the configuration of a Switch Transformer's spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Switch Transformer's spec."""
     sparse, moe = _sparse(spec)
     places = [f"{name}.layers.{i}.ffn.mixer" for name, layers in sparse.items() for i in layers]
     said = t5.write(override_all(spec, dict.fromkeys(places, MLP(hidden=moe.hidden, act=moe.act))))
