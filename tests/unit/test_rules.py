@@ -16,14 +16,13 @@ from groundup.rules import (
     rule,
     split,
     split_heads,
-    split_transposed,
     split_within,
     write,
 )
 
 RULES = [
     rule("wte", "embed"),
-    rule("h.{l}.qkv", "layers.{l}.q layers.{l}.k layers.{l}.v", split_transposed(3)),
+    rule("h.{l}.qkv", "layers.{l}.q layers.{l}.k layers.{l}.v", chain(TRANSPOSE, split(3))),
     rule("h.{l}.out", "layers.{l}.out", TRANSPOSE),
 ]
 
@@ -55,7 +54,7 @@ OPS = [
     TRANSPOSE,
     chain(TURNS, TRANSPOSE),
     split(3),
-    split_transposed(2),
+    chain(TRANSPOSE, split(2)),
     split_heads(2),
     split_heads(2, queries=4),
     halves(2, 4),

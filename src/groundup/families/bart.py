@@ -25,7 +25,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm
 from groundup.parts.position import Learned
-from groundup.rules import ROW, Rule, rule
+from groundup.rules import ROW, Rule, named, rule
 
 # What a file holds by the name of transformers' class: the bias of the logits, or none.
 ARCHITECTURES: dict[str, Head] = {"BartForConditionalGeneration": Shifted(), "BartModel": Tied()}
@@ -169,12 +169,12 @@ def rules(spec: EncoderDecoder) -> list[Rule]:
         theirs, ours = f"{start}{stack}.layers.{{l}}", f"{stack}.layers.{{l}}"
         maps = {f"{theirs}.fc1": f"{ours}.ffn.mixer.up", f"{theirs}.fc2": f"{ours}.ffn.mixer.down"}
         maps[f"{theirs}.final_layer_norm"] = f"{ours}.ffn.out"
+        maps[f"{start}{stack}.embed_positions"] = f"{stack}.embed.position"
         maps[f"{start}{stack}.layernorm_embedding"] = f"{stack}.embed.norm"
         for name, part in parts.items():
             maps |= {f"{theirs}.{name}.{x}_proj": f"{ours}.{part}.mixer.{x}" for x in ("q", "k", "v", "out")}
             maps[f"{theirs}.{name}_layer_norm"] = f"{ours}.{part}.out"
-        made.append(rule(f"{start}{stack}.embed_positions.weight", f"{stack}.embed.position.weight"))
-        made += [rule(f"{a}.{end}", f"{b}.{end}") for a, b in maps.items() for end in ("weight", "bias")]
+        made += named(maps)
     return made
 
 

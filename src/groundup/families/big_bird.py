@@ -22,7 +22,7 @@ from groundup.model.layer import Layer
 from groundup.model.pool import FirstToken
 from groundup.model.residual import Residual
 from groundup.parts.embed import Embed
-from groundup.rules import Rule, instead
+from groundup.rules import Rule, instead, named
 from groundup.specs import override_all
 
 ARCHITECTURES = {
@@ -108,7 +108,7 @@ def _said_of_blocks(mixers: Sequence[Any]) -> dict[str, Any]:
 
 def rules(spec: Encoder) -> list[Rule]:
     """Returns the weight rules: BERT's, with another name of the pooler."""
-    return instead(bert.rules(spec), *bert.named({f"{bert.start(spec, 'bert')}pooler": "pool.dense"}))
+    return instead(bert.rules(spec), *named({f"{bert.start(spec, 'bert')}pooler": "pool.dense"}))
 
 
 FAMILY = Family(

@@ -20,7 +20,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm
 from groundup.parts.position import ALiBi
-from groundup.rules import Rule, rule, split_heads
+from groundup.rules import Rule, joined, named, split_heads
 
 
 def bloom(
@@ -138,24 +138,19 @@ def write(spec: Decoder) -> dict[str, Any] | None:
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; q, k and v are stored as one, head by head."""
     theirs, ours = "transformer.h.{l}", "layers.{l}"
-    both = ("weight", "bias")
-    maps = {
-        "input_layernorm": "mix.pre",
-        "self_attention.dense": "mix.mixer.out",
-        "post_attention_layernorm": "ffn.pre",
-        "mlp.dense_h_to_4h": "ffn.mixer.up",
-        "mlp.dense_4h_to_h": "ffn.mixer.down",
-    }
-    qkv = {end: " ".join(f"{ours}.mix.mixer.{x}.{end}" for x in "qkv") for end in both}
     by_heads = split_heads(attention_of(spec).heads)
-    return [
-        rule("transformer.word_embeddings.weight", "embed.weight"),
-        *(rule(f"transformer.word_embeddings_layernorm.{end}", f"embed.norm.{end}") for end in both),
-        *(rule(f"{theirs}.self_attention.query_key_value.{end}", qkv[end], by_heads) for end in both),
-        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps.items() for end in both),
-        *(rule(f"transformer.ln_f.{end}", f"norm.{end}") for end in both),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    same = {
+        "transformer.word_embeddings": "embed",
+        "transformer.word_embeddings_layernorm": "embed.norm",
+        f"{theirs}.input_layernorm": f"{ours}.mix.pre",
+        f"{theirs}.self_attention.dense": f"{ours}.mix.mixer.out",
+        f"{theirs}.post_attention_layernorm": f"{ours}.ffn.pre",
+        f"{theirs}.mlp.dense_h_to_4h": f"{ours}.ffn.mixer.up",
+        f"{theirs}.mlp.dense_4h_to_h": f"{ours}.ffn.mixer.down",
+        "transformer.ln_f": "norm",
+        "lm_head": "head",
+    }
+    return [*named(same), *joined(f"{theirs}.self_attention.query_key_value", f"{ours}.mix.mixer", "qkv", by_heads)]
 
 
 FAMILY = Family(

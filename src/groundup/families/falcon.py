@@ -22,7 +22,7 @@ from groundup.model.residual import Residual
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm, NoNorm
 from groundup.parts.position import RoPE
-from groundup.rules import Rule, rule, split_heads
+from groundup.rules import Rule, joined, named, split_heads
 
 
 def falcon(
@@ -184,28 +184,25 @@ def _shared(layer: LayerSpec) -> bool:
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; q, k and v are stored as one, head of keys by head of keys."""
     theirs, ours = "transformer.h.{l}", "layers.{l}"
-    both, attention, layer = ("weight", "bias"), attention_of(spec), spec.layers[0]
-    qkv = {end: " ".join(f"{ours}.mix.mixer.{x}.{end}" for x in "qkv") for end in both}
+    attention, layer = attention_of(spec), spec.layers[0]
     by_heads = split_heads(attention.kv_heads, queries=attention.heads // attention.kv_heads)
     if _shared(layer):
-        norms = {"input_layernorm": "pre"}
+        norms = {f"{theirs}.input_layernorm": f"{ours}.pre"}
     elif isinstance(layer, Parallel):
-        norms = {"ln_attn": "mix.pre", "ln_mlp": "ffn.pre"}
+        norms = {f"{theirs}.ln_attn": f"{ours}.mix.pre", f"{theirs}.ln_mlp": f"{ours}.ffn.pre"}
     else:
-        norms = {"input_layernorm": "mix.pre", "post_attention_layernorm": "ffn.pre"}
-    maps = {
+        second = f"{theirs}.post_attention_layernorm"
+        norms = {f"{theirs}.input_layernorm": f"{ours}.mix.pre", second: f"{ours}.ffn.pre"}
+    same = {
+        "transformer.word_embeddings": "embed",
         **norms,
-        "self_attention.dense": "mix.mixer.out",
-        "mlp.dense_h_to_4h": "ffn.mixer.up",
-        "mlp.dense_4h_to_h": "ffn.mixer.down",
+        f"{theirs}.self_attention.dense": f"{ours}.mix.mixer.out",
+        f"{theirs}.mlp.dense_h_to_4h": f"{ours}.ffn.mixer.up",
+        f"{theirs}.mlp.dense_4h_to_h": f"{ours}.ffn.mixer.down",
+        "transformer.ln_f": "norm",
+        "lm_head": "head",
     }
-    return [
-        rule("transformer.word_embeddings.weight", "embed.weight"),
-        *(rule(f"{theirs}.self_attention.query_key_value.{end}", qkv[end], by_heads) for end in both),
-        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps.items() for end in both),
-        *(rule(f"transformer.ln_f.{end}", f"norm.{end}") for end in both),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    return [*named(same), *joined(f"{theirs}.self_attention.query_key_value", f"{ours}.mix.mixer", "qkv", by_heads)]
 
 
 FAMILY = Family(

@@ -27,7 +27,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm
 from groundup.parts.position import Learned, NoPosition
-from groundup.rules import TRANSPOSE, Rule, rule, split, split_transposed
+from groundup.rules import TRANSPOSE, Rule, chain, joined, named, split
 
 
 def gpt2(
@@ -174,21 +174,21 @@ def write(spec: Decoder) -> dict[str, Any] | None:
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; their matrices are stored transposed and q, k and v as one."""
     theirs, ours = "transformer.h.{l}", "layers.{l}"
-    both = ("weight", "bias")
-    maps = [("attn.c_proj", "mix.mixer.out"), ("mlp.c_fc", "ffn.mixer.up"), ("mlp.c_proj", "ffn.mixer.down")]
-    qkv = {end: " ".join(f"{ours}.mix.mixer.{x}.{end}" for x in "qkv") for end in both}
-    return [
-        rule("transformer.wte.weight", "embed.weight"),
-        rule("transformer.wpe.weight", "embed.position.weight"),
-        *(rule(f"{theirs}.ln_1.{end}", f"{ours}.mix.pre.{end}") for end in both),
-        rule(f"{theirs}.attn.c_attn.weight", qkv["weight"], split_transposed(3)),
-        rule(f"{theirs}.attn.c_attn.bias", qkv["bias"], split(3)),
-        *(rule(f"{theirs}.{a}.weight", f"{ours}.{b}.weight", TRANSPOSE) for a, b in maps),
-        *(rule(f"{theirs}.{a}.bias", f"{ours}.{b}.bias") for a, b in maps),
-        *(rule(f"{theirs}.ln_2.{end}", f"{ours}.ffn.pre.{end}") for end in both),
-        *(rule(f"transformer.ln_f.{end}", f"norm.{end}") for end in both),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    same = {
+        "transformer.wte": "embed",
+        "transformer.wpe": "embed.position",
+        f"{theirs}.ln_1": f"{ours}.mix.pre",
+        f"{theirs}.ln_2": f"{ours}.ffn.pre",
+        "transformer.ln_f": "norm",
+        "lm_head": "head",
+    }
+    turned = {
+        f"{theirs}.attn.c_proj": f"{ours}.mix.mixer.out",
+        f"{theirs}.mlp.c_fc": f"{ours}.ffn.mixer.up",
+        f"{theirs}.mlp.c_proj": f"{ours}.ffn.mixer.down",
+    }
+    qkv = joined(f"{theirs}.attn.c_attn", f"{ours}.mix.mixer", "qkv", chain(TRANSPOSE, split(3)))
+    return [*named(same), *named(turned, TRANSPOSE), *qkv]
 
 
 FAMILY = Family(

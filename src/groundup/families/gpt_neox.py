@@ -23,7 +23,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm
 from groundup.parts.position import RoPE
-from groundup.rules import Rule, rule, split_heads
+from groundup.rules import Rule, joined, named, split_heads
 
 
 def gpt_neox(
@@ -168,23 +168,18 @@ def write(spec: Decoder) -> dict[str, Any] | None:
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; q, k and v are stored as one, head by head."""
     theirs, ours = "gpt_neox.layers.{l}", "layers.{l}"
-    heads = attention_of(spec).heads
-    both = ("weight", "bias")
-    maps = {
-        "input_layernorm": "mix.pre",
-        "attention.dense": "mix.mixer.out",
-        "post_attention_layernorm": "ffn.pre",
-        "mlp.dense_h_to_4h": "ffn.mixer.up",
-        "mlp.dense_4h_to_h": "ffn.mixer.down",
+    by_heads = split_heads(attention_of(spec).heads)
+    same = {
+        "gpt_neox.embed_in": "embed",
+        f"{theirs}.input_layernorm": f"{ours}.mix.pre",
+        f"{theirs}.attention.dense": f"{ours}.mix.mixer.out",
+        f"{theirs}.post_attention_layernorm": f"{ours}.ffn.pre",
+        f"{theirs}.mlp.dense_h_to_4h": f"{ours}.ffn.mixer.up",
+        f"{theirs}.mlp.dense_4h_to_h": f"{ours}.ffn.mixer.down",
+        "gpt_neox.final_layer_norm": "norm",
+        "lm_head": "head",
     }
-    qkv = {end: " ".join(f"{ours}.mix.mixer.{x}.{end}" for x in "qkv") for end in both}
-    return [
-        rule("gpt_neox.embed_in.weight", "embed.weight"),
-        *(rule(f"{theirs}.attention.query_key_value.{end}", qkv[end], split_heads(heads)) for end in both),
-        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps.items() for end in both),
-        *(rule(f"gpt_neox.final_layer_norm.{end}", f"norm.{end}") for end in both),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    return [*named(same), *joined(f"{theirs}.attention.query_key_value", f"{ours}.mix.mixer", "qkv", by_heads)]
 
 
 FAMILY = Family(

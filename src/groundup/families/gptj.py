@@ -22,7 +22,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm, NoNorm
 from groundup.parts.position import RoPE
-from groundup.rules import Rule, halves, rule
+from groundup.rules import Rule, halves, named
 
 
 def gptj(
@@ -143,21 +143,22 @@ def write(spec: Decoder) -> dict[str, Any] | None:
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; queries and keys are reordered for the rotation."""
     theirs, ours = "transformer.h.{l}", "layers.{l}"
-    both, attention = ("weight", "bias"), attention_of(spec)
+    attention = attention_of(spec)
     match attention.position:
         case RoPE(fraction=fraction):
             reordered = halves(attention.heads, int(attention.head_width * fraction))
         case other:
             raise SpecError(f"{other!r} is no position of GPT-J, which rotates")
-    maps = {"ln_1": "pre", "mlp.fc_in": "ffn.mixer.up", "mlp.fc_out": "ffn.mixer.down"}
-    return [
-        rule("transformer.wte.weight", "embed.weight"),
-        *(rule(f"{theirs}.attn.{x}_proj.weight", f"{ours}.mix.mixer.{x}.weight", reordered) for x in "qk"),
-        *(rule(f"{theirs}.attn.{x}_proj.weight", f"{ours}.mix.mixer.{x}.weight") for x in ("v", "out")),
-        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps.items() for end in both),
-        *(rule(f"transformer.ln_f.{end}", f"norm.{end}") for end in both),
-        *(rule(f"lm_head.{end}", f"head.{end}") for end in both),
-    ]
+    same = {
+        "transformer.wte": "embed",
+        f"{theirs}.ln_1": f"{ours}.pre",
+        **{f"{theirs}.attn.{x}_proj": f"{ours}.mix.mixer.{x}" for x in ("v", "out")},
+        f"{theirs}.mlp.fc_in": f"{ours}.ffn.mixer.up",
+        f"{theirs}.mlp.fc_out": f"{ours}.ffn.mixer.down",
+        "transformer.ln_f": "norm",
+        "lm_head": "head",
+    }
+    return [*named(same), *named({f"{theirs}.attn.{x}_proj": f"{ours}.mix.mixer.{x}" for x in "qk"}, reordered)]
 
 
 FAMILY = Family(

@@ -27,7 +27,7 @@ from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import RMSNorm
 from groundup.parts.position import NoPosition
 from groundup.parts.router import TopOfSoftmax
-from groundup.rules import Rule, rule
+from groundup.rules import QKVO, Rule, named
 
 
 def jamba(
@@ -240,18 +240,21 @@ def _hidden(layer: LayerSpec) -> int:
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; layers of either kind have their own, for both have an ``out``."""
-    theirs, ours, maps = "model.layers.{l}", "layers.{l}", ("gate", "up", "down")
+    theirs, ours = "model.layers.{l}", "layers.{l}"
     experts = max((moe.experts for layer in spec.layers if (moe := mixture(layer)) is not None), default=0)
-    named = {name: f"{name}_proj" for name in maps}
+    maps = {name: f"{name}_proj" for name in ("gate", "up", "down")}
+    same = {
+        "model.embed_tokens": "embed",
+        f"{theirs}.input_layernorm": f"{ours}.mix.pre",
+        f"{theirs}.pre_ff_layernorm": f"{ours}.ffn.pre",
+        **{f"{theirs}.feed_forward.{a}": f"{ours}.ffn.mixer.{b}" for b, a in maps.items()},
+        "model.final_layernorm": "norm",
+        "lm_head": "head",
+    }
     return [
-        rule("model.embed_tokens.weight", "embed.weight"),
-        rule(f"{theirs}.input_layernorm.weight", f"{ours}.mix.pre.weight"),
+        *named(same),
         *(part for i, layer in enumerate(spec.layers) for part in _mixer_rules(layer, i)),
-        rule(f"{theirs}.pre_ff_layernorm.weight", f"{ours}.ffn.pre.weight"),
-        *(rule(f"{theirs}.feed_forward.{name}_proj.weight", f"{ours}.ffn.mixer.{name}.weight") for name in maps),
-        *(mixtral.expert_rules("feed_forward", experts, named, router="router") if experts else ()),
-        rule("model.final_layernorm.weight", "norm.weight"),
-        rule("lm_head.weight", "head.weight"),
+        *(mixtral.expert_rules("feed_forward", experts, maps, router="router") if experts else ()),
     ]
 
 
@@ -259,13 +262,10 @@ def _mixer_rules(layer: LayerSpec, i: int) -> list[Rule]:
     theirs, ours = f"model.layers.{i}", f"layers.{i}.mix.mixer"
     match layer.mix:
         case Residual(mixer=Mamba()):
-            norms = {"dt": "step", "b": "b", "c": "c"}
-            return [
-                *mamba.mixer_rules(f"{theirs}.mamba", ours),
-                *(rule(f"{theirs}.mamba.{a}_layernorm.weight", f"{ours}.{b}_norm.weight") for a, b in norms.items()),
-            ]
-    names = zip("qkvo", ("q", "k", "v", "out"), strict=True)
-    return [rule(f"{theirs}.self_attn.{a}_proj.weight", f"{ours}.{b}.weight") for a, b in names]
+            names = {"dt": "step", "b": "b", "c": "c"}
+            norms = named({f"{theirs}.mamba.{a}_layernorm": f"{ours}.{b}_norm" for a, b in names.items()})
+            return [*mamba.mixer_rules(f"{theirs}.mamba", ours), *norms]
+    return named({f"{theirs}.self_attn.{a}_proj": f"{ours}.{b}" for a, b in QKVO.items()})
 
 
 FAMILY = Family(

@@ -18,7 +18,7 @@ from groundup.families.family import Family, Keys
 from groundup.mixers.local_global import LocalGlobalAttention
 from groundup.model.encoder import Encoder
 from groundup.model.pool import FirstToken, NoPool
-from groundup.rules import Rule
+from groundup.rules import Rule, named
 
 ARCHITECTURES = {"LongformerForMaskedLM": (True, NoPool()), "LongformerModel": (False, FirstToken())}
 
@@ -81,7 +81,7 @@ def rules(spec: Encoder) -> list[Rule]:
     """Returns the weight rules: RoBERTa's, and those of the maps of global tokens."""
     theirs, ours = f"{bert.start(spec, 'longformer')}encoder.layer.{{l}}.attention.self", "layers.{l}.mix.mixer"
     maps = {"query_global": "global_q", "key_global": "global_k", "value_global": "global_v"}
-    more = bert.named({f"{theirs}.{a}": f"{ours}.{b}" for a, b in maps.items()})
+    more = named({f"{theirs}.{a}": f"{ours}.{b}" for a, b in maps.items()})
     return [*roberta.rules(spec, root="longformer"), *more]
 
 

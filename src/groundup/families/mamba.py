@@ -21,7 +21,7 @@ from groundup.model.layer import Layer
 from groundup.model.residual import Residual
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import RMSNorm
-from groundup.rules import SQUEEZE, Op, Rule, rule, split
+from groundup.rules import SQUEEZE, Op, Rule, joined, named, rule, split
 
 CONTEXT = 2048  # tokens that the published models were trained on; a configuration does not say
 
@@ -194,14 +194,12 @@ def state_space_rules(theirs: str, ours: str, *, entry: Sequence[str], cut: Op, 
         cut: how they hold them.
         names: of other tensors of the mixer, theirs to ours.
     """
-    both = ("weight", "bias")
-    maps = {end: " ".join(f"{ours}.{name}.{end}" for name in entry) for end in both}
     alike = {"conv1d.bias": "conv.bias", "A_log": "rates.log", "D": "skip", **names}
-    alike |= {f"out_proj.{end}": f"out.{end}" for end in both}
     return [
-        *(rule(f"{theirs}.in_proj.{end}", maps[end], cut) for end in both),
+        *joined(f"{theirs}.in_proj", ours, entry, cut),
         rule(f"{theirs}.conv1d.weight", f"{ours}.conv.weight", SQUEEZE),
         *(rule(f"{theirs}.{a}", f"{ours}.{b}") for a, b in alike.items()),
+        *named({f"{theirs}.out_proj": f"{ours}.out"}),
     ]
 
 

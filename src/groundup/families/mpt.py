@@ -23,7 +23,7 @@ from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm
 from groundup.parts.position import ALiBi
 from groundup.parts.score import Scaled
-from groundup.rules import Rule, rule, split
+from groundup.rules import Rule, joined, named, split
 
 
 def mpt(
@@ -158,21 +158,17 @@ def write(spec: Decoder) -> dict[str, Any] | None:
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; q, k and v are stored as one."""
     theirs, ours = "transformer.blocks.{l}", "layers.{l}"
-    maps = {
-        "norm_1": "mix.pre",
-        "attn.out_proj": "mix.mixer.out",
-        "norm_2": "ffn.pre",
-        "ffn.up_proj": "ffn.mixer.up",
-        "ffn.down_proj": "ffn.mixer.down",
+    same = {
+        "transformer.wte": "embed",
+        f"{theirs}.norm_1": f"{ours}.mix.pre",
+        f"{theirs}.attn.out_proj": f"{ours}.mix.mixer.out",
+        f"{theirs}.norm_2": f"{ours}.ffn.pre",
+        f"{theirs}.ffn.up_proj": f"{ours}.ffn.mixer.up",
+        f"{theirs}.ffn.down_proj": f"{ours}.ffn.mixer.down",
+        "transformer.norm_f": "norm",
+        "lm_head": "head",
     }
-    qkv = " ".join(f"{ours}.mix.mixer.{x}.weight" for x in "qkv")
-    return [
-        rule("transformer.wte.weight", "embed.weight"),
-        rule(f"{theirs}.attn.Wqkv.weight", qkv, split(3)),
-        *(rule(f"{theirs}.{a}.weight", f"{ours}.{b}.weight") for a, b in maps.items()),
-        rule("transformer.norm_f.weight", "norm.weight"),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    return [*named(same), *joined(f"{theirs}.attn.Wqkv", f"{ours}.mix.mixer", "qkv", split(3))]
 
 
 FAMILY = Family(

@@ -29,7 +29,7 @@ from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import AcrossHeads, NoNorm, RMSNorm
 from groundup.parts.position import NoPosition, RoPE
 from groundup.parts.update import Delta
-from groundup.rules import Op, Rule, rule
+from groundup.rules import QKVO, Op, Rule, named, rule
 
 LINEAR, FAR = "linear_attention", "full_attention"
 
@@ -220,24 +220,24 @@ def kind_of(layer: LayerSpec) -> str | None:
     return None
 
 
-MAPS = tuple((f"mlp.{part}_proj", f"ffn.mixer.{part}") for part in ("gate", "up", "down"))
-FAR_NAMES = (
-    *((f"self_attn.{a}_proj", f"mix.mixer.{b}") for a, b in (("q", "q"), ("k", "k"), ("v", "v"), ("o", "out"))),
-    *((f"self_attn.{part}_norm", f"mix.mixer.{part}_norm.norm") for part in "qk"),
-    ("post_attention_layernorm", "mix.post"),
-    ("post_feedforward_layernorm", "ffn.post"),
-    *MAPS,
-)
-LINEAR_NAMES = (
-    *((f"linear_attn.{a}_proj", f"mix.mixer.{b}") for a, b in (("q", "q"), ("k", "k"), ("v", "v"), ("o", "out"))),
-    ("linear_attn.a_proj", "mix.mixer.decay.step"),
-    ("linear_attn.b_proj", "mix.mixer.update.part"),
-    ("linear_attn.g_proj", "mix.mixer.reading.gate"),
-    ("linear_attn.o_norm", "mix.mixer.reading.norm"),
-    ("input_layernorm", "mix.pre"),
-    ("post_attention_layernorm", "ffn.pre"),
-    *MAPS,
-)
+MAPS = {f"mlp.{part}_proj": f"ffn.mixer.{part}" for part in ("gate", "up", "down")}
+FAR_NAMES = {
+    **{f"self_attn.{a}_proj": f"mix.mixer.{b}" for a, b in QKVO.items()},
+    **{f"self_attn.{part}_norm": f"mix.mixer.{part}_norm.norm" for part in "qk"},
+    "post_attention_layernorm": "mix.post",
+    "post_feedforward_layernorm": "ffn.post",
+    **MAPS,
+}
+LINEAR_NAMES = {
+    **{f"linear_attn.{a}_proj": f"mix.mixer.{b}" for a, b in QKVO.items()},
+    "linear_attn.a_proj": "mix.mixer.decay.step",
+    "linear_attn.b_proj": "mix.mixer.update.part",
+    "linear_attn.g_proj": "mix.mixer.reading.gate",
+    "linear_attn.o_norm": "mix.mixer.reading.norm",
+    "input_layernorm": "mix.pre",
+    "post_attention_layernorm": "ffn.pre",
+    **MAPS,
+}
 LONE = (  # tensors of the linear layers that are called neither weight nor bias
     ("linear_attn.A_log", "mix.mixer.decay.rate"),
     ("linear_attn.dt_bias", "mix.mixer.decay.bias"),
@@ -247,15 +247,11 @@ CONVS = tuple(f"linear_attn.{part}_conv1d.weight" for part in "qkv")
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules, layer by layer: our names are the same in both kinds, theirs are not."""
-    made = [
-        rule("model.embed_tokens.weight", "embed.weight"),
-        rule("model.norm.weight", "norm.weight"),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    made = named({"model.embed_tokens": "embed", "model.norm": "norm", "lm_head": "head"})
     for i, layer in enumerate(spec.layers):
         theirs, ours = f"model.layers.{i}.", f"layers.{i}."
         names = LINEAR_NAMES if kind_of(layer) == LINEAR else FAR_NAMES
-        made += [rule(f"{theirs}{a}.{end}", f"{ours}{b}.{end}") for a, b in names for end in ("weight", "bias")]
+        made += named({theirs + a: ours + b for a, b in names.items()})
         match layer.mix:
             case Residual(mixer=LinearAttention() as linear):
                 made += [rule(theirs + a, ours + b) for a, b in LONE]

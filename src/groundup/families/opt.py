@@ -21,7 +21,7 @@ from groundup.parts.embed import Embed, NarrowEmbed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm, NoNorm
 from groundup.parts.position import Learned, NoPosition
-from groundup.rules import Rule, rule
+from groundup.rules import Rule, named
 
 
 def opt(
@@ -173,23 +173,22 @@ def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules: names only, for theirs and ours are laid out alike."""
     theirs, ours = "model.decoder.layers.{l}", "layers.{l}"
     mix = spec.layers[0].mix
-    both, norm = ("weight", "bias"), "out" if mix and mix.pre == NoNorm() else "pre"
-    maps = {
-        **{f"self_attn.{x}_proj": f"mix.mixer.{x}" for x in ("q", "k", "v", "out")},
-        "self_attn_layer_norm": f"mix.{norm}",
-        "fc1": "ffn.mixer.up",
-        "fc2": "ffn.mixer.down",
-        "final_layer_norm": f"ffn.{norm}",
-    }
-    return [
-        rule("model.decoder.embed_tokens.weight", "embed.weight"),
-        rule("model.decoder.project_in.weight", "embed.widen.weight"),
-        rule("model.decoder.embed_positions.weight", "embed.position.weight"),
-        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps.items() for end in both),
-        *(rule(f"model.decoder.final_layer_norm.{end}", f"norm.{end}") for end in both),
-        rule("model.decoder.project_out.weight", "transform.weight"),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    norm = "out" if mix and mix.pre == NoNorm() else "pre"
+    return named(
+        {
+            "model.decoder.embed_tokens": "embed",
+            "model.decoder.project_in": "embed.widen",
+            "model.decoder.embed_positions": "embed.position",
+            **{f"{theirs}.self_attn.{x}_proj": f"{ours}.mix.mixer.{x}" for x in ("q", "k", "v", "out")},
+            f"{theirs}.self_attn_layer_norm": f"{ours}.mix.{norm}",
+            f"{theirs}.fc1": f"{ours}.ffn.mixer.up",
+            f"{theirs}.fc2": f"{ours}.ffn.mixer.down",
+            f"{theirs}.final_layer_norm": f"{ours}.ffn.{norm}",
+            "model.decoder.final_layer_norm": "norm",
+            "model.decoder.project_out": "transform",
+            "lm_head": "head",
+        }
+    )
 
 
 FAMILY = Family(

@@ -22,7 +22,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm, NoNorm
 from groundup.parts.position import RoPE
-from groundup.rules import Rule, rule
+from groundup.rules import Rule, named
 
 
 def phi(
@@ -160,21 +160,19 @@ def write(spec: Decoder) -> dict[str, Any] | None:
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules: names only, for theirs and ours are laid out alike."""
     theirs, ours = "model.layers.{l}", "layers.{l}"
-    both = ("weight", "bias")
-    maps = {
-        "input_layernorm": "pre",
-        **{f"self_attn.{x}_proj": f"mix.mixer.{x}" for x in "qkv"},
-        **{f"self_attn.{x}_layernorm": f"mix.mixer.{x}_norm" for x in "qk"},
-        "self_attn.dense": "mix.mixer.out",
-        "mlp.fc1": "ffn.mixer.up",
-        "mlp.fc2": "ffn.mixer.down",
-    }
-    return [
-        rule("model.embed_tokens.weight", "embed.weight"),
-        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps.items() for end in both),
-        *(rule(f"model.final_layernorm.{end}", f"norm.{end}") for end in both),
-        *(rule(f"lm_head.{end}", f"head.{end}") for end in both),
-    ]
+    return named(
+        {
+            "model.embed_tokens": "embed",
+            f"{theirs}.input_layernorm": f"{ours}.pre",
+            **{f"{theirs}.self_attn.{x}_proj": f"{ours}.mix.mixer.{x}" for x in "qkv"},
+            **{f"{theirs}.self_attn.{x}_layernorm": f"{ours}.mix.mixer.{x}_norm" for x in "qk"},
+            f"{theirs}.self_attn.dense": f"{ours}.mix.mixer.out",
+            f"{theirs}.mlp.fc1": f"{ours}.ffn.mixer.up",
+            f"{theirs}.mlp.fc2": f"{ours}.ffn.mixer.down",
+            "model.final_layernorm": "norm",
+            "lm_head": "head",
+        }
+    )
 
 
 FAMILY = Family(

@@ -17,7 +17,7 @@ from groundup.families.windows import write_window
 from groundup.model.decoder import Decoder
 from groundup.model.residual import Residual
 from groundup.parts.position import NoScaling, RoPE
-from groundup.rules import Rule, instead, rule, split, split_sizes
+from groundup.rules import Rule, instead, joined, split, split_sizes
 from groundup.specs import override_all
 
 phi3 = partial(mistral.mistral, vocab=32064, context=4096, window=2047)
@@ -75,12 +75,10 @@ def rules(spec: Decoder) -> list[Rule]:
     attention, _ = llama.parts(spec)
     queries, keys = (heads * attention.head_width for heads in (attention.heads, attention.kv_heads))
     theirs, ours = "model.layers.{l}", "layers.{l}"
-    qkv = " ".join(f"{ours}.mix.mixer.{x}.weight" for x in "qkv")
-    gate_up = " ".join(f"{ours}.ffn.mixer.{x}.weight" for x in ("gate", "up"))
     return instead(
         llama.rules(spec),
-        rule(f"{theirs}.self_attn.qkv_proj.weight", qkv, split_sizes(queries, keys, keys)),
-        rule(f"{theirs}.mlp.gate_up_proj.weight", gate_up, split(2)),
+        *joined(f"{theirs}.self_attn.qkv_proj", f"{ours}.mix.mixer", "qkv", split_sizes(queries, keys, keys)),
+        *joined(f"{theirs}.mlp.gate_up_proj", f"{ours}.ffn.mixer", ("gate", "up"), split(2)),
     )
 
 

@@ -25,7 +25,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm
 from groundup.parts.position import Axial, Learned
-from groundup.rules import SQUEEZE, Op, Rule, rule
+from groundup.rules import SQUEEZE, Op, Rule, named, rule
 
 KINDS = {"local": ChunkedAttention, "lsh": HashedAttention}
 FIRST = Op(lambda ts: [ts[0][0]], lambda ts: [ts[0][None]])  # a table with an axis of length 1 in front
@@ -246,14 +246,20 @@ def _said_of_hashes(hashed: HashedAttention | None) -> dict[str, Any]:
 def rules(spec: ReversibleDecoder) -> list[Rule]:
     """Returns the weight rules: theirs and ours are laid out alike, but for the tables of positions."""
     places, theirs, ours = "reformer.embeddings.position_embeddings", "reformer.encoder.layers.{l}", "layers.{l}"
-    both = ("weight", "bias")
     attention = (("query", "q"), ("query_key", "q"), ("key", "k"), ("value", "v"))
-    norms = (("attention.layer_norm", "mix.pre"), ("feed_forward.layer_norm", "ffn.pre"))
-    maps = (("feed_forward.dense.dense", "ffn.mixer.up"), ("feed_forward.output.dense", "ffn.mixer.down"))
+    same = {
+        "reformer.embeddings.word_embeddings": "embed",
+        f"{places}.embedding": "embed.position",
+        f"{theirs}.attention.layer_norm": f"{ours}.mix.pre",
+        f"{theirs}.attention.output.dense": f"{ours}.mix.mixer.out",
+        f"{theirs}.feed_forward.layer_norm": f"{ours}.ffn.pre",
+        f"{theirs}.feed_forward.dense.dense": f"{ours}.ffn.mixer.up",
+        f"{theirs}.feed_forward.output.dense": f"{ours}.ffn.mixer.down",
+        "reformer.encoder.layer_norm": "norm",
+    }
     hashes = [isinstance(layer.parts["mix"].mixer, HashedAttention) for layer in spec.layers]
     return [
-        rule("reformer.embeddings.word_embeddings.weight", "embed.weight"),
-        rule(f"{places}.embedding.weight", "embed.position.weight"),
+        *named(same),
         rule(f"{places}.weights.0", "embed.position.row.weight", SQUEEZE),
         rule(f"{places}.weights.1", "embed.position.column.weight", FIRST),
         *(
@@ -262,9 +268,6 @@ def rules(spec: ReversibleDecoder) -> list[Rule]:
             for a, b in attention
             if (a == "value") or (a == "query_key") == hashed
         ),
-        rule(f"{theirs}.attention.output.dense.weight", f"{ours}.mix.mixer.out.weight"),
-        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in (*norms, *maps) for end in both),
-        *(rule(f"reformer.encoder.layer_norm.{end}", f"norm.{end}") for end in both),
         rule("lm_head.decoder.weight", "head.weight"),
         rule("lm_head.bias", "head.bias"),
     ]
