@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from groundup.families.family import Family, Keys, attention_of, head_width
+from groundup.families.names import read_named, write_named
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
 from groundup.model.decoder import Decoder
@@ -87,6 +88,20 @@ PRESETS = {
 }
 
 
+NAMES = {
+    "width": ("hidden_size", "n_embed", 64),
+    "layers": ("n_layer", "num_hidden_layers", 2),
+    "heads": ("n_head", "num_attention_heads", 8),
+    "vocab": ("vocab_size", 250880),
+    "context": ("seq_length", 2048),
+    "eps": ("layer_norm_epsilon", 1e-5),
+    "tied": ("tie_word_embeddings", True),
+    "deviation": ("initializer_range", 0.02),
+    "dropout": ("hidden_dropout", 0.0),
+    "attention_dropout": ("attention_dropout", 0.0),
+}
+
+
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a BLOOM configuration."""
     keys.only("apply_residual_connection_post_layernorm", False)
@@ -97,41 +112,14 @@ def read(keys: Keys) -> Decoder:
         keys.take(name, default=None)  # the order and the precision of sums, no more
     for name in ("bias_dropout_fusion", "masked_softmax_fusion", "offset_alibi", "unk_token_id"):
         keys.take(name, default=None)  # how its trainer computed the same, and a token
-    return bloom(
-        width=keys.number("hidden_size", "n_embed", default=64),
-        layers=keys.layers("n_layer", "num_hidden_layers", default=2),
-        heads=keys.number("n_head", "num_attention_heads", default=8),
-        vocab=keys.number("vocab_size", default=250880),
-        context=keys.number("seq_length", default=2048),
-        eps=keys.number("layer_norm_epsilon", default=1e-5, whole=False),
-        tied=keys.flag("tie_word_embeddings", default=True),
-        deviation=keys.number("initializer_range", default=0.02, whole=False),
-        dropout=keys.number("hidden_dropout", default=0.0, whole=False),
-        attention_dropout=keys.number("attention_dropout", default=0.0, whole=False),
-    )
+    return bloom(**read_named(keys, NAMES))
 
 
 def write(spec: Decoder) -> dict[str, Any] | None:
     """Returns the configuration of a BLOOM spec."""
     match spec:
-        case Decoder(
-            layers=(Layer(mix=Residual(mixer=Attention(position=ALiBi()) as attention) as mix), *_),
-            norm=LayerNorm(eps=eps),
-            init=ScaledNormal(deviation=deviation),
-        ):
-            return {
-                "architectures": ["BloomForCausalLM"],
-                "vocab_size": spec.vocab,
-                "hidden_size": spec.width,
-                "n_layer": len(spec.layers),
-                "n_head": attention.heads,
-                "seq_length": spec.context,
-                "layer_norm_epsilon": eps,
-                "tie_word_embeddings": spec.head == Tied(),
-                "initializer_range": deviation,
-                "hidden_dropout": mix.dropout,
-                "attention_dropout": attention.dropout,
-            }
+        case Decoder(layers=(Layer(mix=Residual(mixer=Attention(position=ALiBi()))), *_), norm=LayerNorm()):
+            return write_named(spec, NAMES, architectures=["BloomForCausalLM"])
     return None
 
 

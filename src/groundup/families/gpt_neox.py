@@ -11,8 +11,9 @@ import re
 from functools import partial
 from typing import Any
 
-from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, attention_of, head_width
+from groundup.families.family import Family, Keys, attention_of, head_width
 from groundup.families.llama import read_rope, write_rope
+from groundup.families.names import read_named, write_named
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
 from groundup.model.decoder import Decoder
@@ -107,26 +108,31 @@ PRESETS = {
 }
 
 
+NAMES = {
+    "width": ("hidden_size", 6144),
+    "layers": ("num_hidden_layers", 44),
+    "heads": ("num_attention_heads", 64),
+    "hidden": ("intermediate_size", 24576),
+    "vocab": ("vocab_size", 50432),
+    "context": ("max_position_embeddings", 2048),
+    "act": ("hidden_act", "gelu"),
+    "eps": ("layer_norm_eps", 1e-5),
+    "bias": ("attention_bias", True),
+    "tied": ("tie_word_embeddings", False),
+    "deviation": ("initializer_range", 0.02),
+    "dropout": ("hidden_dropout", "hidden_dropout_prob", 0.0),
+    "attention_dropout": ("attention_dropout", "attention_probs_dropout_prob", 0.0),
+}
+
+
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a GPT-NeoX configuration."""
     keys.take("classifier_dropout", default=None)  # of a head that is not part of the language model
-    context = keys.number("max_position_embeddings", default=2048)
+    said = read_named(keys, NAMES)
     return gpt_neox(
-        width=keys.number("hidden_size", default=6144),
-        layers=keys.layers("num_hidden_layers", default=44),
-        heads=keys.number("num_attention_heads", default=64),
-        hidden=keys.number("intermediate_size", default=24576),
-        vocab=keys.number("vocab_size", default=50432),
-        context=context,
-        position=read_rope(keys, context=context, fraction=0.25),
-        act=keys.choice("hidden_act", known=ACTS, default="gelu"),
-        eps=keys.number("layer_norm_eps", default=1e-5, whole=False),
-        bias=keys.flag("attention_bias", default=True),
+        position=read_rope(keys, context=said["context"], fraction=0.25),
         parallel=keys.flag("use_parallel_residual", default=True),
-        tied=keys.flag("tie_word_embeddings", default=False),
-        deviation=keys.number("initializer_range", default=0.02, whole=False),
-        dropout=keys.number("hidden_dropout", "hidden_dropout_prob", default=0.0, whole=False),
-        attention_dropout=keys.number("attention_dropout", "attention_probs_dropout_prob", default=0.0, whole=False),
+        **said,
     )
 
 
@@ -134,34 +140,16 @@ def write(spec: Decoder) -> dict[str, Any] | None:
     """Returns the configuration of a GPT-NeoX spec."""
     match spec:
         case Decoder(
-            layers=(
-                LayerSpec(
-                    mix=Residual(mixer=Attention(position=RoPE() as position) as attention) as mix,
-                    ffn=Residual(mixer=MLP() as mlp),
-                ) as layer,
-                *_,
-            ),
-            norm=LayerNorm(eps=eps),
-            init=ScaledNormal(deviation=deviation),
-        ) if mlp.act in THEIR_ACTS:
-            return {
-                "architectures": ["GPTNeoXForCausalLM"],
-                "vocab_size": spec.vocab,
-                "hidden_size": spec.width,
-                "intermediate_size": mlp.hidden,
-                "num_hidden_layers": len(spec.layers),
-                "num_attention_heads": attention.heads,
-                "hidden_act": THEIR_ACTS[mlp.act],
-                "max_position_embeddings": spec.context,
-                "layer_norm_eps": eps,
-                "rope_parameters": write_rope(position) | {"partial_rotary_factor": position.fraction},
-                "attention_bias": attention.bias,
-                "use_parallel_residual": isinstance(layer, Parallel),
-                "tie_word_embeddings": spec.head == Tied(),
-                "initializer_range": deviation,
-                "hidden_dropout": mix.dropout,
-                "attention_dropout": attention.dropout,
-            }
+            layers=(LayerSpec(mix=Residual(mixer=Attention(position=RoPE() as position))) as layer, *_),
+            norm=LayerNorm(),
+        ):
+            return write_named(
+                spec,
+                NAMES,
+                architectures=["GPTNeoXForCausalLM"],
+                rope_parameters=write_rope(position) | {"partial_rotary_factor": position.fraction},
+                use_parallel_residual=isinstance(layer, Parallel),
+            )
     return None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from groundup.errors import SpecError
 from groundup.families.family import Family, Keys, head_width
+from groundup.families.names import read_named, write_named
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
 from groundup.model.decoder import Decoder
@@ -82,6 +83,18 @@ PRESETS = {
 }
 
 
+NAMES = {
+    "width": ("d_model", "hidden_size", 2048),
+    "layers": ("n_layers", "num_hidden_layers", 24),
+    "heads": ("n_heads", "num_attention_heads", 16),
+    "vocab": ("vocab_size", 50368),
+    "context": ("max_seq_len", 2048),
+    "eps": ("layer_norm_epsilon", 1e-5),
+    "tied": ("tie_word_embeddings", True),
+    "deviation": ("initializer_range", 0.02),
+}
+
+
 def read(keys: Keys) -> Decoder:
     """Returns the spec of an MPT configuration."""
     keys.only("no_bias", True)
@@ -95,18 +108,7 @@ def read(keys: Keys) -> Decoder:
     for name in ("init_config", "init_device", "tokenizer_name", "verbose"):
         keys.take(name, default=None)  # how weights start, and what its trainer needs besides
     steepest, scale = _read_attention(keys)
-    return mpt(
-        width=keys.number("d_model", "hidden_size", default=2048),
-        layers=keys.layers("n_layers", "num_hidden_layers", default=24),
-        heads=keys.number("n_heads", "num_attention_heads", default=16),
-        vocab=keys.number("vocab_size", default=50368),
-        context=keys.number("max_seq_len", default=2048),
-        steepest=steepest,
-        scale=scale,
-        eps=keys.number("layer_norm_epsilon", default=1e-5, whole=False),
-        tied=keys.flag("tie_word_embeddings", default=True),
-        deviation=keys.number("initializer_range", default=0.02, whole=False),
-    )
+    return mpt(steepest=steepest, scale=scale, **read_named(keys, NAMES))
 
 
 def _read_attention(keys: Keys) -> tuple[float, float | None]:
@@ -133,25 +135,11 @@ def write(spec: Decoder) -> dict[str, Any] | None:
     """Returns the configuration of an MPT spec, whose slopes are transformers' own: it does not read alibi_bias_max."""
     match spec:
         case Decoder(
-            layers=(
-                Layer(mix=Residual(mixer=Attention(position=ALiBi(steepest=8.0), score=score) as attention)),
-                *_,
-            ),
-            norm=LayerNorm(eps=eps),
-            init=ScaledNormal(deviation=deviation),
+            layers=(Layer(mix=Residual(mixer=Attention(position=ALiBi(steepest=8.0), score=score))), *_),
+            norm=LayerNorm(),
         ):
-            return {
-                "architectures": ["MptForCausalLM"],
-                "vocab_size": spec.vocab,
-                "d_model": spec.width,
-                "n_layers": len(spec.layers),
-                "n_heads": attention.heads,
-                "max_seq_len": spec.context,
-                "layer_norm_epsilon": eps,
-                "attn_config": {"alibi": True, "softmax_scale": score.scale},
-                "tie_word_embeddings": spec.head == Tied(),
-                "initializer_range": deviation,
-            }
+            inside = {"alibi": True, "softmax_scale": score.scale}
+            return write_named(spec, NAMES, architectures=["MptForCausalLM"], attn_config=inside)
     return None
 
 
