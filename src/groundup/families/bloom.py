@@ -142,11 +142,5 @@ def rules(spec: Decoder) -> list[Rule]:
 
 
 FAMILY = Family(
-    name="bloom",
-    model_types=("bloom",),
-    presets=PRESETS,
-    read=read,
-    write=write,
-    rules=rules,
-    prefix="transformer.",
+    name="bloom", model_types=("bloom",), presets=PRESETS, read=read, write=write, rules=rules, prefix="transformer."
 )

@@ -194,11 +194,5 @@ def rules(spec: Decoder) -> list[Rule]:
 
 
 FAMILY = Family(
-    name="falcon",
-    model_types=("falcon",),
-    presets=PRESETS,
-    read=read,
-    write=write,
-    rules=rules,
-    prefix="transformer.",
+    name="falcon", model_types=("falcon",), presets=PRESETS, read=read, write=write, rules=rules, prefix="transformer."
 )

@@ -269,11 +269,5 @@ def _mixer_rules(layer: LayerSpec, i: int) -> list[Rule]:
 
 
 FAMILY = Family(
-    name="jamba",
-    model_types=("jamba",),
-    presets=PRESETS,
-    read=read,
-    write=write,
-    rules=rules,
-    prefix="model.",
+    name="jamba", model_types=("jamba",), presets=PRESETS, read=read, write=write, rules=rules, prefix="model."
 )

@@ -204,11 +204,5 @@ def state_space_rules(theirs: str, ours: str, *, entry: Sequence[str], cut: Op, 
 
 
 FAMILY = Family(
-    name="mamba",
-    model_types=("mamba",),
-    presets=PRESETS,
-    read=read,
-    write=write,
-    rules=rules,
-    prefix="backbone.",
+    name="mamba", model_types=("mamba",), presets=PRESETS, read=read, write=write, rules=rules, prefix="backbone."
 )

@@ -127,11 +127,5 @@ def mixer_rules(mixer: Mamba2, theirs: str, ours: str) -> list[Rule]:
 
 
 FAMILY = Family(
-    name="mamba2",
-    model_types=("mamba2",),
-    presets=PRESETS,
-    read=read,
-    write=write,
-    rules=rules,
-    prefix="backbone.",
+    name="mamba2", model_types=("mamba2",), presets=PRESETS, read=read, write=write, rules=rules, prefix="backbone."
 )

@@ -160,11 +160,5 @@ def rules(spec: Decoder) -> list[Rule]:
 
 
 FAMILY = Family(
-    name="mpt",
-    model_types=("mpt",),
-    presets=PRESETS,
-    read=read,
-    write=write,
-    rules=rules,
-    prefix="transformer.",
+    name="mpt", model_types=("mpt",), presets=PRESETS, read=read, write=write, rules=rules, prefix="transformer."
 )

@@ -182,12 +182,4 @@ def rules(spec: Decoder) -> list[Rule]:
     )
 
 
-FAMILY = Family(
-    name="opt",
-    model_types=("opt",),
-    presets=PRESETS,
-    read=read,
-    write=write,
-    rules=rules,
-    prefix="model.",
-)
+FAMILY = Family(name="opt", model_types=("opt",), presets=PRESETS, read=read, write=write, rules=rules, prefix="model.")

@@ -302,11 +302,5 @@ def _own_rules(theirs: str, ours: str, use: int) -> list[Rule]:
 
 
 FAMILY = Family(
-    name="zamba2",
-    model_types=("zamba2",),
-    presets=PRESETS,
-    read=read,
-    write=write,
-    rules=rules,
-    prefix="model.",
+    name="zamba2", model_types=("zamba2",), presets=PRESETS, read=read, write=write, rules=rules, prefix="model."
 )
