@@ -82,20 +82,10 @@ PRESETS = {
 
 def read(keys: Keys) -> EncoderDecoder:
     """Returns the spec of a BART configuration."""
-    for name, usual in {
-        "normalize_before": False,
-        "add_final_layer_norm": False,
-        "add_bias_logits": False,
-        "static_position_embeddings": False,
-        "normalize_embedding": True,
-        "extra_pos_embeddings": OFFSET,
-        "encoder_layerdrop": 0.0,
-        "decoder_layerdrop": 0.0,
-        "tie_word_embeddings": True,
-    }.items():
-        keys.only(name, usual)
-    for name in OTHERS:
-        keys.take(name, default=None)
+    keys.only(normalize_before=False, normalize_embedding=True, add_final_layer_norm=False, add_bias_logits=False)
+    keys.only(static_position_embeddings=False, extra_pos_embeddings=OFFSET, tie_word_embeddings=True)
+    keys.only(encoder_layerdrop=0.0, decoder_layerdrop=0.0)
+    keys.skip(*OTHERS)
     named = keys.config.get("architectures") or list(ARCHITECTURES)
     if named[0] not in ARCHITECTURES:
         raise SpecError(f"the BART architecture {named[0]} is not known; known are {', '.join(ARCHITECTURES)}")

@@ -104,14 +104,10 @@ NAMES = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a BLOOM configuration."""
-    keys.only("apply_residual_connection_post_layernorm", False)
-    keys.only("n_inner", None)
-    keys.only("skip_bias_add", True)
-    keys.only("skip_bias_add_qkv", False)
-    for name in ("pretraining_tp", "slow_but_exact", "attention_softmax_in_fp32"):
-        keys.take(name, default=None)  # the order and the precision of sums, no more
-    for name in ("bias_dropout_fusion", "masked_softmax_fusion", "offset_alibi", "unk_token_id"):
-        keys.take(name, default=None)  # how its trainer computed the same, and a token
+    keys.only(apply_residual_connection_post_layernorm=False, n_inner=None, skip_bias_add=True, skip_bias_add_qkv=False)
+    keys.skip("pretraining_tp", "slow_but_exact", "attention_softmax_in_fp32")  # the order and precision of sums
+    # How its trainer computed the same, and a token.
+    keys.skip("bias_dropout_fusion", "masked_softmax_fusion", "offset_alibi", "unk_token_id")
     return bloom(**read_named(keys, NAMES))
 
 

@@ -117,10 +117,10 @@ NAMES = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Falcon configuration."""
-    keys.only("alibi", False)
-    keys.only("hidden_dropout", 0.0)  # drops the sum of both parts at once
-    keys.only("attention_dropout", 0.0)  # drops no attention weights, but some of the stream
-    keys.only("apply_residual_connection_post_layernorm", False)
+    keys.only(alibi=False)
+    keys.only(hidden_dropout=0.0)  # drops the sum of both parts at once
+    keys.only(attention_dropout=0.0)  # drops no attention weights, but some of the stream
+    keys.only(apply_residual_connection_post_layernorm=False)
     said = read_named(keys, NAMES)
     heads = said["heads"]
     grouped = keys.flag("new_decoder_architecture", default=False)

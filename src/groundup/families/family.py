@@ -35,6 +35,8 @@ ACTS = {
 }
 THEIR_ACTS = {ours: theirs for theirs, ours in reversed(ACTS.items())}
 
+# Keys of GPT-2 and GPT-J for a classification head, which is not part of the language model.
+SUMMARY = [f"summary_{name}" for name in ("type", "use_proj", "activation", "proj_to_labels", "first_dropout")]
 
 LARGEST, MOST_LAYERS = 2**31 - 1, 100_000  # of a size, and of layers, in a configuration
 
@@ -287,7 +289,20 @@ class Keys:
             raise SpecError(f"the configuration's {name} is {value!r}; expected the id of one token, or null")
         return value
 
-    def only(self, name: str, *values: Any) -> None:
+    def skip(self, *names: str) -> None:
+        """Takes keys that say nothing about what this family computes."""
+        self.taken.update(names)
+
+    def only(self, **values: Any) -> None:
+        """Takes keys that may only have these values, which are also what they are without being said.
+
+        Raises:
+            SpecError: one has another.
+        """
+        for name, value in values.items():
+            self.among(name, value)
+
+    def among(self, name: str, *values: Any) -> None:
         """Takes a key that may only have one of these values; the first is the default.
 
         Raises:

@@ -62,8 +62,7 @@ def read(keys: Keys) -> Decoder:
 def read_sizes(keys: Keys, *, position: RoPE | None = None) -> Decoder:
     """Returns a LLaMA with what the configurations of all Gemmas say alike, and `llama.read`'s ``position``."""
     keys.assume(max_position_embeddings=8192, head_dim=256, tie_word_embeddings=True)
-    keys.only("mlp_bias", False)
-    keys.only("use_bidirectional_attention", False)
+    keys.only(mlp_bias=False, use_bidirectional_attention=False)
     return llama.read(keys, position=position)
 
 

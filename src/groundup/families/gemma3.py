@@ -63,8 +63,8 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Gemma 3 text configuration."""
     keys.assume(num_key_value_heads=4, max_position_embeddings=131072, sliding_window=gemma2.WINDOW)
-    keys.only("attn_logit_softcapping", None)
-    keys.take("_sliding_window_pattern", default=None)  # what layer_types were made of
+    keys.only(attn_logit_softcapping=None)
+    keys.skip("_sliding_window_pattern")  # what layer_types were made of
     context = keys.number("max_position_embeddings")
     near, far = read_ropes(
         keys, context=context, near=("rope_local_base_freq", NEAR_THETA), far=("rope_theta", FAR_THETA)

@@ -16,7 +16,7 @@ import re
 from functools import partial
 from typing import Any
 
-from groundup.families.family import Family, Keys, head_width
+from groundup.families.family import SUMMARY, Family, Keys, head_width
 from groundup.families.names import read_named, write_named
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
@@ -140,16 +140,13 @@ NAMES = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a GPT-2 configuration."""
-    keys.only("scale_attn_weights", True)
-    keys.only("scale_attn_by_inverse_layer_idx", False)
-    keys.only("reorder_and_upcast_attn", False, True)  # a matter of precision, not of mathematics
-    keys.only("add_cross_attention", False)
-    keys.only("n_special", 0)
-    keys.take("predict_special_tokens", default=None)  # of such tokens there are none
-    for name in ("type", "use_proj", "activation", "proj_to_labels", "first_dropout"):
-        keys.take(f"summary_{name}", default=None)  # a classification head that is not part of the language model
+    keys.only(scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False)
+    keys.among("reorder_and_upcast_attn", False, True)  # a matter of precision, not of mathematics
+    keys.only(add_cross_attention=False, n_special=0)
+    keys.skip("predict_special_tokens")  # of such tokens there are none
+    keys.skip(*SUMMARY)
     said = read_named(keys, NAMES)
-    keys.only("n_ctx", said["context"])
+    keys.only(n_ctx=said["context"])
     return gpt2(**said)
 
 

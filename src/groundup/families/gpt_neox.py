@@ -127,7 +127,7 @@ NAMES = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a GPT-NeoX configuration."""
-    keys.take("classifier_dropout", default=None)  # of a head that is not part of the language model
+    keys.skip("classifier_dropout")  # of a head that is not part of the language model
     said = read_named(keys, NAMES)
     return gpt_neox(
         position=read_rope(keys, context=said["context"], fraction=0.25),

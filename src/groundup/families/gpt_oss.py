@@ -82,11 +82,11 @@ def read(keys: Keys) -> Decoder:
     keys.assume(max_position_embeddings=131072, intermediate_size=2880)
     if not {"rope_parameters", "rope_scaling"} & {name for name, said in keys.config.items() if said is not None}:
         keys.assume(rope_parameters=llama.write_rope(rope))
-    keys.only("swiglu_alpha", 1.702)
-    keys.only("hidden_act", "silu")  # of which the class makes no use
-    keys.only("mlp_bias", False)
-    keys.take("initial_context_length", default=None)  # which rope_scaling says too
-    keys.take("quantization_config", default=None)  # how files are packed: their tensors say it themselves
+    keys.only(swiglu_alpha=1.702)
+    keys.only(hidden_act="silu")  # of which the class makes no use
+    keys.only(mlp_bias=False)
+    keys.skip("initial_context_length")  # which rope_scaling says too
+    keys.skip("quantization_config")  # how files are packed: their tensors say it themselves
     position = llama.read_rope(keys, context=keys.number("max_position_embeddings"), theta=THETA)
     spec = clamped(
         llama.read(keys, position=position),

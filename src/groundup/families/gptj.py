@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from groundup.errors import SpecError
-from groundup.families.family import Family, Keys, attention_of, head_width
+from groundup.families.family import SUMMARY, Family, Keys, attention_of, head_width
 from groundup.families.names import read_named, write_named
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
@@ -107,10 +107,8 @@ NAMES = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a GPT-J configuration."""
-    keys.only("rotary", True)
-    keys.only("scale_attn_weights", True)
-    for name in ("type", "use_proj", "activation", "proj_to_labels", "first_dropout"):
-        keys.take(f"summary_{name}", default=None)  # a classification head that is not part of the language model
+    keys.only(rotary=True, scale_attn_weights=True)
+    keys.skip(*SUMMARY)
     return gptj(turned=keys.number("rotary_dim", default=64), **read_named(keys, NAMES))
 
 

@@ -134,12 +134,9 @@ PRESETS = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Jamba configuration."""
-    keys.only("mamba_inner_layernorms", True)
-    keys.only("sliding_window", None)
-    for name in ("use_mamba_kernels", "use_mambapy", "use_associative_scan"):
-        keys.take(name, default=None)  # how transformers computes it
-    for name in ("num_logits_to_keep", "calc_logits_for_entire_prompt"):
-        keys.take(name, default=None)  # of which tokens it computes logits
+    keys.only(mamba_inner_layernorms=True, sliding_window=None)
+    keys.skip("use_mamba_kernels", "use_mambapy", "use_associative_scan")  # how transformers computes it
+    keys.skip("num_logits_to_keep", "calc_logits_for_entire_prompt")  # of which tokens it computes logits
     layers, heads = keys.layers("num_hidden_layers", default=32), keys.number("num_attention_heads", default=32)
     experts, rank = keys.number("num_experts", "num_local_experts", default=16), keys.take("mamba_dt_rank", default="")
     far, sparse = _read_every(keys, "attn", layers, (8, 4)), _read_every(keys, "expert", layers, (2, 1))

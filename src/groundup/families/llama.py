@@ -139,7 +139,7 @@ def read(keys: Keys, *, position: RoPE | None = None) -> Decoder:
         keys: the configuration.
         position: the rotation of queries and keys; None means the one that `read_rope` finds.
     """
-    keys.only("rope_interleaved", False)
+    keys.only(rope_interleaved=False)
     keys.take("pretraining_tp", default=1)  # over how many devices its maps were cut: the order of sums, no more
     width, heads = keys.number("hidden_size"), keys.number("num_attention_heads")
     context = keys.number("max_position_embeddings", "max_sequence_length", default=2048)

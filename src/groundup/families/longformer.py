@@ -57,9 +57,8 @@ PRESETS = {
 def read(keys: Keys) -> Encoder:
     """Returns the spec of a Longformer configuration."""
     keys.assume(vocab_size=30522)
-    keys.only("ignore_attention_mask", False)
-    for says_nothing in ("onnx_export", "attention_mode"):
-        keys.take(says_nothing, default=None)
+    keys.only(ignore_attention_mask=False)
+    keys.skip("onnx_export", "attention_mode")
     spec = roberta.read(keys, architectures=ARCHITECTURES)
     layers, windows = len(spec.layers), keys.take("attention_window", default=512)
     windows = [windows] * layers if isinstance(windows, int) else windows

@@ -87,11 +87,9 @@ def read(keys: Keys) -> Decoder:
     """Returns the spec of a Mamba configuration."""
     width = keys.number("hidden_size", "d_model", default=768)
     expand = keys.number("expand", default=2)
-    keys.only("intermediate_size", expand * width)
-    keys.only("d_inner", expand * width)
+    keys.only(intermediate_size=expand * width, d_inner=expand * width)
     rank = keys.take("time_step_rank", default="auto")
-    for name in ("use_mambapy", "use_associative_scan"):
-        keys.take(name, default=None)  # how transformers computes it
+    keys.skip("use_mambapy", "use_associative_scan")  # how transformers computes it
     return mamba(
         width=width,
         expand=expand,
@@ -107,13 +105,11 @@ def read(keys: Keys) -> Decoder:
 
 def read_settings(keys: Keys) -> dict[str, Any]:
     """Returns what configurations of Mamba and Mamba-2 have in common, but for sizes."""
-    keys.only("residual_in_fp32", True, False)  # a matter of precision, not of mathematics
-    keys.only("rms_norm", True)
-    keys.only("ssm_cfg", {})
-    for name in ("time_step_scale", "time_step_floor", "time_step_init_scheme", "rescale_prenorm_residual"):
-        keys.take(name, default=None)  # first weights; they are drawn as the original's are by default
-    for name in ("fused_add_norm", "pad_vocab_size_multiple"):
-        keys.take(name, default=None)  # the original's kernels, and what vocab_size already holds
+    keys.among("residual_in_fp32", True, False)  # a matter of precision, not of mathematics
+    keys.only(rms_norm=True, ssm_cfg={})
+    # First weights; they are drawn as the original's are by default.
+    keys.skip("time_step_scale", "time_step_floor", "time_step_init_scheme", "rescale_prenorm_residual")
+    keys.skip("fused_add_norm", "pad_vocab_size_multiple")  # the original's kernels, and what vocab_size already holds
     return {
         "context": keys.number("max_position_embeddings", default=CONTEXT),
         "conv": keys.number("conv_kernel", default=4),

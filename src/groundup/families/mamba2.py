@@ -69,9 +69,8 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Mamba-2 configuration."""
     no_limit = ([0.0, math.inf], [0.0, {"__float__": "Infinity"}])  # as older and newer files say it
-    keys.only("time_step_limit", *no_limit)
-    for name in ("chunk_size", "time_step_rank"):
-        keys.take(name, default=None)  # how it is computed; a width that nothing has
+    keys.among("time_step_limit", *no_limit)
+    keys.skip("chunk_size", "time_step_rank")  # how it is computed; a width that nothing has
     width, heads = keys.number("hidden_size", default=4096), keys.number("num_heads", default=128)
     head_width = keys.number("head_dim", default=64)
     if keys.number("expand", default=2) * width != heads * head_width:

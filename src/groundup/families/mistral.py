@@ -48,8 +48,7 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Mistral configuration."""
     keys.assume(num_key_value_heads=8, max_position_embeddings=131072, sliding_window=4096)
-    keys.only("attention_bias", False)
-    keys.only("mlp_bias", False)
+    keys.only(attention_bias=False, mlp_bias=False)
     return windowed(llama.read(keys), keys.number("sliding_window", default=None))
 
 

@@ -123,11 +123,8 @@ ARCHITECTURES = ("ModernBertForMaskedLM", "ModernBertModel")
 
 def read(keys: Keys) -> Encoder:
     """Returns the spec of a ModernBERT configuration."""
-    for name in OTHERS:
-        keys.take(name, default=None)
-    keys.only("mlp_dropout", 0.0)
-    keys.only("tie_word_embeddings", True)
-    keys.only("rope_scaling", None)
+    keys.skip(*OTHERS)
+    keys.only(mlp_dropout=0.0, tie_word_embeddings=True, rope_scaling=None)
     named = keys.config.get("architectures") or ARCHITECTURES
     if named[0] not in ARCHITECTURES:
         raise SpecError(f"the ModernBERT architecture {named[0]} is not known; known are {', '.join(ARCHITECTURES)}")

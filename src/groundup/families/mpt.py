@@ -97,16 +97,12 @@ NAMES = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of an MPT configuration."""
-    keys.only("no_bias", True)
-    keys.only("expansion_ratio", 4)
-    keys.only("norm_type", "low_precision_layernorm", "layernorm")
-    keys.only("logit_scale", None)
-    keys.only("embedding_fraction", 1.0)
-    keys.only("resid_pdrop", 0.0)
-    keys.only("emb_pdrop", 0.0)
-    keys.only("learned_pos_emb", True, False)  # with ALiBi, there are none either way
-    for name in ("init_config", "init_device", "tokenizer_name", "verbose"):
-        keys.take(name, default=None)  # how weights start, and what its trainer needs besides
+    keys.only(no_bias=True, expansion_ratio=4)
+    keys.among("norm_type", "low_precision_layernorm", "layernorm")
+    keys.only(logit_scale=None, embedding_fraction=1.0, resid_pdrop=0.0, emb_pdrop=0.0)
+    keys.among("learned_pos_emb", True, False)  # with ALiBi, there are none either way
+    # How weights start, and what its trainer needs besides.
+    keys.skip("init_config", "init_device", "tokenizer_name", "verbose")
     steepest, scale = _read_attention(keys)
     return mpt(steepest=steepest, scale=scale, **read_named(keys, NAMES))
 
@@ -117,13 +113,8 @@ def _read_attention(keys: Keys) -> tuple[float, float | None]:
     if not isinstance(given, Mapping):
         raise SpecError(f"the configuration's attn_config is {given!r}; expected a mapping with alibi")
     attention = Keys(given, family=f"{keys.family} (its attn_config)")
-    attention.only("alibi", True)
-    attention.only("attn_type", "multihead_attention")
-    attention.only("attn_pdrop", 0.0)
-    attention.only("clip_qkv", None)
-    attention.only("qk_ln", False)
-    attention.only("prefix_lm", False)
-    attention.only("attn_uses_sequence_id", False)
+    attention.only(alibi=True, attn_type="multihead_attention", attn_pdrop=0.0, clip_qkv=None)
+    attention.only(qk_ln=False, prefix_lm=False, attn_uses_sequence_id=False)
     attention.take("attn_impl", default="torch")  # which kernel, no more
     steepest = attention.positive("alibi_bias_max", default=8.0)
     scale = attention.positive("softmax_scale", default=None)

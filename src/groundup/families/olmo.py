@@ -42,8 +42,7 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of an OLMo configuration."""
     keys.assume(max_position_embeddings=2048)
-    keys.only("clip_qkv", None)
-    keys.only("mlp_bias", False)
+    keys.only(clip_qkv=None, mlp_bias=False)
     return centred(llama.read(keys))
 
 

@@ -54,7 +54,7 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of an OLMo 2 configuration."""
     keys.assume(max_position_embeddings=2048, rms_norm_eps=1e-5)
-    keys.only("mlp_bias", False)
+    keys.only(mlp_bias=False)
     return reordered(llama.read(keys))
 
 

@@ -94,8 +94,8 @@ def read(keys: Keys) -> Decoder:
     Raises:
         SpecError: ``layer_types`` has another length, other words, or only one of the two.
     """
-    keys.only("hidden_act", "silu")
-    keys.take("linear_dt_init_floor", default=None)  # of first weights, below the least step by default
+    keys.only(hidden_act="silu")
+    keys.skip("linear_dt_init_floor")  # of first weights, below the least step by default
     width, layers = keys.number("hidden_size", default=3840), keys.layers("num_hidden_layers", default=32)
     usual = [FAR if i % 4 == 3 or i == layers - 1 < 3 else LINEAR for i in range(layers)]
     kinds = read_kinds(keys, usual)

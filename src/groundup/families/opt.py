@@ -129,8 +129,7 @@ NAMES = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of an OPT configuration."""
-    keys.only("layerdrop", 0.0)
-    keys.only("activation_dropout", 0.0)
+    keys.only(layerdrop=0.0, activation_dropout=0.0)
     said = read_named(keys, NAMES)
     table_width = keys.number("word_embed_proj_dim", default=said["width"])
     pre_norm = keys.flag("do_layer_norm_before", default=True)

@@ -42,10 +42,8 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Phi-3 configuration."""
     keys.assume(max_position_embeddings=4096, rms_norm_eps=1e-5)
-    keys.only("attention_bias", False)
-    keys.only("mlp_bias", False)
-    keys.only("embd_pdrop", 0.0)
-    keys.take("original_max_position_embeddings", default=None)  # where longrope would begin
+    keys.only(attention_bias=False, mlp_bias=False, embd_pdrop=0.0)
+    keys.skip("original_max_position_embeddings")  # where longrope would begin
     dropout = keys.number("resid_pdrop", default=0.0, whole=False)
     window = keys.number("sliding_window", default=None)
     spec = override_all(llama.read(keys), dict.fromkeys(("layers.*.mix.dropout", "layers.*.ffn.dropout"), dropout))

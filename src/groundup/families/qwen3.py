@@ -49,7 +49,7 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Qwen3 configuration."""
     keys.assume(head_dim=128)
-    keys.only("mlp_bias", False)
+    keys.only(mlp_bias=False)
     return normed(qwen2.read_windowed(keys))
 
 

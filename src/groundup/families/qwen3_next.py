@@ -115,9 +115,7 @@ def read(keys: Keys) -> Decoder:
         head_dim=256,
         max_position_embeddings=32768,
     )
-    keys.only("hidden_act", "silu")
-    keys.only("mlp_bias", False)
-    keys.only("use_sliding_window", False)
+    keys.only(hidden_act="silu", mlp_bias=False, use_sliding_window=False)
     position = llama.read_rope(keys, context=keys.number("max_position_embeddings"), fraction=0.25)
     plain: Any = llama.read(keys, position=position)  # whose norm and init are known
     attention, mlp = llama.parts(plain)

@@ -107,10 +107,8 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a RecurrentGemma configuration."""
     width, heads = keys.number("hidden_size", default=2560), keys.number("num_attention_heads", default=10)
-    keys.only("head_dim", width // heads)
-    keys.only("embeddings_scale_by_sqrt_dim", True)
-    for name in ("w_init_variance_scale", "final_w_init_variance_scale"):
-        keys.take(name, default=None)  # first weights
+    keys.only(head_dim=width // heads, embeddings_scale_by_sqrt_dim=True)
+    keys.skip("w_init_variance_scale", "final_w_init_variance_scale")  # first weights
     hidden, layers = keys.number("intermediate_size", default=7680), keys.layers("num_hidden_layers", default=26)
     if hidden % 2:
         raise SpecError(f"the configuration's intermediate_size is {hidden}; expected twice the width inside the MLP")

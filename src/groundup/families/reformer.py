@@ -103,14 +103,9 @@ def read(keys: Keys) -> ReversibleDecoder:
     Raises:
         SpecError: a value is none that the family has, or chunks of both kinds do not fit together.
     """
-    keys.only("is_decoder", True)
-    keys.only("tie_word_embeddings", False)
-    for kind in ("local", "lsh"):
-        keys.only(f"{kind}_num_chunks_after", 0)
-    for says_nothing in ("chunk_size_lm_head", "classifier_dropout", "num_hidden_layers", "intermediate_size"):
-        keys.take(says_nothing, default=None)
-    for old in ("num_chunks_before", "num_chunks_after", "attention_probs_dropout_prob", "sinusoidal_pos_embds"):
-        keys.take(old, default=None)
+    keys.only(is_decoder=True, tie_word_embeddings=False, local_num_chunks_after=0, lsh_num_chunks_after=0)
+    keys.skip("chunk_size_lm_head", "classifier_dropout", "num_hidden_layers", "intermediate_size")
+    keys.skip("num_chunks_before", "num_chunks_after", "attention_probs_dropout_prob", "sinusoidal_pos_embds")
     sizes = {
         "heads": keys.number("num_attention_heads", default=12),
         "head_width": keys.number("attention_head_size", default=64),

@@ -72,7 +72,7 @@ PRESETS = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of an RWKV-4 configuration."""
-    keys.take("rescale_every", default=None)
+    keys.skip("rescale_every")
     return rwkv4(
         width=keys.number("hidden_size", default=4096),
         layers=keys.layers("num_hidden_layers", default=32),

@@ -123,9 +123,8 @@ PRESETS = {
 
 def read(keys: Keys) -> EncoderDecoder:
     """Returns the spec of a T5 configuration."""
-    for name in ("initializer_factor", "classifier_dropout", "dense_act_fn"):
-        keys.take(name, default=None)
-    keys.only("is_gated_act", *([True] if "gated" in str(keys.config.get("feed_forward_proj")) else [False]))
+    keys.skip("initializer_factor", "classifier_dropout", "dense_act_fn")
+    keys.only(is_gated_act="gated" in str(keys.config.get("feed_forward_proj")))
     said = keys.take("feed_forward_proj", default="relu")
     gate, _, act = str(said).rpartition("-")
     if gate not in ("", "gated") or act not in ACTS:

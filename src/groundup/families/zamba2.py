@@ -132,17 +132,16 @@ PRESETS = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Zamba2 configuration."""
-    keys.only("use_long_context", False)
-    keys.only("tie_word_embeddings", True)  # untied, transformers' class has a block for each use, not shared ones
-    for name in ("use_mamba_kernels", "use_mem_eff_path", "chunk_size", "num_logits_to_keep", "time_step_floor"):
-        keys.take(name, default=None)  # how it is computed, of which tokens, and first weights
-    keys.take("use_conv_bias", default=True)  # transformers' class has the bias, whatever is said
+    keys.only(use_long_context=False)
+    keys.only(tie_word_embeddings=True)  # untied, transformers' class has a block for each use, not shared ones
+    # How it is computed, of which tokens, and first weights.
+    keys.skip("use_mamba_kernels", "use_mem_eff_path", "chunk_size", "num_logits_to_keep", "time_step_floor")
+    keys.skip("use_conv_bias")  # transformers' class has the bias, whatever is said
     width, heads = keys.number("hidden_size", default=2560), keys.number("num_attention_heads", default=32)
     both = 2 * width
     derived = {"attention_hidden_size": both, "attention_head_dim": both // heads, "head_dim": both // heads}
     derived |= {"kv_channels": width // heads, "num_query_groups": heads}
-    for name, value in derived.items():
-        keys.only(name, value)
+    keys.only(**derived)
     kinds = _read_kinds(keys)
     context = keys.number("max_position_embeddings", default=4096)
     position = read_rope(keys, context=context)
@@ -182,15 +181,14 @@ def _read_kinds(keys: Keys) -> list[str]:
     kinds = [KINDS[kind] for kind in said]
     if HYBRID not in kinds or LINEAR not in kinds:
         raise SpecError(f"the configuration's layers_block_type has to have {LINEAR} and {HYBRID}; add one of either")
-    keys.only("hybrid_layer_ids", [i for i, kind in enumerate(kinds) if kind == HYBRID])
+    keys.only(hybrid_layer_ids=[i for i, kind in enumerate(kinds) if kind == HYBRID])
     return kinds
 
 
 def _read_mamba(keys: Keys, *, width: int) -> Mamba2:
     heads, least = keys.number("n_mamba_heads", default=8), keys.positive("time_step_min", default=1e-3)
     inner = keys.number("mamba_expand", default=2) * width
-    keys.only("mamba_headdim", inner // heads)
-    keys.only("time_step_limit", None)
+    keys.only(mamba_headdim=inner // heads, time_step_limit=None)
     bias = keys.flag("add_bias_linear", default=False)
     return Mamba2(
         heads=heads,
