@@ -94,6 +94,24 @@ def replacing(path: Path) -> Generator[Path]:
 
 
 @contextmanager
+def scratch(path: Path) -> Generator[Path]:
+    """Gives an empty hidden folder beside ``path`` that goes when the block ends.
+
+    What a process that dies leaves of it is found by `remove_abandoned`.
+
+    Raises:
+        StorageError: the disk is full or the place cannot be written.
+    """
+    temporary = beside(path)
+    with writing(path.parent):
+        temporary.mkdir()
+        try:
+            yield temporary
+        finally:
+            remove(temporary)
+
+
+@contextmanager
 def alone(folder: Path) -> Generator[None]:
     """Keeps other processes from working in a folder meanwhile; a process that dies lets go of it.
 

@@ -305,6 +305,13 @@ def test_standard_input_that_is_not_utf8_is_refused(call: Call, model: Path, mon
         refused(call(*arguments), "standard input is not text in UTF-8")
 
 
+def test_a_name_in_brackets_is_told_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    drawing = Drawing()
+    drawing.stage("runs/[/old] :cat:")
+    drawing.say("runs/[b]new[/b]")
+    assert capsys.readouterr().err.split() == ["runs/[/old]", ":cat:", "runs/[b]new[/b]"]
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["list", "--help"]])
 def test_a_reader_that_leaves_ends_the_command_quietly(arguments: list[str]) -> None:
     read, write = os.pipe()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -32,13 +32,15 @@ from groundup.parts.router import TopOfSoftmax
 
 HEADS: dict[str, Any] = {"heads": 4, "head_width": 8}
 SIZES: dict[str, Any] = {"width": 32, "vocab": 50, "context": 64}
+AnyStack = TypeVar("AnyStack", bound=Stack)
 
 
 def attention(**fields: Any) -> Attention:
-    return Attention(**{**HEADS, "kv_heads": 4, **fields})
+    given: dict[str, Any] = {**HEADS, "kv_heads": 4, **fields}
+    return Attention(**given)
 
 
-def model(kind: type[Stack], mixer: MixerSpec, **fields: Any) -> Stack:
+def model(kind: type[AnyStack], mixer: MixerSpec, **fields: Any) -> AnyStack:
     return kind(layers=(Layer(mix=Residual(mixer)),), **{**SIZES, **fields})
 
 

@@ -7,12 +7,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
-from groundup.errors import ConfigError, ModelError
+from groundup.data.shards import build
+from groundup.errors import ConfigError, DataError, ModelError, StorageError, TrainingError
+from groundup.files import alone
+from groundup.optim.joint import JointOptimizer
+from groundup.optim.optimizers import AdamW
 from groundup.recipes.compare import compare, named
 from groundup.recipes.watch import Watch
+from groundup.text.train import train
 
 SMALL = ["data.vocab=280", "context=32", "rows=2"]
+
+
+class Brittle(AdamW):
+    """Breaks the weights in its fifth step at any rate above AdamW's own."""
+
+    def build(self, model: nn.Module, *, products: torch.dtype = torch.float32) -> JointOptimizer:
+        made = super().build(model, products=products)
+        if self.lr > AdamW().lr:
+            made.parts[0].register_step_post_hook(self.broken)
+        return made
+
+    @staticmethod
+    def broken(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        for weight, state in optimizer.state.items():
+            weight.data[state["step"].expand_as(weight) > 4] = float("nan")
 
 
 class Stages(Watch):
@@ -33,6 +55,11 @@ def texts(tmp_path: Path) -> Path:
     for i in range(40):
         (folder / f"{i}.txt").write_text(f"Document {i}. " + "the cat sat on the mat and saw a rat. " * (5 + i % 7))
     return folder
+
+
+def corpus(texts: Path, folder: Path, *, held_out: float) -> None:
+    words = train([path.read_text() for path in texts.iterdir()], vocab=280)
+    build(texts, folder, tokenizer=words, held_out=held_out)
 
 
 def test_designs_are_named_by_presets_and_how_they_begin():
@@ -58,6 +85,51 @@ def test_what_cannot_be_compared_is_refused(models: list[str], error: type[Excep
 def test_too_small_a_budget_is_refused_before_any_run(texts: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match="give a longer --budget or fewer architectures"):
         compare(["gpt2", "llama"], folder=tmp_path / "c", budget=0.05, source=str(texts), settings=SMALL)
+
+
+@pytest.mark.parametrize(
+    ("source", "setting", "error", "message"),
+    [
+        ("texts", "objective=prefixlm", ConfigError, "objective=PrefixLM does not score whole documents"),
+        ("nowhere", "rows=2", DataError, "nowhere"),
+        ("corpus", "rows=2", DataError, "holds no text out"),
+    ],
+)
+def test_what_no_run_could_be_scored_on_is_refused_before_anything_is_made(
+    texts: Path, tmp_path: Path, source: str, setting: str, error: type[Exception], message: str
+):
+    corpus(texts, tmp_path / "corpus", held_out=0.0)
+    with pytest.raises(error, match=message):
+        compare(["gpt2", "llama"], folder=tmp_path / "c", source=str(tmp_path / source), settings=[*SMALL, setting])
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_folder_is_compared_in_by_one_process_at_a_time(texts: Path, tmp_path: Path):
+    with alone(tmp_path), pytest.raises(StorageError, match="another process works on"):
+        compare(["gpt2", "llama"], folder=tmp_path, budget=0.05, source=str(texts), settings=SMALL)
+
+
+@pytest.mark.slow
+def test_a_corpus_is_compared_on_and_a_rate_that_diverges_is_left_out(texts: Path, tmp_path: Path):
+    corpus(texts, tmp_path / "corpus", held_out=0.2)
+    asked: dict[str, Any] = {"folder": tmp_path / "c", "budget": 10.0, "seeds": 1, "source": str(tmp_path / "corpus")}
+    found = compare(["gpt2", "lstm"], settings=[*SMALL, "optimizer=brittle"], **asked)
+    for row in found["entrants"]:
+        assert row["rates_diverged"] == [2.0] and row["rate_factor"] <= 1
+        assert f"{row['name']} did not train at 2 times the rates" in (tmp_path / "c" / "index.html").read_text()
+    assert not (tmp_path / "c" / "corpus").exists()
+    for path in (tmp_path / "c").glob("*/memory.json"):  # as on a system that does not forget a peak
+        told = [at | {"measured_training_bytes": None} for at in json.loads(path.read_text())]
+        path.write_text(json.dumps(told))
+    again = compare(["gpt2", "lstm"], settings=[*SMALL, "optimizer=brittle"], **asked)
+    assert again["verdict"] == found["verdict"]
+
+
+@pytest.mark.slow
+def test_an_architecture_that_trains_at_no_rate_is_told(texts: Path, tmp_path: Path):
+    asked: dict[str, Any] = {"folder": tmp_path / "c", "budget": 10.0, "seeds": 1, "source": str(texts)}
+    with pytest.raises(TrainingError, match=r"gpt2 does not train at any of the rates from 0\.125 to 2 times"):
+        compare(["gpt2", "lstm"], settings=[*SMALL, "optimizer=brittle", "optimizer.lr=1.0"], **asked)
 
 
 @pytest.mark.slow

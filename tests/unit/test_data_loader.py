@@ -156,7 +156,6 @@ def test_the_books_of_a_loader(corpus: Corpus) -> None:
     loader = Loader(corpus, rows=4, context=10)
     assert loader.windows == -(-tokens // 10) == 12
     assert (loader.steps_per_epoch, loader.tokens_per_batch) == (3, 40)
-    assert [loader.fraction(step) for step in (0, 3, 4)] == [0.0, 1.0, 4 / 3]
 
 
 def test_a_split_shorter_than_a_row_is_refused(corpus: Corpus) -> None:

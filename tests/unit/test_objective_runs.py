@@ -27,7 +27,7 @@ from groundup.objectives.prefix import PrefixLM
 from groundup.objectives.span_corruption import SpanCorruption
 from groundup.objectives.translation import Translation
 from groundup.optim.optimizers import AdamW, Muon
-from groundup.planner.audit import audit
+from groundup.recipes.audit import audit
 from groundup.recipes.evaluate import evaluate
 from groundup.recipes.pretrain import pretrain, resume
 from groundup.recipes.prove import prove
@@ -135,6 +135,22 @@ def test_texts_are_translated_as_was_learnt(tmp_path: Path) -> None:
 def test_a_resumed_run_is_proven_to_lose_nothing(texts: Path, tmp_path: Path) -> None:
     pretrain(settings(texts, "masked"), tmp_path / "run")
     assert prove(tmp_path / "run").holds
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts", "told"),
+    [
+        ("masked", ("The cat sat", "[MASK] cat. " * 40, "The [MASK] sat"), ["nothing is masked", "tokens", ""]),
+        ("span corruption", ("The cat sat. " * 40, "The <extra_id_0> sat"), ["tokens", ""]),
+    ],
+)
+def test_a_prompt_that_cannot_be_continued_is_told_beside_the_others(
+    name: str, prompts: tuple[str, ...], told: list[str], texts: Path, tmp_path: Path
+) -> None:
+    made = pretrain(settings(texts, name).replace(prompts=prompts), tmp_path / "run").samples
+    for prompt, part, sample in zip(prompts, told, made, strict=True):
+        assert sample.startswith(f"{prompt}\n-> ")
+        assert part in sample and ("(nothing: " in sample) == bool(part)
 
 
 def test_a_model_that_fills_in_is_trained_from_python(texts: Path, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from groundup.data.corpus import TokenDocument
 from groundup.errors import ConfigError, DataError
 from groundup.evals import compressors
-from groundup.evals.perplexity import perplexity
+from groundup.evals.perplexity import Score, perplexity
 from groundup.families.llama import llama
+from groundup.text.train import train
 
 VOCAB, END = 29, 28
 MODEL = llama(width=16, layers=1, heads=2, hidden=24, vocab=VOCAB, context=16, deviation=0.5).build(seed=3)
@@ -78,3 +79,16 @@ def test_compressors_are_measured_on_the_stream_and_on_each_file() -> None:
     assert set(bits) == {"gzip -9, one stream", "bzip2 -9, one stream", "xz -9, one stream", "xz -9, each file"}
     assert all(0 < value < 8 for value in bits.values())
     assert bits["xz -9, each file"] > bits["xz -9, one stream"]
+
+
+def test_compressors_stand_beside_the_score_of_a_short_text_that_comes_back_from_its_tokens() -> None:
+    text = "so it goes, and so it goes on. " * 50
+    words = train([text], vocab=270)
+    read = [TokenDocument(name="a", text_bytes=len(text), ids=np.array([*words.encode(text), words.end]))]
+
+    def score(text_bytes: int | None) -> Score:
+        return Score(nats=1.0, tokens=1, text_bytes=text_bytes, documents=1)
+
+    assert compressors.beside(score(len(text)), read, words) == compressors.bits_per_byte([text.encode()])
+    for size in (None, len(text) + 1, compressors.MOST_BYTES + 1):
+        assert compressors.beside(score(size), read, words) == {}

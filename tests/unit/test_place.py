@@ -12,6 +12,7 @@ import pytest
 from groundup.errors import ModelError, StorageError
 from groundup.evals.perplexity import Score
 from groundup.families.llama import llama
+from groundup.files import alone
 from groundup.recipes.place import Place
 from groundup.recipes.report import write_report
 from groundup.recipes.settings import Run
@@ -28,8 +29,22 @@ def test_what_a_killed_process_left_is_gone_when_a_run_is_opened(tmp_path: Path)
     (tmp_path / f".plan.json.tmp-{dead.pid}").touch()
     (tmp_path / f".tokenizer.tmp-{dead.pid}").mkdir()
     (tmp_path / ".plan.json.tmp-1").touch()  # of a process that runs
-    Place.open(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".plan.json.tmp-1", "config.yaml"]
+    with Place.open(tmp_path):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".plan.json.tmp-1", "config.yaml"]
+
+
+def test_nothing_of_a_run_is_removed_while_another_process_works_on_it(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / f".plan.json.tmp-{os.getpid()}").touch()
+    with alone(tmp_path), pytest.raises(StorageError, match="another process works on"), Place.open(tmp_path):
+        pass
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_new_run_that_another_process_began_first_is_left_to_it(tmp_path: Path) -> None:
+    with alone(tmp_path), pytest.raises(StorageError, match="another process works on"), Place.new(tmp_path):
+        pass
+    assert tmp_path.exists()
 
 
 @pytest.mark.parametrize("name", ["nowhere", "file", "file/below", "circle", "n" * 300, "."])
@@ -37,7 +52,7 @@ def test_a_folder_that_is_no_run_is_one_sentence(tmp_path: Path, name: str) -> N
     (tmp_path / "file").touch()
     (tmp_path / "circle").symlink_to("circle")
     with pytest.raises(ModelError, match=r"is not a run .*; runs lie in runs/NAME"):
-        Place.open(tmp_path / name)
+        Place.open(tmp_path / name).__enter__()
 
 
 @pytest.mark.parametrize(
@@ -47,7 +62,7 @@ def test_a_place_that_cannot_be_taken_is_one_sentence(tmp_path: Path, name: str)
     (tmp_path / "file").touch()
     (tmp_path / "circle").symlink_to("circle")
     with pytest.raises(StorageError, match="choose another place"):
-        Place.new(tmp_path / name)
+        Place.new(tmp_path / name).__enter__()
 
 
 @pytest.mark.parametrize("value", [None, "fast", True, [], {}, float("nan"), 10**400, 7])

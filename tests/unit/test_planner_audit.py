@@ -6,7 +6,8 @@ import math
 import pytest
 
 from groundup.errors import ModelError, StorageError
-from groundup.planner.audit import audit, entries, record
+from groundup.planner.audit import entries, record
+from groundup.recipes.audit import audit
 
 PLAN = {"params": 5_000_000, "step_flops": 1.2e11, "peak_bytes": 900 * 2**20, "step_seconds": 0.5,
         "tokens_per_second": 8192.0, "train_seconds": 200.0}  # fmt: skip

@@ -48,3 +48,29 @@ def test_peak_can_be_forgotten_where_the_system_allows():
         assert measure.peak_rss_bytes() < peak
     else:
         assert measure.peak_rss_bytes() >= peak
+
+
+PEAKS = """
+from mmap import mmap
+from groundup.planner import measure
+
+def hold(size):
+    with mmap(-1, size) as held:  # which goes back to the system at once, where malloc may keep it
+        held.write(b"1" * size)
+
+hold(2**28)
+forgets, before = measure.reset_peak(), measure.peak_rss_bytes()
+if not forgets:
+    peak = measure.peak_from_here()
+    hold(2**20)
+    assert peak() is None
+peak, held = measure.peak_from_here(), measure.held_bytes()
+hold(2**29)
+rise = peak() - held
+assert 2**29 <= rise < 2.2 * 2**29, rise
+"""
+
+
+def test_a_peak_is_told_where_it_is_known_to_be_of_what_followed():
+    done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

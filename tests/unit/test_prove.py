@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from groundup.context import Batch
 from groundup.data.loader import Loader
-from groundup.errors import CheckpointError
+from groundup.errors import CheckpointError, StorageError
 from groundup.families.llama import llama
+from groundup.files import alone
 from groundup.optim.optimizers import Muon
-from groundup.recipes.pretrain import pretrain
+from groundup.recipes.pretrain import pretrain, resume
 from groundup.recipes.prove import Proof, prove
 from groundup.recipes.settings import Data, Run
 from groundup.training.budget import Budget, Seconds, Steps
@@ -44,6 +46,31 @@ def test_resuming_is_proven_to_lose_nothing_and_the_run_stays_as_it_is(
     assert proof.holds and (proof.start, proof.steps) == (steps, 3)
     assert proof.tensors > 2 * len(list(TINY.build().parameters()))  # the optimizer's state too
     assert contents(tmp_path / "run") == before
+
+
+def test_what_a_killed_proof_leaves_goes_when_the_run_is_opened(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrain(run_of(texts, Steps(2)), tmp_path / "run")
+    plain, seen = Loader.batch, set[str]()
+
+    def batch(loader: Loader, number: int) -> Batch:
+        seen.update(path.name for path in (tmp_path / "run").glob(".*"))
+        return plain(loader, number)
+
+    monkeypatch.setattr(Loader, "batch", batch)
+    prove(tmp_path / "run")
+    for name in seen:
+        (tmp_path / "run" / name).mkdir()
+    assert seen
+    resume(tmp_path / "run")
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_run_is_not_proven_while_another_process_works_on_it(texts: Path, tmp_path: Path) -> None:
+    pretrain(run_of(texts, Steps(1)), tmp_path / "run")
+    with alone(tmp_path / "run"), pytest.raises(StorageError, match="another process works on"):
+        prove(tmp_path / "run")
 
 
 def test_a_run_that_is_not_a_function_of_its_checkpoint_is_told(

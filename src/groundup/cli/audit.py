@@ -17,7 +17,7 @@ def audit(run: Path, as_json: bool) -> None:
 
     Example:  groundup audit runs/quickstart
     """
-    from groundup.planner.audit import audit as compare
+    from groundup.recipes.audit import audit as compare
 
     found = compare(run)
     if as_json:

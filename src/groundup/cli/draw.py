@@ -38,7 +38,7 @@ class Drawing(Watch):
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, markup=False, emoji=False)  # it prints names of files
         self.terminal = self.console.is_terminal
         self.bar = ProgressBar(total=1.0, width=BAR_COLUMNS)
         self.lines: tuple[str, str] | None = None  # beside the bar and below it; None while nothing is under way
@@ -67,7 +67,7 @@ class Drawing(Watch):
         """Prints a finding, indented."""
         self.lines = None
         for line in text.splitlines() or [""]:
-            self.console.print(f"  {line}", markup=False, soft_wrap=True)
+            self.console.print(f"  {line}", soft_wrap=True)
 
     def result(self, text: str) -> None:
         """Prints a result on standard output, indented; beside JSON, on standard error."""

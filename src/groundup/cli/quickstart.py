@@ -37,8 +37,8 @@ def quickstart(time: float | None, data: str | None, out: Path | None, new: bool
     run = recipe.design(
         seconds=recipe.TRAIN_SECONDS if time is None else time, source="python" if data is None else data
     )
-    if go_on and not (time is None and data is None):
-        recipe.check_same(folder, run)
+    if go_on:
+        recipe.check_same(folder, seconds=time, source=data)
     with resumable(folder), Drawing(as_json=as_json) as drawing:
         if folder != (out or Path("runs/quickstart")):
             drawing.say(f"This one goes to {folder}.")

@@ -90,10 +90,6 @@ class Loader:
         self.windows = -(-self._split.tokens // context)
         self.steps_per_epoch = -(-self.windows // rows)
 
-    def fraction(self, step: int) -> float:
-        """Returns how many epochs were read before a step: 1.5 is in the middle of the second."""
-        return step * self._rows / self.windows
-
     def batch(self, step: int) -> Batch:
         """Returns the batch of a step, this rank's rows of it: (B, T) with B = rows / world and T = context.
 

@@ -19,7 +19,7 @@ from groundup.objectives.objective import Objective
 
 
 @torch.no_grad()
-def held_out(
+def objective_score(
     model: ModelModule,
     objective: Objective,
     batches: Iterable[Batch],

@@ -1,10 +1,8 @@
-"""The plan beside what was measured, for a run that is finished or still going.
-
-A run's folder holds plan.json, what was predicted, and ledger.jsonl, a line for each quantity that was measured:
+"""What was planned beside what was measured, a line for each quantity in the ledger of a run.
 
     {"quantity": "step_seconds", "unit": "s", "predicted": 1.02, "measured": 1.08, "error": -0.056}
 
-Where the ledger has no line yet, the steps logged in metrics.jsonl tell how fast the run is so far.
+Where a run keeps it is none of this file's business, see `groundup.recipes.audit`.
 """
 
 from __future__ import annotations
@@ -14,11 +12,9 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from groundup.errors import ModelError, writing
-from groundup.files import json_lines
+from groundup.errors import writing
 from groundup.planner import units
 from groundup.planner.table import aligned
 
@@ -118,41 +114,6 @@ def record(ledger: Path, found: Iterable[Entry]) -> None:
         file.writelines(json.dumps(entry.to_dict()) + "\n" for entry in found)
 
 
-def audit(run: Path | str) -> Audit:
-    """Returns what was predicted for a run beside what was measured so far.
-
-    Args:
-        run: its folder.
-
-    Raises:
-        ModelError: the folder is not there or holds neither a plan nor a ledger.
-    """
-    run = Path(run)
-    plan = read_plan(run / "plan.json")
-    recorded = {
-        line["quantity"]: line for line in json_lines(run / "ledger.jsonl") if isinstance(line.get("quantity"), str)
-    }
-    if not plan and not recorded:
-        raise ModelError(
-            f"{run} has neither plan.json nor ledger.jsonl; name the folder of a run, such as runs/quickstart"
-        )
-    going = _from_metrics(json_lines(run / "metrics.jsonl"))
-    names = [*QUANTITIES, *(name for name in recorded if name not in QUANTITIES)]
-    return Audit(tuple(_entry(name, plan, recorded.get(name, {}), going) for name in names))
-
-
-def _entry(name: str, plan: Mapping[str, Any], line: Mapping[str, Any], going: Mapping[str, float]) -> Entry:
-    key, unit = QUANTITIES.get(name, ("", str(line.get("unit", ""))))
-    predicted = number(line.get("predicted"))
-    measured = number(line.get("measured"))
-    return Entry(
-        quantity=name,
-        unit=unit,
-        predicted=number(plan.get(key)) if predicted is None else predicted,
-        measured=going.get(name) if measured is None else measured,
-    )
-
-
 def read_plan(file: Path) -> dict[str, Any]:
     """Returns the plan of a run as plain data; nothing where the file is not there or damaged."""
     try:
@@ -160,21 +121,6 @@ def read_plan(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
-
-
-def _from_metrics(lines: list[dict[str, Any]]) -> dict[str, float]:
-    """What the logged steps tell: the median rate, and the mean time of a step."""
-    rates = [rate for line in lines if (rate := number(line.get("tokens_per_second"))) is not None]
-    found = {"tokens_per_second": median(rates)} if rates else {}
-    counted = [
-        (step, seconds)
-        for line in lines
-        if (step := number(line.get("step"))) and (seconds := number(line.get("seconds")))
-    ]
-    if counted:
-        step, seconds = counted[-1]
-        found["step_seconds"] = seconds / step
-    return found
 
 
 def number(value: Any) -> float | None:

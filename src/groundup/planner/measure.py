@@ -62,6 +62,26 @@ def reset_peak(device: torch.device | str = "cpu") -> bool:
     return True
 
 
+def held_bytes(device: torch.device | str = "cpu") -> int:
+    """Returns what is held on a device now: by the process for the CPU, by PyTorch's allocator for CUDA."""
+    device = torch.device(device)
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else process_bytes()
+
+
+def peak_from_here(device: torch.device | str = "cpu") -> Callable[[], int | None]:
+    """Returns the function that tells the peak on a device from now on, in bytes.
+
+    It returns None where nobody knows it: the system does not forget the peak so far, and what followed is below that.
+    """
+    before = 0 if reset_peak(device) else peak_bytes(device)
+
+    def told() -> int | None:
+        peak = peak_bytes(device)
+        return peak if peak > before else None
+
+    return told
+
+
 def count_flops(run: Callable[[], Any]) -> int:
     """Returns the operations that ``run`` does, counted by PyTorch's own FlopCounterMode.
 

@@ -6,7 +6,7 @@ from groundup.data.corpus import Corpus
 from groundup.data.loader import Loader, Order
 from groundup.data.pairs import Pairs
 from groundup.devices import autocast_dtype
-from groundup.evals.held_out import held_out
+from groundup.evals.held_out import objective_score
 from groundup.evals.perplexity import Score
 from groundup.model.model import ModelModule
 from groundup.objectives.objective import Batches, Reading
@@ -69,4 +69,4 @@ class Text:
             count = min(count, -(-tokens // self.loader.tokens_per_batch))
         made = (batch(step).first_rows(min(rows, self.loader.windows - step * rows)) for step in range(count))
         dtype = autocast_dtype(self.run.precision, next(model.parameters()).device)
-        return held_out(model, self.run.objective, made, dtype=dtype, total=count, progress=watch.progress)
+        return objective_score(model, self.run.objective, made, dtype=dtype, total=count, progress=watch.progress)

@@ -16,10 +16,12 @@ goes on, and another architecture can be added to one that is finished.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -30,9 +32,9 @@ import torch
 from groundup.context import Batch
 from groundup.data.corpus import Corpus
 from groundup.devices import autocast_dtype, pick_device
-from groundup.errors import ConfigError, ModelError, writing
+from groundup.errors import ConfigError, ModelError, TrainingError, writing
 from groundup.families import FAMILIES, PRESETS
-from groundup.files import alone, atomic_write
+from groundup.files import alone, atomic_write, remove_abandoned
 from groundup.hub.resolve import spec as resolve
 from groundup.infer.load import load
 from groundup.model.decoder import Decoder, DecoderModel
@@ -44,7 +46,7 @@ from groundup.planner.machine import calibrate
 from groundup.planner.plan import plan
 from groundup.planner.sizing import fitted, lengthened
 from groundup.recipes.comparison import FARTHEST, Comparison, Entrant, figure
-from groundup.recipes.corpora import corpus_of
+from groundup.recipes.corpora import check_source, corpus_of
 from groundup.recipes.findings import write_findings
 from groundup.recipes.learner import Learner
 from groundup.recipes.place import Place
@@ -91,14 +93,18 @@ def compare(
         watch: who hears how it goes.
 
     Raises:
-        ConfigError: the budget is too small, there is nothing to compare, or the folder holds another comparison.
+        ConfigError: the budget is too small, there is nothing to compare, the objective does not score whole documents,
+            or the folder holds another comparison.
         ModelError: one of the models is no language model.
+        DataError: the source cannot be read, or has too little text.
+        TrainingError: an architecture trains at none of the rates that are tried.
+        StorageError: the folder cannot be written, or another process works in it.
     """
     designs = named(models)
-    comparison = _comparison(
-        designs, folder, match=match, budget=budget, seeds=seeds, source=source, settings=settings, watch=watch
-    )
-    with alone(folder):
+    run = _run_of(next(iter(designs.values())), source, settings)
+    asked = {"match": match, "budget": budget, "seeds": seeds}
+    with _alone(folder):
+        comparison = _comparison(folder, designs, run, asked, watch)
         corpus = corpus_of(comparison.run, Place(folder), watch)
         comparison = _entered(comparison, designs, corpus, folder, watch)
         for entrant in comparison.entrants:
@@ -135,21 +141,34 @@ def _design(model: str | Path | Model) -> Decoder:
     return spec
 
 
+def _run_of(model: Decoder, source: str, settings: Iterable[str]) -> Run:
+    run = with_overrides(_usual(model, source), settings)
+    if not run.objective.whole:
+        raise ConfigError(
+            f"objective={type(run.objective).__name__} does not score whole documents, by which architectures are "
+            "compared; leave it out"
+        )
+    return run
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of the folder of a comparison, which goes again if nothing comes to lie in it."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        remove_abandoned(folder, names=_file(folder).name)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                folder.rmdir()
+
+
 def _comparison(
-    designs: Mapping[str, Decoder],
-    folder: Path,
-    *,
-    match: str,
-    budget: float,
-    seeds: int,
-    source: str,
-    settings: Iterable[str],
-    watch: Watch,
+    folder: Path, designs: Mapping[str, Decoder], run: Run, asked: dict[str, Any], watch: Watch
 ) -> Comparison:
     """The comparison in a folder, or a new one."""
-    first = next(iter(designs.values()))
-    run = with_overrides(_usual(first, source), settings)
-    asked: dict[str, Any] = {"match": match, "budget": budget, "seeds": seeds}
     path = _file(folder)
     if path.exists():
         there = read_spec(path, Comparison)
@@ -158,12 +177,13 @@ def _comparison(
         if other:
             raise ConfigError(f"{folder} holds a comparison with {', '.join(other[:3])}; give another --out")
         return there
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if any(folder.iterdir()):
         raise ConfigError(f"{folder} is there already and holds no comparison; give another --out")
+    check_source(run)
     watch.stage("Sizing")
-    seconds = budget * (1 - OVERHEAD) / len(designs) / (seeds + SEARCHED * SEARCH_SHARE)
-    model = _affordable(first, run, seconds)
-    made = Comparison(**asked, run=run.replace(model=model), target=figure(match, run, model))
+    seconds = asked["budget"] * (1 - OVERHEAD) / len(designs) / (asked["seeds"] + SEARCHED * SEARCH_SHARE)
+    model = _affordable(next(iter(designs.values())), run, seconds)
+    made = Comparison(**asked, run=run.replace(model=model), target=figure(asked["match"], run, model))
     _write(made, folder)
     return made
 
@@ -173,8 +193,6 @@ def _file(folder: Path) -> Path:
 
 
 def _write(comparison: Comparison, folder: Path) -> None:
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     atomic_write(_file(folder), write_spec(comparison))
 
 
@@ -262,16 +280,15 @@ def _run(comparison: Comparison, entrant: Entrant, folder: Path, corpus: Corpus,
     factor = _best_factor(comparison, entrant, place, corpus, watch)
     for seed in range(comparison.seeds):
         run = comparison.run_of(entrant, seed=seed, factor=factor)
-        run = run.replace(data=run.data.replace(source=str(folder / "corpus"), tokenizer=None, vocab=None))
+        run = run.replace(data=run.data.replace(source=str(corpus.folder), tokenizer=None, vocab=None))
         at = Place(place / f"seed-{seed}")
-        if at.result.is_file():
-            continue
-        watch.stage(f"{entrant.name}, seed {seed + 1} of {comparison.seeds}")
-        if at.config.is_file():
-            resume(at.folder, watch=StepsOnly(watch))
-        else:
-            pretrain(run, at.folder, watch=StepsOnly(watch))
-        if seed:  # one copy of the weights is kept
+        if not at.result.is_file():
+            watch.stage(f"{entrant.name}, seed {seed + 1} of {comparison.seeds}")
+            if at.config.is_file():
+                resume(at.folder, watch=StepsOnly(watch))
+            else:
+                pretrain(run, at.folder, watch=StepsOnly(watch))
+        if seed and at.checkpoints.exists():  # one copy of the weights is kept
             shutil.rmtree(at.checkpoints)
     _figures_of_use(comparison, entrant, place)
 
@@ -282,21 +299,36 @@ def _best_factor(comparison: Comparison, entrant: Entrant, place: Path, corpus: 
     def loss(factor: float) -> float:
         path = place / f"rate-{factor:g}.json"
         if not path.exists():
-            watch.stage(f"{entrant.name}, {SEARCH_SHARE:.0%} of a run at {factor:g} times the rates")
-            run = comparison.run_of(entrant, seed=0, factor=factor, share=SEARCH_SHARE)
-            learner = Learner(run, corpus)
-            for step in learner.steps():
-                watch.progress(step.progress, 1.0)
-            score = quick_score(run, learner.model, corpus, watch=watch)
-            told = {"factor": factor, "loss": score.loss, "steps": learner.tally.steps}
-            atomic_write(path, json.dumps(told) + "\n")
-        return json.loads(path.read_text(encoding="utf-8"))["loss"]
+            atomic_write(path, json.dumps(_tried(comparison, entrant, factor, corpus, watch)) + "\n")
+        told = json.loads(path.read_text(encoding="utf-8"))["loss"]
+        return math.inf if told is None else told
 
     times = 2.0 if loss(2.0) < loss(1.0) else 0.5
     best = max(1.0, times)
-    while 1 / FARTHEST < best < FARTHEST and loss(best * times) < loss(best):
+    while 1 / FARTHEST < best < FARTHEST and (loss(best) == math.inf or loss(best * times) < loss(best)):
         best *= times
+    if loss(best) == math.inf:
+        raise TrainingError(
+            f"{entrant.name} does not train at any of the rates from {best:g} to 2 times the optimizer's; "
+            "lower them, as with --set optimizer.lr=1e-4, and give another --out"
+        )
     return best
+
+
+def _tried(comparison: Comparison, entrant: Entrant, factor: float, corpus: Corpus, watch: Watch) -> dict[str, Any]:
+    """How well a short run does; its loss is None where it does not stay finite."""
+    watch.stage(f"{entrant.name}, {SEARCH_SHARE:.0%} of a run at {factor:g} times the rates")
+    run = comparison.run_of(entrant, seed=0, factor=factor, share=SEARCH_SHARE)
+    learner = Learner(run, corpus)
+    loss: float | None = None
+    try:
+        for step in learner.steps():
+            watch.progress(step.progress, 1.0)
+        scored = quick_score(run, learner.model, corpus, watch=watch).loss
+        loss = scored if math.isfinite(scored) else None
+    except TrainingError as fault:
+        watch.say(f"{fault}; so this rate is left out.")
+    return {"factor": factor, "loss": loss, "steps": learner.tally.steps}
 
 
 def _figures_of_use(comparison: Comparison, entrant: Entrant, place: Path) -> None:
@@ -313,20 +345,21 @@ def _figures_of_use(comparison: Comparison, entrant: Entrant, place: Path) -> No
 def _writing_rate(model: DecoderModel, context: int) -> float:
     """Tokens a second of one row, a token at a time; the median of three times."""
     count, times = min(WRITTEN_TOKENS, context - 1), []
+    device = next(model.parameters()).device
     for _ in range(4):  # the first warms up
-        state, ids = model.new_state(1, context), torch.zeros(1, 1, dtype=torch.int64)
+        state, ids = model.new_state(1, context), torch.zeros(1, 1, dtype=torch.int64, device=device)
         began = time.perf_counter()
         for _ in range(count):
             ids = model(ids, state)[:, -1:].argmax(-1)
+        ids.item()  # which an accelerator has only when it has done all that was asked of it
         times.append((time.perf_counter() - began) / count)
     return 1 / median(times[1:])
 
 
-def _memory(model: Decoder, run: Run, context: int) -> dict[str, float]:
+def _memory(model: Decoder, run: Run, context: int) -> dict[str, float | None]:
     """What one row of a length takes above the program: a step of training, the state of generating."""
-    longer = lengthened(model, context)
-    device, before = pick_device(), measure.process_bytes()
-    measure.reset_peak(device)
+    longer, device = lengthened(model, context), pick_device()
+    before, peak = measure.held_bytes(device), measure.peak_from_here(device)
     built = longer.build().to(device)
     ids = torch.zeros(1, context, dtype=torch.int64)
     dtype = autocast_dtype(run.precision, device)
@@ -340,12 +373,12 @@ def _memory(model: Decoder, run: Run, context: int) -> dict[str, float]:
         dtype=dtype,
     )
     next(learning)
-    peak = measure.peak_bytes(device)
-    settings = {"precision": run.precision, "optimizer": run.optimizer, "process_bytes": before}
+    held = peak()
+    planned = plan(longer, tokens=1, rows=1, context=context, precision=run.precision, optimizer=run.optimizer)
     return {
         "context": context,
-        "planned_training_bytes": plan(longer, tokens=1, rows=1, context=context, **settings).peak_bytes - before,
-        "measured_training_bytes": peak - before,
+        "planned_training_bytes": planned.peak_bytes - planned.process_bytes,
+        "measured_training_bytes": None if held is None else held - before,
         "planned_state_bytes": books.state_bytes(longer, rows=1, max_len=context, dtype=torch.float32),
         "measured_state_bytes": sum(s.nbytes for layer in built.new_state(1, context).layers for s in layer.values()),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from groundup.data.corpus import Corpus
 from groundup.data.shards import build
 from groundup.data.sources import documents
+from groundup.errors import DataError
 from groundup.files import replacing
 from groundup.objectives.objective import Reading
 from groundup.recipes.place import Place
@@ -41,6 +42,22 @@ def corpus_of(run: Run, place: Place, watch: Watch) -> Corpus:
         seed=run.seed,
         progress=watch.progress,
     )
+
+
+def check_source(run: Run) -> None:
+    """Makes sure that what a run is to read is there, before anything is made.
+
+    Raises:
+        DataError: it cannot be read, or is a corpus that holds no text out.
+        TextError: the corpus's tokenizer lacks a special token that the run's objective needs.
+    """
+    if not Corpus.is_there(run.data.source):
+        next(documents(run.data.source, field=run.data.field, target=run.target))
+        return
+    corpus = Corpus.open(run.data.source)
+    check_tokenizer(run, corpus.tokenizer)
+    if not corpus.split("valid").tokens:
+        raise DataError(f"{corpus.folder} holds no text out, by which a run is scored; build it with --held-out 0.01")
 
 
 def check_tokenizer(run: Run, tokenizer: Tokenizer) -> None:

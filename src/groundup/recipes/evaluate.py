@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from groundup.data.corpus import Corpus, TokenDocument
 from groundup.data.shards import build
-from groundup.data.sources import documents
+from groundup.data.sources import Document, documents
 from groundup.devices import autocast_dtype
 from groundup.errors import ConfigError, TextError
 from groundup.evals import compressors
@@ -25,8 +26,6 @@ from groundup.recipes.settings import Run, read_run
 from groundup.recipes.watch import Watch
 from groundup.text.tokenizer import Tokenizer
 from groundup.training.budget import Steps
-
-COMPRESSED_BYTES = 8 * 2**20  # of a text at most: xz takes a second a megabyte
 
 
 def evaluate(
@@ -56,66 +55,68 @@ def evaluate(
         TextError: the model has no tokenizer, or its tokenizer no end token.
         DataError: the text cannot be read.
     """
+    place, is_run = Place(Path(model).expanduser()), find(model).kind == "run"
+    if source is None and not is_run:
+        raise ConfigError(f"{model} is not a run with a text that it held out; name one with --data")
     loaded = load(model)
+    words = _tokenizer(model, loaded)
+    run = read_run(place.config) if is_run else Run(model=loaded.spec, budget=Steps(1))
+    figures = {"model": model, "text": source or "held out by the run"}
+    if not run.objective.whole:
+        run = run if context is None else run.replace(context=context)
+        with _text(run, place, words, source=source, field=field) as text:
+            score = text.score(loaded.module, watch=watch)
+        return figures | {"objective": type(run.objective).__name__} | score.to_dict()
+    read = _documents(run, place, words, source=source, field=field)
+    assert words.end is not None
+    score = perplexity(
+        loaded.module,
+        read,
+        begin=words.end if is_run or words.begin is None else words.begin,  # as a run trains
+        context=run.length if context is None else context,
+        stride=stride,
+        dtype=autocast_dtype(run.precision, next(loaded.module.parameters()).device),
+        progress=watch.progress,
+    )
+    bits = compressors.beside(score, read, words)
+    return figures | score.to_dict() | ({"compressors": bits} if bits else {})
+
+
+def _tokenizer(model: str, loaded: LanguageModel) -> Tokenizer:
     words = loaded.tokenizer
     if words is None or words.end is None:
         lacks = "no tokenizer" if words is None else "a tokenizer without an end token"
         raise TextError(f"{model} has {lacks}; put a tokenizer.json with its tokenizer_config.json beside its weights")
-    place = Place(Path(model).expanduser())
-    run = read_run(place.config) if find(model).kind == "run" else None
-    if run is not None and context is None:
-        context = run.length
-    as_run = run or Run(model=loaded.spec, budget=Steps(1))
-    if not as_run.objective.whole:
-        as_run = as_run.replace(context=context)
-        corpus = None if run is None or source is not None else Corpus.open(place.corpus_of(run.data.source))
-        return {"model": model, "text": source or "held out by the run"} | _learnt(
-            as_run, loaded, source=source, field=field, corpus=corpus, watch=watch
-        )
-    if source is not None:
-        read = list(_tokenized(source, words, field=field))
-    elif run is None:
-        raise ConfigError(f"{model} is not a run with a text that it held out; name one with --data")
-    else:
-        corpus = Corpus.open(place.corpus_of(run.data.source), tokenizer=words)
-        corpus.verify("valid")
-        read = list(corpus.split("valid").documents())
-    device = next(loaded.module.parameters()).device
-    score = perplexity(
-        loaded.module,
-        read,
-        begin=words.end if words.begin is None or run is not None else words.begin,  # as a run trains
-        context=context,
-        stride=stride,
-        dtype=autocast_dtype("auto" if run is None else run.precision, device),
-        progress=watch.progress,
-    )
-    figures: dict[str, Any] = {"model": model, "text": source or "held out by the run", **score.to_dict()}
-    if score.text_bytes is not None and score.text_bytes <= COMPRESSED_BYTES:
-        texts = [words.decode(doc.ids[:-1]).encode() for doc in read]
-        if sum(map(len, texts)) == score.text_bytes:  # not of a tokenizer that cannot give back its text
-            figures["compressors"] = compressors.bits_per_byte(texts)
-    return figures
+    return words
 
 
-def _learnt(
-    run: Run, loaded: LanguageModel, *, source: str | None, field: str | None, corpus: Corpus | None, watch: Watch
-) -> dict[str, Any]:
-    """The loss of a run's objective on a source, or on what is held out in a corpus."""
-    figures = {"objective": type(run.objective).__name__}
-    if corpus is not None:
-        corpus.verify("valid")
-        return figures | Text(run, corpus, split="valid", order_by="file").score(loaded.module, watch=watch).to_dict()
+@contextmanager
+def _text(run: Run, place: Place, words: Tokenizer, *, source: str | None, field: str | None) -> Iterator[Text]:
+    """A source, or what the run held out, as the run's objective reads it."""
     if source is None:
-        raise ConfigError("the model is not a run with a text that it held out; name one with --data")
-    assert loaded.tokenizer is not None
+        yield Text(run, _corpus(run, place, words), split="valid", order_by="file")
+        return
     names: dict[str, Any] = {"field": field or run.data.field, "target": run.target}
     with TemporaryDirectory() as scratch:
-        made = build(source, Path(scratch) / "corpus", tokenizer=loaded.tokenizer, held_out=0.0, **names)
-        return figures | Text(run, made, order_by="file").score(loaded.module, watch=watch).to_dict()
+        made = build(source, Path(scratch) / "corpus", tokenizer=words, held_out=0.0, **names)
+        yield Text(run, made, order_by="file")
 
 
-def _tokenized(source: str, tokenizer: Tokenizer, *, field: str | None) -> Iterator[TokenDocument]:
-    for document in documents(source, field=field):
-        ids = np.array([*tokenizer.encode(document.text), tokenizer.end])
-        yield TokenDocument(name=document.name, text_bytes=len(document.text.encode()), ids=ids)
+def _documents(
+    run: Run, place: Place, words: Tokenizer, *, source: str | None, field: str | None
+) -> list[TokenDocument]:
+    """A source, or what the run held out, as whole documents."""
+    if source is None:
+        return list(_corpus(run, place, words).split("valid").documents())
+    return [_tokenized(document, words) for document in documents(source, field=field)]
+
+
+def _corpus(run: Run, place: Place, words: Tokenizer) -> Corpus:
+    corpus = Corpus.open(place.corpus_of(run.data.source), tokenizer=words)
+    corpus.verify("valid")
+    return corpus
+
+
+def _tokenized(document: Document, words: Tokenizer) -> TokenDocument:
+    ids = np.array([*words.encode(document.text), words.end])
+    return TokenDocument(name=document.name, text_bytes=len(document.text.encode()), ids=ids)

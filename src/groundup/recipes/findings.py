@@ -15,9 +15,9 @@ from groundup.errors import ConfigError
 from groundup.evals.paired import Interval, Paired
 from groundup.files import atomic_write, json_lines
 from groundup.planner import books, units
-from groundup.planner.audit import audit
 from groundup.planner.machine import calibrate
 from groundup.recipes import charts
+from groundup.recipes.audit import audit
 from groundup.recipes.comparison import FARTHEST, Comparison, Entrant, figure
 from groundup.recipes.place import Place
 
@@ -120,7 +120,7 @@ def _figures(comparison: Comparison, entrant: Entrant, place: Path) -> Findings:
     results = [json.loads(Place(place / f"seed-{seed}").result.read_text()) for seed in range(comparison.seeds)]
     audited = {entry.quantity: entry for entry in audit(place / "seed-0").entries}
     tried = [json.loads(path.read_text(encoding="utf-8")) for path in place.glob("rate-*.json")]
-    factor = min(tried, key=lambda one: one["loss"])["factor"]
+    factor = min((one for one in tried if one["loss"] is not None), key=lambda one: one["loss"])["factor"]
     tokens = results[0]["tally"]["tokens"]
     flops = books.train_flops_per_token(entrant.model, context=comparison.run.length)
     steps, seconds = (float(np.mean([result["tally"][name] for result in results])) for name in ("steps", "seconds"))
@@ -139,6 +139,7 @@ def _figures(comparison: Comparison, entrant: Entrant, place: Path) -> Findings:
         "matched": figure(comparison.match, comparison.run, entrant.model) if matched is None else matched,
         "rate_factor": factor,
         "rate_at_edge": factor in (1 / FARTHEST, FARTHEST),
+        "rates_diverged": sorted(one["factor"] for one in tried if one["loss"] is None),
         "training_tokens_per_second": comparison.run.step_tokens * steps / seconds,
         "generating_tokens_per_second": json.loads((place / "generating.json").read_text())["tokens_per_second"],
         "planned_peak_bytes": audited["peak_bytes"].predicted,
@@ -163,6 +164,9 @@ def _words(rows: Sequence[Findings]) -> Iterator[str]:
         if row["rate_at_edge"]:
             times = f"{row['rate_factor']:g} times the rates"
             yield f"{row['name']} did best at {times}, the edge of what was tried, so it may do better still."
+        if row["rates_diverged"]:
+            times = " and ".join(f"{factor:g}" for factor in row["rates_diverged"])
+            yield f"{row['name']} did not train at {times} times the rates, where its loss did not stay finite."
 
 
 def _page(comparison: Comparison, folder: Path, found: Findings) -> str:
@@ -218,7 +222,11 @@ def _curve(run: Path, row: Findings) -> list[tuple[float, float]]:
 
 def _memory(rows: Sequence[Findings], kind: str) -> str:
     planned, measured = (
-        {row["name"]: [(at["context"], max(at[f"{side}_{kind}_bytes"], 1.0)) for at in row["memory"]] for row in rows}
-        for side in ("planned", "measured")
+        {row["name"]: list(_known(row, f"{side}_{kind}_bytes")) for row in rows} for side in ("planned", "measured")
     )
     return charts.lines(planned, dots=measured, logarithmic=True, x=lambda n: f"{n:,.0f}", y=units.bytes_)
+
+
+def _known(row: Findings, name: str) -> Iterator[tuple[float, float]]:
+    """A figure of memory by the length of the text, where it is known."""
+    yield from ((at["context"], max(at[name], 1.0)) for at in row["memory"] if at[name] is not None)

@@ -10,7 +10,7 @@ from groundup.data.corpus import Corpus
 from groundup.recipes.batches import Text
 from groundup.recipes.settings import Run
 from groundup.training import checkpoint
-from groundup.training.budget import Budget, Tally
+from groundup.training.budget import Tally
 from groundup.training.steps import Step, steps
 
 
@@ -58,11 +58,8 @@ class Learner:
             loop={"tally": self.tally.to_dict()},
         )
 
-    def steps(self, *, until: Budget | None = None) -> Iterator[Step]:
-        """Trains, and yields after every update of the weights.
-
-        Args:
-            until: the end; None means the run's budget.
+    def steps(self) -> Iterator[Step]:
+        """Trains to the end of the run's budget, and yields after every update of the weights.
 
         Raises:
             TrainingError: loss or gradients are not finite.
@@ -73,7 +70,7 @@ class Learner:
             self.run.objective.loss,
             self.optimizer,
             self.run.schedule,
-            until=until or self.run.budget,
+            until=self.run.budget,
             start=self.tally,
             accumulate=self.run.accumulate,
             clip=self.run.clip,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from groundup.data.corpus import Corpus
-from groundup.errors import ModelError, StorageError, writing
-from groundup.files import atomic_write, json_lines, remove, remove_abandoned
+from groundup.errors import GroundupError, ModelError, StorageError, writing
+from groundup.files import alone, atomic_write, json_lines, remove, remove_abandoned
 
 Json = Any  # what json.loads returns
 
@@ -27,36 +28,50 @@ class Place:
     folder: Path
 
     @classmethod
-    def new(cls, folder: Path) -> Place:
-        """Makes the folder of a new run.
+    @contextmanager
+    def new(cls, folder: Path) -> Generator[Place]:
+        """Gives the place of a new run, to this process alone; a run that came to nothing leaves the folder free.
 
         Raises:
             StorageError: it holds something already, or cannot be made.
         """
         if os.fsencode(folder).decode(errors="replace") != str(folder):  # then safetensors would not open its weights
             raise StorageError(f"{folder} is not written in UTF-8; choose another place")
+        place = cls(folder)
+        place._check_empty()
         with writing(folder):
-            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                raise StorageError(f"{folder} is there already; choose another place, or resume it if it is a run")
             folder.mkdir(parents=True, exist_ok=True)
-        return cls(folder)
+        with alone(folder):
+            place._check_empty()  # another process may have been here in between
+            try:
+                yield place
+            except GroundupError:
+                place._forget_if_empty()  # so that the mended command may take the same folder
+                raise
 
     @classmethod
-    def open(cls, folder: Path) -> Place:
-        """Returns the place of a run that is there, without what a killed process left half-written.
+    @contextmanager
+    def open(cls, folder: Path) -> Generator[Place]:
+        """Gives the place of a run to this process alone, without what a killed one left half-written.
 
         Raises:
-            ModelError: there is none.
-            StorageError: it cannot be written.
+            ModelError: there is no run.
+            StorageError: it cannot be written, or another process works in it.
         """
         place = cls(folder)
         if not os.path.isfile(place.config):
             raise ModelError(f"{folder} is not a run (no config.yaml can be read in it); runs lie in runs/NAME")
-        with writing(folder):
-            remove_abandoned(folder, names="*")
-        return place
+        with alone(folder):
+            with writing(folder):
+                remove_abandoned(folder, names="*")
+            yield place
 
-    def forget_if_empty(self) -> None:
+    def _check_empty(self) -> None:
+        with writing(self.folder):
+            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+                raise StorageError(f"{self.folder} is there already; choose another place, or resume it if it is a run")
+
+    def _forget_if_empty(self) -> None:
         """Removes a run that has come to nothing yet: settings and a tokenizer at most."""
         if self.corpus.exists() or self.plan.exists():
             return

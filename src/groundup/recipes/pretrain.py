@@ -21,15 +21,14 @@ import torch
 
 from groundup import devices
 from groundup.data.corpus import Corpus
-from groundup.data.sources import documents
-from groundup.errors import ConfigError, DataError, GroundupError
+from groundup.errors import CheckpointError, ConfigError
 from groundup.evals.perplexity import Score
-from groundup.files import alone, atomic_write
+from groundup.files import atomic_write
 from groundup.model.model import ModelModule
 from groundup.planner import measure, units
 from groundup.planner.audit import entries, read_plan, record
 from groundup.planner.plan import Plan, plan
-from groundup.recipes.corpora import check_tokenizer, corpus_of
+from groundup.recipes.corpora import check_source, corpus_of
 from groundup.recipes.learner import Learner
 from groundup.recipes.metrics import entry_of, metrics, tensorboard_writer
 from groundup.recipes.place import Place
@@ -41,6 +40,7 @@ from groundup.recipes.watch import Watch
 from groundup.training import checkpoint
 from groundup.training.allocator import keep_freed_memory
 from groundup.training.budget import Tally
+from groundup.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,20 +98,11 @@ def pretrain(
         DataError: the source cannot be read or has too little text.
         TrainingError: loss or gradients are not finite.
     """
-    if Corpus.is_there(run.data.source):
-        _check_corpus(run, Corpus.open(run.data.source))
-    else:
-        # Before the folder is there: a name may be mistyped.
-        next(documents(run.data.source, field=run.data.field, target=run.target))
+    check_source(run)  # before the folder is there: a name may be mistyped
     _check_fit(run)
-    place = Place.new(folder)
-    try:
-        with alone(place.folder):
-            atomic_write(place.config, write_spec(run))
-            return _finish(run, place, watch, tensorboard=tensorboard)
-    except GroundupError:
-        place.forget_if_empty()  # so that the mended command may take the same folder
-        raise
+    with Place.new(folder) as place:
+        atomic_write(place.config, write_spec(run))
+        return _finish(run, place, watch, saved=None, tensorboard=tensorboard)
 
 
 def resume(
@@ -125,27 +116,27 @@ def resume(
     Raises:
         MissingExtra: tensorboard is asked for and not installed.
         ModelError: there is no run in the folder.
-        CheckpointError: its newest checkpoint is damaged.
+        CheckpointError: its newest checkpoint is damaged, or it is finished and has none left.
+        StorageError: another process works on it.
     """
-    place = Place.open(folder)
-    if place.result.is_file():
-        watch.say(f"{folder} is finished; nothing is left to train.")
-    with alone(place.folder):
-        return _finish(read_run(place.config), place, watch, tensorboard=tensorboard)
+    with Place.open(folder) as place:
+        saved = checkpoint.load_latest(place.checkpoints)
+        if place.result.is_file():
+            if saved is None:
+                raise CheckpointError(
+                    f"{folder} is finished and its checkpoints were removed, so there is nothing to go on from; train "
+                    f"one like it with: groundup train {place.config} --out FOLDER"
+                )
+            watch.say(f"{folder} is finished; nothing is left to train.")
+        return _finish(read_run(place.config), place, watch, saved=saved, tensorboard=tensorboard)
 
 
-def _check_corpus(run: Run, corpus: Corpus) -> None:
-    check_tokenizer(run, corpus.tokenizer)
-    if not corpus.split("valid").tokens:
-        raise DataError(f"{corpus.folder} holds no text out, by which a run is scored; build it with --held-out 0.01")
-
-
-def _finish(run: Run, place: Place, watch: Watch, *, tensorboard: bool) -> Outcome:
+def _finish(run: Run, place: Place, watch: Watch, *, saved: Checkpoint | None, tensorboard: bool) -> Outcome:
     if tensorboard:
         tensorboard_writer()  # before any work is done: it may not be installed
     corpus = corpus_of(run, place, watch)
     run = _fitted(run, corpus, place)
-    learner = _train(run, place, corpus, watch, tensorboard=tensorboard)
+    learner = _train(run, place, corpus, watch, saved=saved, tensorboard=tensorboard)
     model, tally = learner.model, learner.tally
     watch.stage("Evaluating on the text that was held out")
     score = final_score(run, place, model, corpus, watch=watch)
@@ -214,11 +205,12 @@ def _check_fit(run: Run) -> None:
     raise ConfigError(f"this run needs {need} at {run.rows} rows of {run.length} tokens, and here are {there}; {mend}")
 
 
-def _train(run: Run, place: Place, corpus: Corpus, watch: Watch, *, tensorboard: bool) -> Learner:
+def _train(
+    run: Run, place: Place, corpus: Corpus, watch: Watch, *, saved: Checkpoint | None, tensorboard: bool
+) -> Learner:
     keep_freed_memory()
     made = _plan(run, place, watch)
     learner = Learner(run, corpus)
-    saved = checkpoint.load_latest(place.checkpoints)
     if saved is not None:
         learner.restore(saved)
         watch.say(f"Resumed at step {learner.tally.steps} from {saved.path}.")
@@ -227,7 +219,7 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch, *, tensorboard:
     bits = train.tokens / train.text_bytes / math.log(2)
     last_save = time.monotonic()
     times: list[float] = []
-    measure.reset_peak(learner.device)
+    peak = measure.peak_from_here(learner.device)
     if run.compile:
         _compile(learner, watch)
     before = learner.tally
@@ -259,15 +251,14 @@ def _train(run: Run, place: Place, corpus: Corpus, watch: Watch, *, tensorboard:
         vars(learner.model).pop("hidden", None)  # texts of every length are read from here on
     if times or not place.ledger.exists():
         watch.stage("Counting the operations of a step")
-        _record(learner, place, made, times=times)
+        _record(learner, place, made, times=times, peak_bytes=peak())
     learner.model.eval()
     return learner
 
 
-def _record(learner: Learner, place: Place, made: Plan, *, times: list[float]) -> None:
+def _record(learner: Learner, place: Place, made: Plan, *, times: list[float], peak_bytes: int | None) -> None:
     """Writes what was measured beside what was planned."""
     run, model, tally = learner.run, learner.model, learner.tally
-    peak = measure.peak_bytes(learner.device)
     batch = learner.batches(0).to(learner.device)
     if run.objective.whole:
         batch = batch.first_rows(1)  # as every other
@@ -283,8 +274,8 @@ def _record(learner: Learner, place: Place, made: Plan, *, times: list[float]) -
         "train_seconds": tally.seconds,
     }
     if times:  # none where an earlier process made the last step
+        measured |= {} if peak_bytes is None else {"peak_bytes": peak_bytes}
         measured |= {
-            "peak_bytes": peak,
             "step_seconds": median(times),
             "tokens_per_second": made.batch_tokens / median(times),
         }

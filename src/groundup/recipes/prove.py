@@ -15,14 +15,14 @@ import hashlib
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from groundup.data.corpus import Corpus
-from groundup.errors import CheckpointError, writing
+from groundup.errors import CheckpointError
+from groundup.files import scratch
 from groundup.optim.joint import state_tensors
 from groundup.recipes.learner import Learner
 from groundup.recipes.place import Place
@@ -92,20 +92,25 @@ def prove(folder: Path, *, watch: Watch = Watch()) -> Proof:  # noqa: B008 - it 
         ModelError: there is no run in the folder.
         CheckpointError: it has no checkpoint yet, or its newest one is damaged.
         DataError: its corpus is missing or was changed.
+        StorageError: another process works on it, or the folder cannot be written.
     """
-    place = Place.open(folder)
-    run, saved = read_run(place.config), checkpoint.load_latest(place.checkpoints)
-    if saved is None:
-        raise CheckpointError(f"{folder} has no checkpoint yet; go on with it first: groundup resume {folder}")
+    with Place.open(folder) as place:
+        run, saved = read_run(place.config), checkpoint.load_latest(place.checkpoints)
+        if saved is None:
+            raise CheckpointError(f"{folder} has no checkpoint yet; go on with it first: groundup resume {folder}")
+        corpus = Corpus.open(place.corpus_of(run.data.source))
+        corpus.verify()
+        return _proof(run, corpus, saved, place, watch)
+
+
+def _proof(run: Run, corpus: Corpus, saved: Checkpoint, place: Place, watch: Watch) -> Proof:
     tally = Tally.from_dict(saved.loop()["tally"])
     run = run.replace(budget=Steps(max(round(tally.steps / run.budget.spent(tally)), tally.steps + STEPS)))
-    corpus = Corpus.open(place.corpus_of(run.data.source))
-    corpus.verify()
     watch.stage(f"{STEPS} steps from step {tally.steps}, straight through")
     straight = _straight(run, corpus, saved)
     watch.stage("The same, saved and resumed after each")
-    with writing(folder), TemporaryDirectory(prefix=".proof-", dir=folder) as scratch:
-        resumed = _resumed(run, corpus, saved, Path(scratch))
+    with scratch(place.folder / "proof") as folder:
+        resumed = _resumed(run, corpus, saved, folder)
     different = tuple(name for name in straight if straight[name] != resumed.get(name))
     repeatable = True
     if different:
@@ -121,17 +126,17 @@ def _straight(run: Run, corpus: Corpus, saved: Checkpoint) -> Digests:
     return _digests(learner)
 
 
-def _resumed(run: Run, corpus: Corpus, saved: Checkpoint, scratch: Path) -> Digests:
+def _resumed(run: Run, corpus: Corpus, saved: Checkpoint, folder: Path) -> Digests:
     for _ in range(STEPS):
-        saved = _one_more(run, corpus, saved, scratch)
+        saved = _one_more(run, corpus, saved, folder)
     return _digests(_restored(run, corpus, saved))
 
 
-def _one_more(run: Run, corpus: Corpus, saved: Checkpoint, scratch: Path) -> Checkpoint:
+def _one_more(run: Run, corpus: Corpus, saved: Checkpoint, folder: Path) -> Checkpoint:
     """The checkpoint of the next step; of what made it, nothing stays in memory."""
     learner = _restored(run, corpus, saved)
     next(learner.steps())
-    return Checkpoint.open(learner.save(scratch))
+    return Checkpoint.open(learner.save(folder))
 
 
 def _restored(run: Run, corpus: Corpus, saved: Checkpoint) -> Learner:

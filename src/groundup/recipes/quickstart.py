@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from groundup.data.corpus import Corpus
 from groundup.errors import ConfigError
 from groundup.evals import compressors
 from groundup.families.llama import llama
 from groundup.optim.optimizers import AdamW, Muon
 from groundup.optim.schedules import WSD
-from groundup.planner.audit import audit
 from groundup.planner.machine import calibrate
+from groundup.recipes.audit import audit
 from groundup.recipes.doctor import describe
 from groundup.recipes.place import Place
 from groundup.recipes.pretrain import Outcome, pretrain, resume
@@ -69,16 +68,11 @@ def quickstart(folder: Path, *, run: Run, watch: Watch, go_on: bool = False) -> 
 
 def comparison(outcome: Outcome) -> list[tuple[str, str]]:
     """Returns the rows of a table: this model's bits per byte among those of general compressors, best first."""
-    mine = outcome.score.bits_per_byte
-    bits = ({} if mine is None else {"this model": mine}) | compressors.bits_per_byte(held_out(outcome.corpus))
+    mine, corpus = outcome.score.bits_per_byte, outcome.corpus
+    bits = {} if mine is None else {"this model": mine}
+    bits |= compressors.beside(outcome.score, corpus.split("valid").documents(), corpus.tokenizer)
     ordered = sorted(bits.items(), key=lambda item: item[1])
     return [("", "bits/byte"), *((name, f"{value:.3f}") for name, value in ordered)]
-
-
-def held_out(corpus: Corpus) -> list[bytes]:
-    """Returns the text of the documents that no step has seen."""
-    words = corpus.tokenizer  # which gives back every byte
-    return [words.decode(document.ids[:-1]).encode() for document in corpus.split("valid").documents()]
 
 
 def unfinished(folder: Path) -> bool:
@@ -87,18 +81,21 @@ def unfinished(folder: Path) -> bool:
     return place.config.is_file() and not place.result.is_file()
 
 
-def check_same(folder: Path, run: Run) -> None:
+def check_same(folder: Path, *, seconds: float | None = None, source: str | None = None) -> None:
     """Makes sure that a run which is to go on is the one that was asked for.
+
+    Args:
+        folder: where it lies.
+        seconds: how long it is to train; None means that nobody asked.
+        source: what it is to read; None means that nobody asked.
 
     Raises:
         ConfigError: it reads another text, or has another time.
     """
     begun = read_run(Place(folder).config)
-    for name, was, asked in (
-        ("data", begun.data.source, run.data.source),
-        ("time", begun.budget, run.budget),
-    ):
-        if was != asked:
+    time = None if seconds is None else Seconds(seconds)
+    for name, was, asked in (("data", begun.data.source, source), ("time", begun.budget, time)):
+        if asked not in (None, was):
             raise ConfigError(
                 f"{folder} was begun with {name}={was} and not {asked}; leave --{name} out, or give --new"
             )

@@ -12,8 +12,9 @@ from typing import Any
 from groundup.evals.perplexity import Score
 from groundup.files import atomic_write, json_lines
 from groundup.planner import units
-from groundup.planner.audit import audit, number
+from groundup.planner.audit import number
 from groundup.recipes import charts
+from groundup.recipes.audit import audit
 from groundup.recipes.place import Place
 from groundup.recipes.settings import Run, write_spec
 from groundup.training.budget import Tally

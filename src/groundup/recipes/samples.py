@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 
 from groundup.data.corpus import Corpus
+from groundup.errors import GenerationError
 from groundup.infer.infill import SENTINEL, sentinels
 from groundup.infer.language_model import LanguageModel
 from groundup.infer.text_encoder import TextEncoder
@@ -69,16 +71,26 @@ def _filled(run: Run, model: EncoderModel, corpus: Corpus) -> list[str]:
     encoder, most = TextEncoder(model, tokenizer=words), model.spec.context - 1
     rows = [_with_gaps(ids, [words.mask] * len(ids)) for ids in _beginnings(corpus, most=most)]
     texts = run.prompts or [words.decode(ids) for ids in rows if words.mask in ids]
-    return [f"{text}\n-> {encoder.fill(text, count=1)[0].text}" for text in texts]
+    return [_answered(text, lambda text: encoder.fill(text, count=1)[0].text) for text in texts]
 
 
 def _written(run: Run, model: EncoderDecoderModel, corpus: Corpus) -> list[str]:
-    words, made = corpus.tokenizer, []
+    words = corpus.tokenizer
     writer, marks = TextToText(model, tokenizer=words), list(sentinels(words))
     rows = _beginnings(corpus, most=model.spec.encoder.context - 1)
     texts = run.prompts or [words.decode(_with_gaps(ids, marks)) for ids in rows]
     most = min(SAMPLE_TOKENS, model.spec.decoder.context - 1)
-    for text in texts if most else ():
-        answer = writer.infill if SENTINEL in text else writer.generate
-        made.append(f"{text}\n-> {answer(text, max_new_tokens=most, temperature=0.0)}")
-    return made
+
+    def answer(text: str) -> str:
+        write = writer.infill if SENTINEL in text else writer.generate
+        return str(write(text, max_new_tokens=most, temperature=0.0))
+
+    return [_answered(text, answer) for text in texts] if most else []
+
+
+def _answered(text: str, answer: Callable[[str], str]) -> str:
+    """A text with what was made of it, or why nothing can be: all of the training is done by now."""
+    try:
+        return f"{text}\n-> {answer(text)}"
+    except GenerationError as fault:
+        return f"{text}\n-> (nothing: {fault})"
