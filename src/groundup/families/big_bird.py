@@ -22,7 +22,7 @@ from groundup.model.layer import Layer
 from groundup.model.pool import FirstToken
 from groundup.model.residual import Residual
 from groundup.parts.embed import Embed
-from groundup.rules import Rule, instead
+from groundup.rules import Rule, instead, named
 from groundup.specs import override_all
 
 ARCHITECTURES = {
@@ -69,7 +69,7 @@ PRESETS = {
 def read(keys: Keys) -> Encoder:
     """Returns the spec of a BigBird configuration."""
     keys.assume(vocab_size=50358, max_position_embeddings=4096, hidden_act="gelu_new")
-    keys.only("is_decoder", False)
+    keys.only(is_decoder=False)
     power = 0.5 if keys.flag("rescale_embeddings", default=False) else 0.0
     changes = {"layers.*.mix.mixer.bias": keys.flag("use_bias", default=True), "embed.width_power": power}
     spec = override_all(bert.read(keys, architectures=ARCHITECTURES), changes)
@@ -82,12 +82,8 @@ def read(keys: Keys) -> Encoder:
     return in_blocks(spec, drawn or [FirstBlock(count=count)] * layers, block=block) if sparse else spec
 
 
-def write(spec: Encoder) -> dict[str, Any]:
-    """Returns the configuration of a BigBird spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Encoder) -> dict[str, Any] | None:
+    """Returns the configuration of a BigBird spec."""
     match spec:
         case Encoder(
             layers=(Layer(mix=Residual(mixer=BlockSparseAttention() | Attention() as attention)), *_),
@@ -98,7 +94,7 @@ def write(spec: Encoder) -> dict[str, Any]:
                 "use_bias": attention.bias,
                 "rescale_embeddings": power != 0.0,
             }
-    raise SpecError("no BigBird of transformers is made of these parts; see groundup.families.big_bird")
+    return None
 
 
 def _said_of_blocks(mixers: Sequence[Any]) -> dict[str, Any]:
@@ -112,7 +108,7 @@ def _said_of_blocks(mixers: Sequence[Any]) -> dict[str, Any]:
 
 def rules(spec: Encoder) -> list[Rule]:
     """Returns the weight rules: BERT's, with another name of the pooler."""
-    return instead(bert.rules(spec), *bert.named({f"{bert.start(spec, 'bert')}pooler": "pool.dense"}))
+    return instead(bert.rules(spec), *named({f"{bert.start(spec, 'bert')}pooler": "pool.dense"}))
 
 
 FAMILY = Family(
