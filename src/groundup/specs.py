@@ -47,6 +47,7 @@ Count = Annotated[int, Limit(f"a whole number from 0 to {LARGEST:,}", lambda n: 
 Seed = Annotated[int, Limit("a whole number from 0 to 2**63 - 1", lambda n: 0 <= n < 2**63)]
 Positive = Annotated[float, Limit("a finite number above 0", lambda x: x > 0)]
 NotNegative = Annotated[float, Limit("a number of at least 0", lambda x: x >= 0)]
+OneOrMore = Annotated[float, Limit("a number of at least 1", lambda x: x >= 1)]
 AboveOne = Annotated[float, Limit("a number above 1", lambda x: x > 1)]
 Share = Annotated[float, Limit("a share from 0 to 1", lambda x: 0 <= x <= 1)]
 ShareBelowOne = Annotated[float, Limit("a share of at least 0 and below 1", lambda x: 0 <= x < 1)]

@@ -55,7 +55,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.feature import Plain, RandomPositive, UnitLength
 from groundup.parts.gating import ClampedProduct, Ungated
 from groundup.parts.init import ScaledNormal
-from groundup.parts.mask import AnchoredWindow, Chunks, Everything, Graph, Near, Prefix, Window
+from groundup.parts.mask import Chunks, Everything, Graph, Near, Prefix, Window
 from groundup.parts.norm import AcrossHeads, LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
     ALiBi,
@@ -259,11 +259,6 @@ HAND_MADE: dict[str, Model] = {
         ),
         Layer(ffn=Residual(MoE(experts=3, active=2, hidden=16, shared=WeighedMLP(hidden=8)))),
     ),
-    "anchored": decoder(
-        Layer(mix=Residual(attention(mask=AnchoredWindow(3, first=2)))),
-        Layer(mix=Residual(attention(mask=AnchoredWindow(1, first=1), position=ALiBi()))),
-        Layer(mix=Residual(attention(mask=AnchoredWindow(2, first=3)))),
-    ),
     "tied": decoder(
         *(PLAIN.replace(tie="a"),) * 2,
         Parallel(mix=Residual(attention()), ffn=Residual(MLP(hidden=24)), pre=ROOT, tie="b"),
@@ -441,17 +436,21 @@ HAND_MADE: dict[str, Model] = {
     ),
     "blocks": encoder(
         Layer(
-            mix=Residual(BlockSparseAttention(heads=3, head_width=6, block=1, length=20, further=DrawnBlocks(count=1)))
-        ),
-        Layer(
             mix=Residual(
-                BlockSparseAttention(heads=2, head_width=4, block=1, length=8, further=FirstBlock(count=2), bias=True)
+                BlockSparseAttention(heads=3, head_width=6, block=1, length=CONTEXT, further=DrawnBlocks(count=1))
             )
         ),
         Layer(
             mix=Residual(
                 BlockSparseAttention(
-                    heads=2, head_width=4, block=2, length=8, further=DrawnBlocks(count=0), out_bias=True
+                    heads=2, head_width=4, block=1, length=CONTEXT, further=FirstBlock(count=2), bias=True
+                )
+            )
+        ),
+        Layer(
+            mix=Residual(
+                BlockSparseAttention(
+                    heads=2, head_width=4, block=2, length=CONTEXT, further=DrawnBlocks(count=0), out_bias=True
                 )
             )
         ),

@@ -43,6 +43,18 @@ def test_prompts_read_into_a_state_are_prefixes_of_the_whole(name: str) -> None:
 
 @every_prefixed
 @torch.no_grad()
+def test_a_prefix_ends_with_its_document(name: str) -> None:
+    model, ids = lively(DECODERS[name]), some_ids(1, 9)
+    packing = {"segments": torch.tensor([[0] * 5 + [1] * 4]), "positions": torch.tensor([[*range(5), *range(4)]])}
+    first, second = ids.split([5, 4], 1)
+    for prefix in (3, 7):
+        packed = model.hidden(ids, prefix=torch.tensor([prefix]), **packing)
+        assert_same(packed[:, :5], model.hidden(first, prefix=torch.tensor([min(prefix, 5)])))
+        assert_same(packed[:, 5:], model.hidden(second, prefix=torch.tensor([max(prefix - 5, 0)])))
+
+
+@every_prefixed
+@torch.no_grad()
 def test_without_a_prefix_it_reads_from_left_to_right(name: str) -> None:
     model, ids = lively(DECODERS[name]), some_ids(2, 9)
     assert_same(model.hidden(ids, prefix=torch.tensor([1, 1])), model.hidden(ids))

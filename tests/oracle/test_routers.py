@@ -55,7 +55,7 @@ def test_groups_and_bias_are_those_of_deepseek_v3():
     theirs = DeepseekV3TopkRouter(DeepseekV3Config(**SIZES, **GROUPS, norm_topk_prob=True))
     ours = GroupedSigmoid(groups=4, kept=2, scale=2.5).build(8, 12, 3)
     theirs.e_score_correction_bias.normal_(0, 0.2)
-    ours.bias.copy_(theirs.e_score_correction_bias)
+    ours.move.copy_(theirs.e_score_correction_bias)
     assert_alike(ours, theirs)
 
 

@@ -12,25 +12,35 @@ from groundup.errors import GenerationError, SpecError
 from groundup.mixers.attention import Attention
 from groundup.mixers.base import MixerSpec
 from groundup.mixers.block_sparse import BlockSparseAttention
+from groundup.mixers.both_ways import BothWays
+from groundup.mixers.chunked import ChunkedAttention
 from groundup.mixers.hashed import HashedAttention
+from groundup.mixers.latent_attention import LatentAttention
 from groundup.mixers.linear_attention import LinearAttention
 from groundup.mixers.low_rank_attention import LowRankAttention
 from groundup.mixers.mamba import Mamba
 from groundup.mixers.mamba2 import Mamba2
+from groundup.mixers.mlp import MLP
 from groundup.mixers.moe import MoE
+from groundup.mixers.recurrent import GRU
 from groundup.mixers.s4 import S4D
 from groundup.model.decoder import Decoder
 from groundup.model.encoder import Encoder
 from groundup.model.encoder_decoder import EncoderDecoder
+from groundup.model.heads import NoHead, Project, Shifted, Tied
 from groundup.model.layer import Layer
 from groundup.model.residual import Residual
+from groundup.model.reversible import Reversible, ReversibleDecoder
 from groundup.model.stack import Stack
-from groundup.parts.embed import Embed
+from groundup.parts.embed import Embed, NarrowEmbed
 from groundup.parts.mask import Everything, Near, Window
-from groundup.parts.position import Axial, Learned, RoPE
+from groundup.parts.position import Axial, Learned, RelativeBias, RoPE, SharedBias
 from groundup.parts.router import TopOfSoftmax
 
+pytestmark = pytest.mark.usefixtures("unchecked_signatures")
+
 HEADS: dict[str, Any] = {"heads": 4, "head_width": 8}
+LINEAR: dict[str, Any] = {"heads": 4, "key_width": 8, "value_width": 8}
 SIZES: dict[str, Any] = {"width": 32, "vocab": 50, "context": 64}
 AnyStack = TypeVar("AnyStack", bound=Stack)
 
@@ -47,6 +57,50 @@ def model(kind: type[AnyStack], mixer: MixerSpec, **fields: Any) -> AnyStack:
 TRIED: dict[str, tuple[Callable[[], object], str]] = {
     "a window in an encoder": (lambda: model(Encoder, attention(mask=Window(8))), "hides what comes after; .* choose"),
     "a causal mask in an encoder": (lambda: model(Encoder, attention()), "hides what comes after; .* choose"),
+    "attention over latents in an encoder": (
+        lambda: model(Encoder, LatentAttention(heads=4, latent=8, key_width=8, turned_width=4, value_width=8)),
+        "hides what comes after; .* choose",
+    ),
+    "attention in chunks in an encoder": (
+        lambda: model(Encoder, ChunkedAttention(**HEADS)),
+        "hides what comes after; .* choose",
+    ),
+    "hashed attention in an encoder": (
+        lambda: model(Encoder, HashedAttention(factors=(4,), **HEADS)),
+        "hides what comes after; .* choose",
+    ),
+    "a decoder that reads no memory": (
+        lambda: EncoderDecoder(
+            encoder=model(Encoder, attention(mask=Everything()), head=NoHead()), decoder=model(Decoder, attention())
+        ),
+        "no part that reads what the encoder made; give it a cross part",
+    ),
+    "a shared bias of nobody": (
+        lambda: model(Decoder, attention(position=SharedBias())),
+        r"layers\.0\.mix\.mixer adds a bias .* to 4 heads, and embed\.position is NoPosition\(\); .*Bias\(heads=4\)",
+    ),
+    "a shared bias of other heads": (
+        lambda: model(Decoder, attention(position=SharedBias()), embed=Embed(position=RelativeBias(heads=2))),
+        r"adds a bias .* to 4 heads, and embed\.position is RelativeBias\(heads=2\)",
+    ),
+    "a narrow table read backwards": (
+        lambda: model(Decoder, attention(), embed=NarrowEmbed(table_width=8), head=Tied()),
+        r"the head reads 32 values and the vectors of the table that it shares have 8; use Untied, or .*table_width=8",
+    ),
+    "a table read backwards by fewer values": (
+        lambda: model(Decoder, attention(), head=Tied(transform=Project(table_width=8))),
+        "the head reads 8 values and the vectors of the table that it shares have 32; use Untied",
+    ),
+    "two streams that read a table backwards": (
+        lambda: ReversibleDecoder(
+            layers=(Reversible(mix=Residual(attention()), ffn=Residual(MLP(hidden=8))),), head=Shifted(), **SIZES
+        ),
+        "the head reads 64 values and the vectors of the table that it shares have 32; use Untied",
+    ),
+    "a text longer than the blocks": (
+        lambda: model(Encoder, BlockSparseAttention(block=4, length=32, **HEADS)),
+        r"context=64 is longer than the 32 tokens that layers\.0\.mix\.mixer can read; change one",
+    ),
     "an encoder's mask in a decoder": (lambda: model(Decoder, attention(mask=Near(4))), "a Decoder must not"),
     "sums over the text in a decoder": (
         lambda: model(Decoder, LowRankAttention(rank=4, length=64, **HEADS)),
@@ -74,11 +128,15 @@ TRIED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: BlockSparseAttention(block=64, length=1000, **HEADS),
         "length=1000 is not a multiple of block=64; change one of them",
     ),
+    "attention from both sides": (
+        lambda: BothWays(GRU()).replace(mixer=attention()),
+        "BothWays has mixer=Attention.*; expected GRU or LSTM or RNN",
+    ),
     "more sums than tokens": (lambda: LowRankAttention(rank=9, length=8, **HEADS), "choose a smaller one"),
     "buckets that are not in pairs": (lambda: HashedAttention(factors=(3,), **HEADS), "give even numbers"),
     "key heads that do not divide": (lambda: attention(kv_heads=3), "choose kv_heads from 1, 2, 4"),
     "key heads of linear attention that do not divide": (
-        lambda: LinearAttention(heads=4, key_heads=3, key_width=8, value_width=8),
+        lambda: LinearAttention(key_heads=3, **LINEAR),
         "choose key_heads from 1, 2, 4",
     ),
     "groups that do not divide": (lambda: Mamba2(heads=3, head_width=8, groups=2, states=4), "change one of them"),
@@ -92,6 +150,11 @@ TRIED: dict[str, tuple[Callable[[], object], str]] = {
         "change one of them",
     ),
 }
+
+
+def test_an_encoder_takes_recurrences():
+    for mixer in (Mamba(states=4, rank=2), GRU(), BothWays(GRU()), LinearAttention(key_heads=4, **LINEAR)):
+        model(Encoder, mixer)
 
 
 @pytest.mark.parametrize("name", TRIED)

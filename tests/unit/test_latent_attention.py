@@ -116,10 +116,10 @@ def small() -> Any:
 def test_the_bias_that_moves_choices_is_read_as_it_was_written(tmp_path: Path):
     spec = small()
     weights = {name: t.to(torch.bfloat16) for name, t in spec.build().state_dict().items()}
-    bias = weights["layers.1.ffn.mixer.router.bias"] = torch.tensor([12.0, 12.001, 12.002, 12.003])
+    bias = weights["layers.1.ffn.mixer.router.move"] = torch.tensor([12.0, 12.001, 12.002, 12.003])
     folder.write_hf(weights, spec=spec, folder=tmp_path)
     read = folder.read(tmp_path)
-    assert read.state_dict()["layers.1.ffn.mixer.router.bias"].equal(bias)
+    assert read.state_dict()["layers.1.ffn.mixer.router.move"].equal(bias)
     assert {p.dtype for p in read.parameters()} == {torch.bfloat16}
 
 

@@ -169,13 +169,19 @@ def test_rates_and_biases_are_not_decayed():
     ("wrong", "said"),
     [
         (lambda: mixer(heads=4, key_heads=3), "choose key_heads from 1, 2, 4"),
-        (lambda: mixer(value_width=0), "at least 1"),
+        (lambda: mixer(heads=2**31 - 1, key_heads=2), "choose key_heads from 1$"),
+        (lambda: mixer(heads=10**10), "has heads=10000000000; expected a whole number from 1"),
+        (lambda: mixer(value_width=0), "has value_width=0; expected a whole number from 1"),
+        (lambda: mixer(conv=-1), "has conv=-1; expected a whole number from 0"),
         (lambda: Delta(most=3.0), "up to 2"),
         (lambda: FixedDecay(first=0.0), "above 0"),
         (lambda: FixedDecay(last=0.0), "above 0"),
         (lambda: HeadDecay(rates=(2.0, 1.0)), "must rise"),
-        (lambda: LowRankDecay(rank=0), "rank must be at least 1"),
-        (lambda: RandomPositive(features=0), "at least 1"),
+        (lambda: LowRankDecay(rank=0), "has rank=0; expected a whole number from 1"),
+        (lambda: LowRankDecay(slow=0.0), "has slow=0.0; expected a finite number above 0"),
+        (lambda: UnitLength(eps=-1.0), "has eps=-1.0; expected a number of at least 0"),
+        (lambda: RandomPositive(features=0), "has features=0; expected a whole number from 1"),
+        (lambda: RandomPositive(seed=-1), "has seed=-1; expected a whole number from 0"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(wrong, said):

@@ -17,7 +17,7 @@ from groundup.model.encoder import Encoder
 from groundup.model.layer import Layer
 from groundup.model.residual import Residual
 from groundup.parts.init import ScaledNormal
-from groundup.parts.mask import AnchoredWindow, Causal, Near, Window
+from groundup.parts.mask import Causal, Near, Window
 from groundup.parts.position import NoPosition
 
 
@@ -81,27 +81,10 @@ def test_operations_grow_with_the_length_of_the_text_and_not_with_its_square():
     assert counter.get_total_flops() == maps + made.mix_flops(800, 800)
 
 
-def test_an_anchored_window_sees_the_first_tokens_and_the_last():
-    place = torch.arange(6)
-    assert AnchoredWindow(2, first=1).allowed(place[:, None], place).int().tolist() == [
-        [1, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0],
-        [1, 1, 1, 0, 0, 0],
-        [1, 0, 1, 1, 0, 0],
-        [1, 0, 0, 1, 1, 0],
-        [1, 0, 0, 0, 1, 1],
-    ]
-
-
-def test_an_anchored_window_keeps_a_state_of_its_own_size():
-    made = Attention(heads=2, kv_heads=1, head_width=4, mask=AnchoredWindow(5, first=3)).build(8)
-    assert made.new_state(1, 10_000).nbytes == 2 * 8 * 4 * 4
-
-
-@pytest.mark.parametrize("mask", [Causal(), Window(4), AnchoredWindow(4)])
+@pytest.mark.parametrize("mask", [Causal(), Window(4)])
 def test_a_mask_that_hides_what_comes_after_is_refused_in_an_encoder(mask):
     layer = Layer(mix=Residual(Attention(heads=2, kv_heads=2, head_width=4, mask=mask)))
-    with pytest.raises(SpecError, match=r"layers.0.mix.mixer.mask is .* hides what comes after; an Encoder reads all"):
+    with pytest.raises(SpecError, match=r"layers.0.mix.mixer is .* hides what comes after; an Encoder reads all"):
         Encoder(width=8, vocab=10, context=8, layers=(layer,))
 
 

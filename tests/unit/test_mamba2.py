@@ -12,8 +12,12 @@ from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.families import family_of_config
 from groundup.mixers.mamba2 import GatedNorm, Mamba2
+from groundup.model.decoder import Decoder
+from groundup.model.layer import Layer
+from groundup.model.residual import Residual
 from groundup.ops import ssd
 from groundup.optim.groups import group
+from groundup.parts.rates import DrawnRates
 
 
 def test_two_tokens_of_one_head_by_hand():
@@ -71,12 +75,30 @@ def test_state_has_one_size_for_any_length():
     assert not state.rewinds
 
 
+def test_first_rates_are_drawn_evenly_from_1_to_16():
+    made = DrawnRates(1000)
+    made.draw(torch.Generator().manual_seed(0))
+    rates = -made().detach()
+    assert rates.min() >= 0.999 and rates.max() <= 16.001
+    for share in (0.25, 0.5, 0.75):
+        assert rates.quantile(share).item() == pytest.approx(1 + 15 * share, abs=0.7)
+    layers = (Layer(mix=Residual(Mamba2(heads=64, head_width=1, states=2))),)
+    first, second = (
+        Decoder(width=4, vocab=9, context=8, layers=layers).build(seed=seed).state_dict() for seed in (0, 1)
+    )
+    name = "layers.0.mix.mixer.rates.log"
+    assert not torch.equal(first[name], second[name])
+    assert first[name].min() >= 0 and first[name].max() <= math.log(16)
+
+
 def test_rates_are_not_decayed():
     named = group(Mamba2(heads=2, head_width=3, states=4).build(3))
     assert {name for name, _ in named.vectors} == {"conv.bias", "norm.weight", "rates.log", "skip", "steps.bias"}
 
 
-@pytest.mark.parametrize("change", [{"states": 0}, {"groups": 3}, {"groups": 0}, {"steps": (0.0, 0.1)}, {"heads": 0}])
+@pytest.mark.parametrize(
+    "change", [{"states": 0}, {"groups": 3}, {"groups": 0}, {"eps": -1.0}, {"steps": (0.0, 0.1)}, {"heads": 0}]
+)
 def test_sizes_that_do_not_fit_are_refused(change):
     with pytest.raises(SpecError):
         Mamba2(**({"heads": 4, "head_width": 2, "states": 2} | change)).build(4)

@@ -61,11 +61,11 @@ def test_routers_by_hand():
 
 
 @torch.no_grad()
-def test_the_bias_moves_the_choice_and_no_weight():
+def test_what_moves_the_choice_changes_no_weight():
     router = GroupedSigmoid().build(1, 4, 2)
     router.score.weight.copy_(torch.tensor([[0.0], [2.0], [1.0], [3.0]]))
     one = torch.ones(1, 1)
-    router.bias.copy_(torch.tensor([9.0, 0.0, 0.0, 0.0]))
+    router.move.copy_(torch.tensor([9.0, 0.0, 0.0, 0.0]))
     chosen, weights = router(one, Context.whole(one))
     assert chosen.tolist() == [[0, 3]]
     open_ = torch.tensor([[0.0, 3.0]]).sigmoid()
@@ -215,6 +215,15 @@ def test_jitter_moves_scores_in_training_only():
     torch.nn.init.normal_(router.score.weight)
     told = [router.train(training)(x, Context.whole(x[None]))[1] for training in (False, True, False)]
     assert torch.equal(told[0], told[2]) and not torch.equal(told[0], told[1])
+
+
+def test_jitter_of_a_narrow_model_is_not_rounded():
+    router, x = TopOfSoftmax(jitter=0.01).build(1, 2, 1).bfloat16(), torch.ones(4000, 1, dtype=torch.bfloat16)
+    torch.nn.init.constant_(router.score.weight[:1], 1.0)
+    torch.nn.init.constant_(router.score.weight[1:], 0.0)
+    factors = router(x, Context.whole(x[None]))[1].logit()
+    assert len(factors.unique()) > 1000
+    assert abs(factors.mean() - 1) < 5e-4 and factors.min() >= 0.99 - 1e-5 and factors.max() <= 1.01 + 1e-5
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,23 @@ def test_autocast_computes_in_bfloat16_near_float32():
     assert (narrow.float() - wide).norm() < 0.02 * wide.norm()
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_the_cell_of_a_narrow_model_is_not_rounded_between_calls(tokens):
+    mixer = LSTM().build(2).bfloat16()
+    for linear in (mixer.input, mixer.recurrent):
+        linear.weight.zero_()
+    assert mixer.input.bias is not None
+    mixer.input.bias.copy_(torch.tensor([-200.0, 200.0, 0.0, 0.0]).repeat_interleave(2))  # nothing enters or is lost
+    state = mixer.new_state(2, 8, dtype=torch.bfloat16)
+    state.c.fill_(1000.3)
+    x = torch.ones(2, tokens, 2, dtype=torch.bfloat16)
+    for lengths in (None, torch.tensor([1, 0])):
+        y = mixer(x, Context.after(torch.zeros(2).long(), tokens, reach=tokens, lengths=lengths), state)
+        assert y.dtype == torch.bfloat16
+        assert state.c.tolist() == torch.full((2, 2), 1000.3).tolist()
+
+
 @pytest.mark.parametrize(("size", "millions"), [("small", 4.65), ("medium", 19.78), ("large", 66.02)])
 def test_presets_have_the_published_sizes(size, millions):
     spec = PRESETS[f"lstm-zaremba-{size}"]()

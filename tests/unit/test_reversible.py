@@ -11,6 +11,7 @@ from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.mixers.attention import Attention
 from groundup.mixers.hashed import HashedAttention
+from groundup.mixers.latent_attention import LatentAttention
 from groundup.mixers.mlp import MLP, ChunkedMLP
 from groundup.mixers.moe import MoE
 from groundup.model.decoder import Decoder, DecoderModel
@@ -25,6 +26,7 @@ from groundup.planner.measure import count_flops
 from groundup.specs import override
 
 ATTENTION = Attention(heads=2, kv_heads=1, head_width=8)
+LATENT = LatentAttention(heads=2, latent=4, key_width=4, turned_width=4, value_width=4)
 HASHED = HashedAttention(heads=2, head_width=8, factors=(4,), rounds=2, chunk=4)
 LAYERS = (
     Reversible(mix=Residual(ATTENTION), ffn=Residual(MLP(hidden=40), scale=0.5)),
@@ -137,6 +139,10 @@ def test_frozen_weights_get_no_gradient():
             "shares values with other layers or with the loss",
         ),
         (
+            lambda: Reversible(mix=Residual(LATENT.replace(position=SharedBias())), ffn=Residual(MLP(hidden=8))),
+            "shares values with other layers or with the loss",
+        ),
+        (
             lambda: Reversible(mix=Residual(ATTENTION), ffn=Residual(MLP(hidden=8)), tie="a"),
             "is tied as 'a', and layers that are computed again cannot be",
         ),
@@ -150,7 +156,7 @@ def test_frozen_weights_get_no_gradient():
         ),
         (
             lambda: ReversibleDecoder(width=16, vocab=9, context=8, layers=LAYERS, head=Tied()),
-            "reads 32 values and a table has 16; use Untied",
+            "reads 32 values and the vectors of the table that it shares have 16; use Untied",
         ),
         (lambda: HASHED.replace(factors=(4, 3)), "come in opposite pairs; give even numbers"),
     ],

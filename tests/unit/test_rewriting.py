@@ -89,8 +89,11 @@ def test_more_spans_than_sentinels_are_refused() -> None:
     reading = Reading(model=long, tokenizer=WORDS, context=4096, seed=0)
     with pytest.raises(ConfigError, match=r"there are 100 sentinels; lower context, or raise objective\.length"):
         SpanCorruption().batches(lambda step: pytest.fail("read"), reading)
-    with pytest.raises(SpecError, match="take out nothing or all"):
-        SpanCorruption(length=0.5)
+    for objective in (SpanCorruption, Denoising):
+        with pytest.raises(SpecError, match=r"has length=0\.5; expected a number of at least 1"):
+            objective(length=0.5)
+    with pytest.raises(SpecError, match="takes out nothing or all"):
+        SpanCorruption(rate=1.0)
     with pytest.raises(ConfigError, match="has no room"):
         SpanCorruption().shape(PAIR, 2)
 

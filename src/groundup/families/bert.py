@@ -130,7 +130,7 @@ def read(keys: Keys, *, architectures: Mapping[str, tuple[bool, Pool]] = ARCHITE
         architectures: the heads by the names of transformers' classes, the usual one first.
         offset: unused rows of the table of positions, which the configuration counts.
     """
-    keys.only(position_embedding_type="absolute", add_cross_attention=False, tie_word_embeddings=True)
+    keys.only(position_embedding_type="absolute", add_cross_attention=False, is_decoder=False, tie_word_embeddings=True)
     keys.skip("classifier_dropout")
     named = keys.config.get("architectures") or list(architectures)
     if named[0] not in architectures:

@@ -58,7 +58,7 @@ def write(spec: Decoder) -> dict[str, Any]:
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules: V2's, and that of the bias that moves the choice."""
-    moved = rule("model.layers.{l}.mlp.gate.e_score_correction_bias", "layers.{l}.ffn.mixer.router.bias")
+    moved = rule("model.layers.{l}.mlp.gate.e_score_correction_bias", "layers.{l}.ffn.mixer.router.move")
     return [*deepseek_v2.rules(spec), moved]
 
 

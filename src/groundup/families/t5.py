@@ -70,7 +70,7 @@ def t5(
         eps: of the norms.
         start: the token before the target's first.
         end: the token that ends a target; None where none does.
-        dropout: of what goes into the stream, of what the feed-forward part holds, and of attention weights.
+        dropout: of what goes into the stream and of attention weights; that inside the feed-forward part is left out.
     """
     norm = RMSNorm(eps=eps)
     sizes = {"heads": heads, "kv_heads": heads, "head_width": head_width, "score": Scaled(scale=1.0)}

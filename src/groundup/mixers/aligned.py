@@ -38,6 +38,11 @@ def _memory(ctx: Context) -> Tensor:
 class Summary(MixerSpec):
     """The last token of the memory, for every token alike."""
 
+    @property
+    def reads_memory(self) -> bool:
+        """True."""
+        return True
+
     def build(self, width: int) -> SummaryMixer:
         """Returns the module for a stream and a memory of ``width``."""
         return SummaryMixer(width)
@@ -92,6 +97,11 @@ class Aligned(MixerSpec):
     """
 
     align: Align = Dot()
+
+    @property
+    def reads_memory(self) -> bool:
+        """True."""
+        return True
 
     def build(self, width: int) -> AlignedMixer:
         """Returns the module for a stream and a memory of ``width``."""
@@ -171,6 +181,11 @@ class AttentiveGRU(MixerSpec):
 
     hidden: Size
     align: Align = Additive(hidden=1000)
+
+    @property
+    def reads_memory(self) -> bool:
+        """True."""
+        return True
 
     def build(self, width: int) -> AttentiveGRUMixer:
         """Returns the module for a stream and a memory of ``width``."""

@@ -14,18 +14,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from groundup.context import Context
-from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
+from groundup.mixers.heads import check_shared
 from groundup.mixers.kv import KVState, WindowState
 from groundup.parts.linear import Linear
 from groundup.parts.mask import Causal, Mask
 from groundup.parts.norm import NoNorm, Norm
-from groundup.parts.position import Position, RoPE, SharedBias
+from groundup.parts.position import Position, RoPE
 from groundup.parts.score import Scaled, Score
 from groundup.specs import ShareBelowOne, Size
 from groundup.state import State
-
-MOST_HEADS = 10_000  # that are tried for a number that fits
 
 
 class Attention(MixerSpec):
@@ -57,11 +55,7 @@ class Attention(MixerSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.heads % self.kv_heads:
-            fit = ", ".join(str(n) for n in range(1, min(self.heads, MOST_HEADS) + 1) if self.heads % n == 0)
-            raise SpecError(
-                f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}; choose kv_heads from {fit}"
-            )
+        check_shared(self.heads, kv_heads=self.kv_heads)
         self.position.of_heads(self.heads, self.head_width)  # refuses heads that it has no places for
 
     @property
@@ -70,9 +64,14 @@ class Attention(MixerSpec):
         return self.mask.causal
 
     @property
-    def alone(self) -> bool:
-        """Whether it computes with its input and weights only, and not with a bias that layers share."""
-        return not isinstance(self.position, SharedBias)
+    def hides(self) -> bool:
+        """Whether tokens do not see what comes after them: the mask says so."""
+        return self.mask.causal
+
+    @property
+    def bias_heads(self) -> int | None:
+        """How many heads read a bias that layers share; None means that none does."""
+        return self.heads if self.position.reads_bias else None
 
     @property
     def prefixed(self) -> bool:
@@ -147,7 +146,7 @@ class AttentionMixer(Mixer):
         window = self.spec.mask.window or max_len + 1
         size = (rows, self.spec.kv_heads, min(window, max_len), self.spec.head_width)
         k, v = (torch.zeros(size, device=device, dtype=dtype) for _ in "kv")
-        return WindowState(k=k, v=v, first=self.spec.mask.first) if window <= max_len else KVState(k=k, v=v)
+        return WindowState(k=k, v=v) if window <= max_len else KVState(k=k, v=v)
 
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of scores and weighted sums: 2 T S K each and head, nothing saved by the mask.

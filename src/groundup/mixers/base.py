@@ -21,6 +21,16 @@ class MixerSpec(Spec, abstract=True):
         return True
 
     @property
+    def hides(self) -> bool:
+        """Whether it hides from tokens what comes after them and need not: a recurrence has no choice."""
+        return False
+
+    @property
+    def reads_memory(self) -> bool:
+        """Whether it reads the memory that another model made, see `Context.memory`."""
+        return False
+
+    @property
     def steady(self) -> bool:
         """Whether what is made of a token stays as it is when more tokens follow, so that pieces give the whole."""
         return True
@@ -28,7 +38,12 @@ class MixerSpec(Spec, abstract=True):
     @property
     def alone(self) -> bool:
         """Whether it shares nothing with other layers and adds nothing to the loss, so it may be computed again."""
-        return True
+        return self.bias_heads is None
+
+    @property
+    def bias_heads(self) -> int | None:
+        """How many heads of it read a bias that layers share; None means that it reads none."""
+        return None
 
     @property
     def prefixed(self) -> bool:

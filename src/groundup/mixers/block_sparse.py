@@ -116,7 +116,7 @@ class BlockSparseAttention(MixerSpec):
         heads: the number of heads.
         head_width: the width of one head.
         block: the tokens of a block.
-        length: the tokens of the longest text that is meant.
+        length: the tokens of the longest text.
         further: which blocks are read besides.
         bias: whether queries, keys and values have a bias.
         out_bias: whether the output has a bias.
@@ -141,6 +141,11 @@ class BlockSparseAttention(MixerSpec):
     def causal(self) -> bool:
         """False: tokens see what comes after them."""
         return False
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that it can read: as many as further blocks are drawn for."""
+        return self.length
 
     @property
     def whole(self) -> int:

@@ -14,17 +14,18 @@ from torch import Tensor
 
 from groundup.context import Context
 from groundup.mixers.base import Mixer, MixerSpec
+from groundup.mixers.recurrent import Recurrent
 from groundup.state import State
 
 
 class BothWays(MixerSpec):
-    """A mixer over a text, and another of the same sizes over the reversed text.
+    """A recurrent network over a text, and another of the same sizes over the reversed text.
 
     Attributes:
         mixer: what reads from left to right.
     """
 
-    mixer: MixerSpec = dataclasses.field(kw_only=False)
+    mixer: Recurrent = dataclasses.field(kw_only=False)
 
     @property
     def causal(self) -> bool:
@@ -49,7 +50,7 @@ class BothWaysMixer(Mixer):
         place = ctx.once("reversed", lambda: _reversed(ctx))
         at = place[..., None].expand_as(x)
         segments = None if ctx.segments is None else ctx.segments.gather(1, place)
-        back = Context.whole(x, segments=segments, positions=ctx.positions.gather(1, place))
+        back = Context.whole(x, segments=segments)
         return self.ahead(x, ctx) + self.back(x.gather(1, at), back).gather(1, at)
 
 

@@ -40,6 +40,11 @@ class ChunkedAttention(MixerSpec):
     before: Count = 1
     dropout: ShareBelowOne = 0.0
 
+    @property
+    def hides(self) -> bool:
+        """True: no token sees what comes after it."""
+        return True
+
     def build(self, width: int) -> ChunkedMixer:
         """Returns the module for a stream of ``width``."""
         return ChunkedMixer(self, width)

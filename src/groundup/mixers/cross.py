@@ -16,8 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from groundup.context import Context
-from groundup.errors import GenerationError, SpecError
+from groundup.errors import GenerationError
 from groundup.mixers.base import Mixer, MixerSpec
+from groundup.mixers.heads import check_shared
 from groundup.parts.linear import Linear
 from groundup.parts.score import Scaled, Score
 from groundup.specs import ShareBelowOne, Size
@@ -47,13 +48,17 @@ class CrossAttention(MixerSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.heads % self.kv_heads:
-            raise SpecError(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}; change one of them")
+        check_shared(self.heads, kv_heads=self.kv_heads)
 
     @property
     def alone(self) -> bool:
         """False: it reads what another model made."""
         return False
+
+    @property
+    def reads_memory(self) -> bool:
+        """True."""
+        return True
 
     def build(self, width: int) -> CrossAttentionMixer:
         """Returns the module for a stream and a memory of ``width``."""

@@ -40,7 +40,8 @@ class RGLRU(MixerSpec):
         heads: into how many blocks of channels the maps of its gates are cut.
         conv: taps of the convolution.
         act: the activation of the branch beside it, a key of `groundup.parts.act.ACTIVATIONS`.
-        decays: between which the first decays, of a gate that is open, are drawn.
+        decays: between which the first d = exp(-softplus(L)) are drawn, even in their squares; where the gate is open,
+            a state decays by d^8. So Google's code and transformers have it; the paper draws d^8 between the two.
     """
 
     channels: Size
@@ -85,7 +86,7 @@ class RGLRUMixer(Mixer):
         self.decays = spec.decays
 
     def draw(self, generator: torch.Generator) -> None:
-        """Draws the first decays, even in their squares."""
+        """Draws the first d, even in their squares."""
         low, high = (decay**2 for decay in self.decays)
         squares = nn.init.uniform_(torch.empty_like(self.decay), low, high, generator=generator)
         with torch.no_grad():

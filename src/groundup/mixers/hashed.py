@@ -58,6 +58,11 @@ class HashedAttention(MixerSpec):
             )
 
     @property
+    def hides(self) -> bool:
+        """True: no token sees what comes after it."""
+        return True
+
+    @property
     def steady(self) -> bool:
         """False: which tokens of the past are near enough depends on all that are sorted with them."""
         return False

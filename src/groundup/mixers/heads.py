@@ -1,4 +1,4 @@
-"""What mixers share whose heads all have queries, keys and values of their own, of one width."""
+"""What mixers with heads share: heads that serve several, and the maps of heads that have all of their own."""
 
 from __future__ import annotations
 
@@ -7,9 +7,28 @@ from typing import TypedDict
 from jaxtyping import Float
 from torch import Tensor
 
+from groundup.errors import SpecError
 from groundup.mixers.base import Mixer
 from groundup.ops import block_attention
 from groundup.parts.linear import Linear
+
+MOST_HEADS = 10_000  # that are tried for a number that fits
+
+
+def check_shared(heads: int, **shared: int) -> None:
+    """Refuses heads of keys that do not serve as many heads of queries or values each.
+
+    Args:
+        heads: how many are served.
+        shared: how many serve them, by the name of the field.
+
+    Raises:
+        SpecError: they do not divide; the message says which would.
+    """
+    for name, count in shared.items():
+        if heads % count:
+            fit = ", ".join(str(n) for n in range(1, min(heads, MOST_HEADS) + 1) if heads % n == 0)
+            raise SpecError(f"heads={heads} is not a multiple of {name}={count}; choose {name} from {fit}")
 
 
 class How(TypedDict):

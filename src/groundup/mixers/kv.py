@@ -45,17 +45,10 @@ class KVState(State):
 
 @dataclass
 class WindowState(State):
-    """The first F keys and values, and the last R in a ring: place p from F on is in slot F + (p - F) mod R, S = F + R.
-
-    Attributes:
-        k: keys.
-        v: values.
-        first: F.
-    """
+    """The last S keys and values in a ring: place p is in slot p mod S."""
 
     k: Float[Tensor, "B G S K"]
     v: Float[Tensor, "B G S L"]
-    first: int = 0
 
     @property
     def rewinds(self) -> bool:
@@ -80,34 +73,19 @@ class WindowState(State):
         return all_k, all_v, torch.cat([before, ctx.positions], 1)
 
     def _places(self, seen: Int[Tensor, "B"]) -> Int[Tensor, "B S"]:
-        slots = torch.arange(self.k.shape[2], device=seen.device)
+        size = self.k.shape[2]
         last = seen[:, None] - 1
-        place = last - (last - slots) % (self.k.shape[2] - self.first)
-        if self.first:
-            place = torch.where(slots < self.first, slots, torch.where(place >= self.first, place, -1))
-            return torch.where(place <= last, place, -1)
+        place = last - (last - torch.arange(size, device=seen.device)) % size
         return torch.where(place >= 0, place, -1)
 
     def _write(self, k: Keys, v: Values, seen: Int[Tensor, "B"], lengths: Int[Tensor, "B"]) -> None:
-        size, tokens = self.k.shape[2] - self.first, k.shape[2]
-        # The last `size` real tokens of each row: no two of them share a slot.
+        """Writes the last real tokens of each row, as many as there are slots: no two of them share one."""
+        size, tokens = self.k.shape[2], k.shape[2]
         kept = min(size, tokens)
         index = (lengths - kept).clamp(min=0)[:, None] + torch.arange(kept, device=k.device)  # (B, kept)
-        self._put(k, v, seen, index=index, lengths=lengths)
-        if self.first:
-            index = torch.arange(min(self.first, tokens), device=k.device).expand(len(seen), -1)
-            self._put(k, v, seen, index=index, lengths=torch.minimum(lengths, self.first - seen))
-
-    def _put(
-        self, k: Keys, v: Values, seen: Int[Tensor, "B"], *, index: Int[Tensor, "B N"], lengths: Int[Tensor, "B"]
-    ) -> None:
-        """Writes the new tokens of these indices, where they are below ``lengths``."""
         real = (index < lengths[:, None])[:, None, :, None]
-        place = seen[:, None] + index
-        slot = self.first + (place - self.first) % (self.k.shape[2] - self.first)
-        slot = torch.where(place < self.first, place, slot) if self.first else slot
-        slots = slot[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
-        pick = index.clamp(max=k.shape[2] - 1)[:, None, :, None].expand_as(slots)
+        slots = ((seen[:, None] + index) % size)[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
+        pick = index.clamp(max=tokens - 1)[:, None, :, None].expand_as(slots)
         for ring, new in ((self.k, k), (self.v, v)):
             value = torch.where(real, new.gather(2, pick).to(ring.dtype), ring.gather(2, slots))
             ring.scatter_(2, slots, value)

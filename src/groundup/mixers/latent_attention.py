@@ -54,6 +54,16 @@ class LatentAttention(MixerSpec):
     sharpness: Positive = 1.0
     dropout: ShareBelowOne = 0.0
 
+    @property
+    def bias_heads(self) -> int | None:
+        """How many heads read a bias that layers share; None means that none does."""
+        return self.heads if self.position.reads_bias else None
+
+    @property
+    def hides(self) -> bool:
+        """True: no token sees what comes after it."""
+        return True
+
     def build(self, width: int) -> LatentAttentionMixer:
         """Returns the module for a stream of ``width``."""
         return LatentAttentionMixer(self, width)

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundup.context import Context
-from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
+from groundup.mixers.heads import check_shared
 from groundup.parts.conv import ConvState, ShortConv
 from groundup.parts.decay import Decay, NoDecay
 from groundup.parts.feature import EluPlusOne, Feature
@@ -30,6 +30,7 @@ from groundup.parts.linear import Linear
 from groundup.parts.position import NoPosition, Position
 from groundup.parts.reading import Quotient, Reading
 from groundup.parts.update import Add, Update
+from groundup.specs import Count, Size
 from groundup.state import State
 
 Maps = tuple[Tensor, Tensor, Tensor]
@@ -51,26 +52,20 @@ class LinearAttention(MixerSpec):
         conv: the tokens that a short convolution of queries, keys and values sees; 0 means no convolution.
     """
 
-    heads: int
-    key_heads: int
-    key_width: int
-    value_width: int
+    heads: Size
+    key_heads: Size
+    key_width: Size
+    value_width: Size
     feature: Feature = EluPlusOne()
     position: Position = NoPosition()
     decay: Decay = NoDecay()
     update: Update = Add()
     reading: Reading = Quotient()
-    conv: int = 0
+    conv: Count = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.heads, self.key_heads, self.key_width, self.value_width) < 1:
-            raise SpecError(f"heads, key_heads, key_width and value_width must be at least 1 in {self!r}")
-        if self.heads % self.key_heads:
-            fit = ", ".join(str(n) for n in range(1, self.heads + 1) if self.heads % n == 0)
-            raise SpecError(
-                f"heads={self.heads} is not a multiple of key_heads={self.key_heads}; choose key_heads from {fit}"
-            )
+        check_shared(self.heads, key_heads=self.key_heads)
 
     def build(self, width: int) -> LinearAttentionMixer:
         """Returns the module for a stream of ``width``."""

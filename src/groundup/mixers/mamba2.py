@@ -23,7 +23,7 @@ from groundup.ops import rms_norm, ssd
 from groundup.parts.act import activation
 from groundup.parts.conv import ConvState, ShortConv
 from groundup.parts.linear import Linear
-from groundup.parts.rates import Rates, Steps, check_steps
+from groundup.parts.rates import DrawnRates, Steps, check_steps
 from groundup.specs import NotNegative, Size
 from groundup.state import State
 
@@ -53,7 +53,7 @@ class Mamba2(MixerSpec):
     act: str = "silu"
     bias: bool = False
     conv_bias: bool = True
-    eps: float = 1e-5
+    eps: NotNegative = 1e-5
     steps: tuple[float, float] = (1e-3, 1e-1)
     least: NotNegative = 0.0
 
@@ -89,7 +89,7 @@ class Mamba2Mixer(Mixer):
         self.conv = ShortConv(inner + 2 * shared, spec.conv, bias=spec.conv_bias)
         self.act = activation(spec.act)
         self.steps = Steps(spec.heads, between=spec.steps, least=spec.least)
-        self.rates = Rates(spec.heads)
+        self.rates = DrawnRates(spec.heads)
         self.skip = nn.Parameter(torch.ones(spec.heads))
         self.norm = GatedNorm(inner, groups=spec.groups, eps=spec.eps)
         self.out = Linear(inner, width, bias=spec.bias, role="out")

@@ -12,8 +12,6 @@ from groundup.context import Batch, Context, Penalties
 from groundup.errors import SpecError
 from groundup.model.pool import NoPool, Pool
 from groundup.model.stack import Stack, StackModule
-from groundup.parts.mask import Mask
-from groundup.specs import walk
 
 
 class Encoder(Stack):
@@ -28,11 +26,11 @@ class Encoder(Stack):
     def __post_init__(self) -> None:
         super().__post_init__()
         for i, layer in enumerate(self.layers):
-            for path, node in walk(layer):
-                if isinstance(node, Mask) and node.causal:
+            for name, part in layer.every_part.items():
+                if part.mixer.hides:
                     raise SpecError(
-                        f"layers.{i}.{path} is {node!r}, which hides what comes after; an Encoder reads all at once, "
-                        "so choose Everything() or Near(...)"
+                        f"layers.{i}.{name}.mixer is {part.mixer!r}, which hides what comes after; an Encoder reads "
+                        "all at once, so choose Attention with the mask Everything() or Near(...)"
                     )
 
     def module(self) -> EncoderModel:

@@ -55,6 +55,8 @@ class EncoderDecoder(Model):
                 raise SpecError(f"{name}={id} is no token of the decoder, whose vocabulary is {two.vocab}; change it")
         if one.head != NoHead():
             raise SpecError("the encoder of an EncoderDecoder has no head; give it head=NoHead()")
+        if not any(part.mixer.reads_memory for layer in two.layers for part in layer.every_part.values()):
+            raise SpecError("the decoder has no part that reads what the encoder made; give it a cross part")
 
     @property
     def stacks(self) -> dict[str, Encoder | Decoder]:

@@ -100,6 +100,11 @@ class Head(Spec, abstract=True):
     width_power: float = 0.0
     cap: Positive | None = None
 
+    @property
+    def tied(self) -> bool:
+        """Whether its matrix is the token embedding."""
+        return False
+
     def build(self, width: int, embed: Lender) -> Linear | TiedHead:
         """Returns the module for a stream of ``width`` and the vocabulary of ``embed``."""
         raise NotImplementedError(type(self).__name__)
@@ -124,6 +129,11 @@ class Untied(Head):
 class Tied(Head):
     """The token embedding read backwards (Press and Wolf 2017, arXiv:1608.05859)."""
 
+    @property
+    def tied(self) -> bool:
+        """True."""
+        return True
+
     def build(self, width: int, embed: Lender) -> TiedHead:
         """Returns a head that uses the weights of ``embed``."""
         return TiedHead(embed, bias=nn.Parameter(torch.zeros(embed.num_embeddings)) if self.bias else None)
@@ -139,6 +149,11 @@ class Shifted(Head):
         super().__post_init__()
         if self.bias:
             raise SpecError("Shifted has its own bias, which is not trained; drop bias, or use Tied(bias=True)")
+
+    @property
+    def tied(self) -> bool:
+        """True."""
+        return True
 
     def build(self, width: int, embed: Lender) -> TiedHead:
         """Returns a head that uses the weights of ``embed``."""

@@ -23,7 +23,6 @@ from torch.utils.checkpoint import get_device_states, set_device_states
 from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.model.decoder import Decoder, DecoderModel
-from groundup.model.heads import Tied
 from groundup.model.layer import LayerModule, LayerSpec, LayerState
 from groundup.model.residual import ResidualPart
 from groundup.parts.norm import NoNorm
@@ -80,13 +79,6 @@ class ReversibleModule(LayerModule):
 
 class ReversibleDecoder(Decoder):
     """A language model of reversible layers."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.head, Tied):
-            raise SpecError(
-                f"the head of a ReversibleDecoder reads {self.carried} values and a table has {self.width}; use Untied"
-            )
 
     @property
     def streams(self) -> int:

@@ -66,13 +66,29 @@ class Stack(Model, abstract=True):
                     )
             for name, part in layer.every_part.items():
                 self._reaches(part.mixer.longest, f"layers.{i}.{name}.mixer")
+                self._has_bias(part.mixer.bias_heads, f"layers.{i}.{name}.mixer")
         self._reaches(self.embed.position.longest, "embed.position")
+        read, held = self.head.transform.made_width(self.carried), self.embed.vector_width(self.width)
+        if self.head.tied and read != held:
+            raise SpecError(
+                f"the head reads {read} values and the vectors of the table that it shares have {held}; use Untied, or "
+                f"transform=Project(table_width={held})"
+            )
 
     def _reaches(self, longest: int | None, path: str) -> None:
         """Refuses a context that a part cannot read."""
         if longest is not None and longest < self.context:
             raise SpecError(
                 f"context={self.context} is longer than the {longest} tokens that {path} can read; change one of them"
+            )
+
+    def _has_bias(self, heads: int | None, path: str) -> None:
+        """Refuses attention that adds a bias which the embedding does not have."""
+        position = self.embed.position
+        if heads is not None and heads != position.bias_heads:
+            raise SpecError(
+                f"{path} adds a bias that layers share to {heads} heads, and embed.position is {position!r}; "
+                f"make that RelativeBias(heads={heads}), or choose another position for the heads"
             )
 
     @property

@@ -18,7 +18,7 @@ import numpy as np
 from groundup.errors import SpecError
 from groundup.objectives.objective import MASK, Ids, Reading
 from groundup.objectives.rewriting import Lengths, Rewrite, Rewriting
-from groundup.specs import Positive, Share, ShareBelowOne
+from groundup.specs import OneOrMore, Share, ShareBelowOne
 
 ENDS = (".", "!", "?", "\n")  # of sentences
 
@@ -28,12 +28,12 @@ class Denoising(Rewriting):
 
     Attributes:
         rate: the share of tokens that is masked.
-        length: the mean length of a span.
+        length: the mean length of a span, in tokens.
         shuffled: the share of the texts whose sentences are put into another order.
     """
 
     rate: ShareBelowOne = 0.3
-    length: Positive = 3.0
+    length: OneOrMore = 3.0
     shuffled: Share = 1.0
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from groundup.errors import ConfigError, SpecError
 from groundup.objectives.objective import Ids, Reading
 from groundup.objectives.rewriting import Lengths, Rewrite, Rewriting
-from groundup.specs import Positive, Share
+from groundup.specs import OneOrMore, Share
 
 SENTINELS = 100
 
@@ -39,13 +39,13 @@ class SpanCorruption(Rewriting):
     """
 
     rate: Share = 0.15
-    length: Positive = 3.0
+    length: OneOrMore = 3.0
     mode: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.rate < 1 or self.length < 1:
-            raise SpecError(f"rate={self.rate} and length={self.length} take out nothing or all; choose 0.15 and 3")
+        if not 0 < self.rate < 1:
+            raise SpecError(f"rate={self.rate} takes out nothing or all; choose a share between, such as 0.15")
 
     @property
     def special(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A matrix state that decays, forgets in one direction and takes in a product: the rules of RWKV-5 and RWKV-7.
+"""A matrix state that decays, forgets in one direction and takes in a product: the rule of RWKV-7.
 
     S_t = diag(a_t) S_{t-1} - p_t (n_t S_{t-1}) + k_t v_t^T        y_t = q_t S_t
 

@@ -103,10 +103,16 @@ def run(
 ) -> tuple[Float[Tensor, "B T H"], Memory]:
     """Returns what `reference` does, through PyTorch's kernels (cuDNN, oneDNN) where there is more than one token.
 
-    Documents, and rows of several lengths, run beside each other in pieces whose lengths are powers of two.
+    Documents, and rows of several lengths, run beside each other in pieces whose lengths are powers of two. A cell that
+    is wider than the inputs stays so: all is then computed as widely.
     """
     if x.shape[1] == 1:
         return reference(cell, x, weights, memory, starts=starts, lengths=lengths)
+    wide = torch.promote_types(x.dtype, memory.c.dtype)
+    if memory.c.shape[1] and wide != x.dtype:
+        with torch.autocast(x.device.type, enabled=False):
+            y, memory = run(cell, x.to(wide), weights, memory, starts=starts, lengths=lengths)
+        return y.to(x.dtype), memory
     w_in, w_rec, bias_in, bias_rec = (w.to(x.dtype) for w in weights)
     h, c = (m.to(x.dtype) for m in memory)
     without_values = torch.compiler.is_compiling() or type(x) is not Tensor  # or while a plan is made

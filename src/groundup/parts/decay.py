@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from groundup.errors import SpecError
 from groundup.parts.linear import Linear
-from groundup.specs import Spec
+from groundup.specs import Positive, Size, Spec
 
 
 class Decay(Spec, abstract=True):
@@ -60,13 +60,8 @@ class FixedDecay(Decay):
             half as much as the one before it.
     """
 
-    first: float = 5.0
-    last: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.first > 0 or not (self.last is None or self.last > 0):
-            raise SpecError(f"{self!r} keeps nothing; choose numbers above 0")
+    first: Positive = 5.0
+    last: Positive | None = None
 
     def build(self, width: int, heads: int, key_width: int) -> DecayModule:
         """Returns the module, which has no parameters."""
@@ -141,13 +136,8 @@ class LowRankDecay(Decay):
         slow: what the logarithms are divided by.
     """
 
-    rank: int = 16
-    slow: float = 16.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rank < 1 or not self.slow > 0:
-            raise SpecError(f"rank must be at least 1 and slow above 0 in {self!r}")
+    rank: Size = 16
+    slow: Positive = 16.0
 
     def build(self, width: int, heads: int, key_width: int) -> DecayModule:
         """Returns the module for a stream of ``width``."""

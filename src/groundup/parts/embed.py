@@ -38,6 +38,10 @@ class Embed(Spec):
     norm: Norm = NoNorm()
     dropout: ShareBelowOne = 0.0
 
+    def vector_width(self, width: int) -> int:
+        """Returns the width of the table's vectors, for a stream of ``width``."""
+        return width
+
     def build(self, vocab: int, width: int) -> TokenTable:
         """Returns the module for ``vocab`` ids and a stream of ``width``."""
         return TokenTable(self, vocab, width, table_width=width)
@@ -92,6 +96,10 @@ class NarrowEmbed(Embed):
     """
 
     table_width: Size
+
+    def vector_width(self, width: int) -> int:
+        """Returns the width of the table's vectors."""
+        return self.table_width
 
     def build(self, vocab: int, width: int) -> NarrowTable:
         """Returns the module for ``vocab`` ids and a stream of ``width``."""

@@ -13,8 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from groundup.errors import SpecError
-from groundup.specs import Spec
+from groundup.specs import NotNegative, Seed, Size, Spec
 
 
 class Feature(Spec, abstract=True):
@@ -75,7 +74,7 @@ class UnitLength(Feature):
         eps: what is added to the squared length.
     """
 
-    eps: float = 1e-6
+    eps: NotNegative = 1e-6
 
     def build(self, key_width: int) -> FeatureModule:
         """Returns the module."""
@@ -103,13 +102,8 @@ class RandomPositive(Feature):
         seed: of the draw. Features are drawn once, orthogonal in blocks of K, and saved with the weights.
     """
 
-    features: int = 256
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.features < 1:
-            raise SpecError(f"RandomPositive(features={self.features}) has none; choose at least 1")
+    features: Size = 256
+    seed: Seed = 0
 
     def build(self, key_width: int) -> FeatureModule:
         """Returns the module for queries and keys of this width."""

@@ -144,11 +144,5 @@ def _check_numel(*shape: int) -> None:
 
 
 def dropout(chance: float) -> nn.Module:
-    """Returns a module that drops each value with this chance in training, or one that costs nothing at zero.
-
-    Raises:
-        SpecError: the chance is not at least 0 and below 1.
-    """
-    if not 0 <= chance < 1:
-        raise SpecError(f"dropout={chance} must be at least 0 and below 1")
+    """Returns a module that drops each value with this chance in training, or one that costs nothing at zero."""
     return nn.Dropout(chance) if chance else nn.Identity()

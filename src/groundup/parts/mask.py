@@ -22,11 +22,6 @@ class Mask(Spec, abstract=True):
         return None
 
     @property
-    def first(self) -> int:
-        """How many tokens at the start of the document a window leaves in sight."""
-        return 0
-
-    @property
     def order_alone(self) -> bool:
         """Whether nothing but the order of the tokens decides who sees whom."""
         return self.window is None
@@ -98,9 +93,15 @@ class Prefix(Causal):
 
     def within(self, ctx: Context) -> Bool[Tensor, "B 1 T T"] | None:
         """Returns who sees whom among the context's own tokens; None means all, up to its own place."""
-        if ctx.prefix is None:
+        prefix = ctx.prefix
+        if prefix is None:
             return super().within(ctx)
-        return ctx.once(f"{self!r} of a prefix", lambda: self.over(ctx, keys=ctx.positions))
+        return ctx.once(f"{self!r} of a prefix", lambda: self._of_prefix(ctx, prefix))
+
+    def _of_prefix(self, ctx: Context, prefix: Int[Tensor, "B"]) -> Bool[Tensor, "B 1 T T"]:
+        place, segments = torch.arange(ctx.positions.shape[1], device=prefix.device), ctx.segments
+        seen = super().over(ctx, keys=ctx.positions) | (place < prefix[:, None])[:, None, None]
+        return seen if segments is None else seen & (segments[:, None, :, None] == segments[:, None, None, :])
 
 
 class Everything(Mask):
@@ -129,27 +130,6 @@ class Window(Mask):
     def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
         """Returns whether ``k`` is among the last ``size`` places up to ``q``."""
         return (k <= q) & (k > q - self.size) & (k >= 0)
-
-
-class AnchoredWindow(Mask):
-    """Every token sees the ``first`` tokens of its document, itself and the ``size - 1`` before it.
-
-    The first tokens take up attention that finds nothing else; without them models that have learnt to lean on them
-    fail as soon as a window has passed them (Xiao et al. 2023, arXiv:2309.17453, section 3). In Longformer's words they
-    are global tokens that all may see, and that see no more than others (Beltagy et al. 2020, arXiv:2004.05150).
-    """
-
-    size: Size = dataclasses.field(kw_only=False)
-    first: Size = 4  # pyrefly: ignore[bad-override]: a field instead of a property
-
-    @property
-    def window(self) -> int | None:
-        """How many tokens, its own included, a query sees at most."""
-        return self.size + self.first
-
-    def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
-        """Returns whether ``k`` is among the first ones, or among the last ``size`` places up to ``q``."""
-        return (k <= q) & ((k > q - self.size) | (k < self.first)) & (k >= 0)
 
 
 class Near(Mask):

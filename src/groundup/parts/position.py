@@ -48,6 +48,16 @@ class Position(Spec, abstract=True):
         """How many places there are; None means no end."""
         return None
 
+    @property
+    def bias_heads(self) -> int | None:
+        """For how many heads it has a bias that layers share; None means that it has none."""
+        return None
+
+    @property
+    def reads_bias(self) -> bool:
+        """Whether it adds a bias that layers share to the scores."""
+        return False
+
     def sized(self, *, width: int, context: int) -> Self:
         """Returns these positions for a stream of another width and so many places."""
         return self
@@ -387,8 +397,7 @@ class Rotation(HeadPlaces):
 class ALiBi(Position):
     """Lowers scores in proportion to the distance of query and key, by a slope of each head's own.
 
-    Source: Press et al. 2022 (arXiv:2108.12409), section 3. A softmax does not change when all scores of a query
-    change alike, so slope times the key's place stands for minus slope times the distance.
+    Source: Press et al. 2022 (arXiv:2108.12409), section 3.
 
     Attributes:
         steepest: slopes fall geometrically from ``2^-(steepest / heads)`` to ``2^-steepest``.
@@ -411,9 +420,16 @@ class Slopes(HeadPlaces):
         self.slopes = [2 ** (-steepest * (i + 1) / whole) for i in range(whole)]
         self.slopes += [2 ** (-steepest * (2 * i + 1) / (2 * whole)) for i in range(heads - whole)]
 
-    def bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H #T S"]:
-        """Returns slope times place for every head and key."""
-        return keys[:, None, None, :] * torch.tensor(self.slopes, device=keys.device)[:, None, None]
+    def bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H T S"]:
+        """Returns minus slope times distance for every head, query and key."""
+        if keys is ctx.positions:  # whole sequences, where layers of the same slopes have the same bias
+            return ctx.once(("bias", *self.slopes), lambda: self._bias(ctx, keys))
+        return self._bias(ctx, keys)
+
+    def _bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H T S"]:
+        # To a softmax over the past, slope times place is the same, but bfloat16 rounds it where keys are near.
+        slopes = torch.tensor(self.slopes, device=keys.device)[:, None, None]
+        return -slopes * (ctx.positions[:, None, :, None] - keys[:, None, None, :]).abs()
 
 
 class RelativeBias(Position):
@@ -440,6 +456,11 @@ class RelativeBias(Position):
         exact = self.buckets // (4 if self.both_ways else 2)
         if exact < 1 or self.distance <= exact:
             raise SpecError(f"{self!r} tells no distances apart; choose more buckets, or a distance above {exact}")
+
+    @property
+    def bias_heads(self) -> int:
+        """For how many heads it has a bias that layers share."""
+        return self.heads
 
     def build(self, width: int) -> nn.Module:
         """Returns the table, which leaves the stream as it is."""
@@ -482,6 +503,11 @@ SHARED_TABLE = "the table of RelativeBias"
 
 class SharedBias(Position):
     """Adds the bias of the model's `RelativeBias` to the scores."""
+
+    @property
+    def reads_bias(self) -> bool:
+        """True."""
+        return True
 
     def of_heads(self, heads: int, head_width: int) -> HeadPlaces:
         """Returns the module for attention."""

@@ -40,6 +40,19 @@ class Rates(nn.Module):
         return -self.log.to(torch.promote_types(self.log.dtype, torch.float32)).exp()
 
 
+class DrawnRates(Rates):
+    """Rates below zero that start evenly between -16 and -1, as the authors of Mamba-2 draw them.
+
+    Source: Dao and Gu 2024 (arXiv:2405.21060), their code: ``A_init_range`` of mamba_ssm's Mamba2.
+    """
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draws the first rates."""
+        first = nn.init.uniform_(torch.empty_like(self.log), 1.0, 16.0, generator=generator)
+        with torch.no_grad():
+            self.log.copy_(first.log())
+
+
 class Steps(nn.Module):
     """How far each token moves the states of a channel or head: positive, and zero for padding."""
 
@@ -96,7 +109,10 @@ class Turning(nn.Module):
         Inputs are held between tokens (zero-order hold); both are in float32 or wider.
         """
         wide = torch.promote_types(self.fade.dtype, torch.float32)
-        a = torch.complex(-self.fade.to(wide).exp(), self.turn.to(wide))
-        step = self.step.to(wide).exp()
-        log = a * step
-        return log, (log.exp() - 1) / a
+        # Of a state that hardly moves, the difference keeps few of the digits of float32, and its gradient fewer.
+        exact = wide if self.fade.device.type == "mps" else torch.float64
+        a = torch.complex(-self.fade.to(exact).exp(), self.turn.to(exact))
+        log = a * self.step.to(exact).exp()
+        enter = (log.exp() - 1) / a
+        narrow = torch.complex128 if wide == torch.float64 else torch.complex64
+        return log.to(narrow), enter.to(narrow)

@@ -31,7 +31,7 @@ class Update(Spec, abstract=True):
 
 
 class UpdateModule(nn.Module):
-    """Writes to a state and reads from it."""
+    """Writes to a state and reads from it; this one adds the value under the key."""
 
     def forward(
         self,
@@ -45,11 +45,11 @@ class UpdateModule(nn.Module):
         starts: Bool[Tensor, "B T"] | None,
     ) -> tuple[Values, Memory]:
         """Returns what queries read, and the state; ``x`` is the stream, for the rest see the operations."""
-        raise NotImplementedError(type(self).__name__)
+        return linear_attention.chunked(q, k, v, decay=decay, state=state, starts=starts)
 
     def flops(self, tokens: int, key_width: int, value_width: int, *, decays: int) -> int:
         """Returns the operations of matrix products for one head of one row."""
-        raise NotImplementedError(type(self).__name__)
+        return linear_attention.flops(tokens, key_width, value_width, decays=decays)
 
 
 class Add(Update):
@@ -57,29 +57,7 @@ class Add(Update):
 
     def build(self, width: int, heads: int) -> UpdateModule:
         """Returns the module, which has no parameters."""
-        return AddModule()
-
-
-class AddModule(UpdateModule):
-    """The module of `Add`."""
-
-    def forward(
-        self,
-        x: Float[Tensor, "B T D"],
-        q: Keys,
-        k: Keys,
-        v: Values,
-        *,
-        decay: Float[Tensor, "#B #H #T #K"] | None,
-        state: Memory | None,
-        starts: Bool[Tensor, "B T"] | None,
-    ) -> tuple[Values, Memory]:
-        """Returns what queries read, and the state."""
-        return linear_attention.chunked(q, k, v, decay=decay, state=state, starts=starts)
-
-    def flops(self, tokens: int, key_width: int, value_width: int, *, decays: int) -> int:
-        """Returns the operations of matrix products for one head of one row."""
-        return linear_attention.flops(tokens, key_width, value_width, decays=decays)
+        return UpdateModule()
 
 
 class Delta(Update):
