@@ -127,13 +127,14 @@ def test_attention_with_a_bias_and_without_a_mask_equals_its_definition(queries,
 def test_attention_in_bfloat16_is_as_near_to_float32_as_its_definition(queries, keys):
     sizes = [(2, 4, queries, 8), (2, 2, keys, 8), (2, 2, keys, 8)]
     inputs = [noise(*size, seed=seed).detach().to(torch.bfloat16) for seed, size in enumerate(sizes)]
-    for allowed in masks(queries, keys).values():
-        truth = attention.reference(*(t.float() for t in inputs), allowed=allowed, causal=True, scale=0.4)
-        fast, slow = (
-            op(*inputs, allowed=allowed, causal=True, scale=0.4) for op in (attention.attend, attention.reference)
-        )
-        assert (fast - truth).norm() <= 1.2 * (slow - truth).norm() + 1e-6
-        assert (fast - truth).norm() < 0.01 * truth.norm()
+    distance = (torch.arange(queries)[:, None] + keys - queries - torch.arange(keys)).abs()
+    for bias in (None, -distance * torch.tensor([0.5, 0.25, 0.1, 0.01])[:, None, None].expand(1, -1, -1, -1)):
+        for allowed in masks(queries, keys).values():
+            settings = {"allowed": allowed, "causal": True, "scale": 0.4, "bias": bias}
+            truth = attention.reference(*(t.float() for t in inputs), **settings)
+            fast, slow = (op(*inputs, **settings) for op in (attention.attend, attention.reference))
+            assert (fast - truth).norm() <= 1.2 * (slow - truth).norm() + 1e-6
+            assert (fast - truth).norm() < 0.01 * truth.norm()
 
 
 @precisions

@@ -10,6 +10,7 @@ import torch
 
 from groundup.context import NOT_COUNTED, Batch
 from groundup.errors import ConfigError, TextError
+from groundup.model.heads import NoHead
 from groundup.model.model import Model
 from groundup.objectives.denoising import Denoising
 from groundup.objectives.diffusion import MaskedDiffusion
@@ -25,7 +26,7 @@ from groundup.optim.optimizers import AdamW
 from groundup.optim.schedules import Constant
 from groundup.planner import books
 from groundup.planner.measure import count_flops
-from groundup.specs import Spec
+from groundup.specs import Spec, override
 from groundup.text.tokenizer import Tokenizer
 from groundup.text.train import train
 from groundup.training.budget import Steps
@@ -209,3 +210,11 @@ def test_the_usual_objective_of_a_kind_can_be_learnt_and_others_are_refused(kind
                 ConfigError, match=f"objective={type(objective).__name__} cannot train the model, which"
             ):
                 objective.check(model)
+
+
+@pytest.mark.parametrize(("name", "kind"), fitting())
+def test_a_model_without_a_head_is_refused(name: str, kind: str) -> None:
+    model = model_of(kind, tokenizer())
+    path = "decoder.head" if "decoder" in model.stacks else "head"
+    with pytest.raises(ConfigError, match="has no head that predicts tokens; choose another of the two"):
+        OBJECTIVES[name].check(override(model, path, NoHead()))

@@ -13,9 +13,9 @@ from groundup.mixers.attention import Attention, AttentionMixer, GatedAttention
 from groundup.mixers.kv import KVState, WindowState
 from groundup.mixers.mlp import MLP, GatedMLP
 from groundup.ops import attention
-from groundup.parts.mask import Window
+from groundup.parts.mask import Causal, Everything, Window
 from groundup.parts.norm import RMSNorm
-from groundup.parts.position import NoPosition
+from groundup.parts.position import ALiBi, NoPosition
 from groundup.state import State
 
 
@@ -66,6 +66,15 @@ def test_gates_by_hand():
     x = noise(2, 3, 4)
     read = plain.heads(x, context(2, 3), None) * torch.tensor([0.5, 1.0, 0.0, 0.5], dtype=torch.float64)
     torch.testing.assert_close(made(x, context(2, 3)), plain.out(read))
+
+
+@pytest.mark.parametrize("mask", [Causal(), Everything(), Window(300)])
+def test_alibi_in_bfloat16_is_near_to_float64_in_long_texts(mask):
+    made = mixer(heads=4, kv_heads=4, mask=mask, position=ALiBi())
+    x = 0.5 * noise(1, 700, 4)
+    y = made(x, Context.whole(x))
+    rounded = made.bfloat16()(x.bfloat16(), Context.whole(x)).double()
+    assert (rounded - y).norm() < 0.02 * y.norm()
 
 
 def test_first_token_sees_itself_alone():

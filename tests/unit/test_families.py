@@ -352,6 +352,9 @@ def test_a_fraction_that_turns_is_no_llama_of_transformers_but_a_phi_3():
     ("kind", "change", "named"),
     [
         ("mistral", {"attention_bias": True}, "attention_bias"),
+        ("bert", {"is_decoder": True}, "is_decoder"),
+        ("roberta", {"is_decoder": True}, "is_decoder"),
+        ("big_bird", {"is_decoder": True}, "is_decoder"),
         ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "give a sliding_window"),
         ("qwen2", {"layer_types": ["full_attention"]}, "layer_types"),
         ("qwen3", {"layer_types": [1, {}]}, "layer_types"),

@@ -217,6 +217,15 @@ def test_jitter_moves_scores_in_training_only():
     assert torch.equal(told[0], told[2]) and not torch.equal(told[0], told[1])
 
 
+def test_jitter_of_a_narrow_model_is_not_rounded():
+    router, x = TopOfSoftmax(jitter=0.01).build(1, 2, 1).bfloat16(), torch.ones(4000, 1, dtype=torch.bfloat16)
+    torch.nn.init.constant_(router.score.weight[:1], 1.0)
+    torch.nn.init.constant_(router.score.weight[1:], 0.0)
+    factors = router(x, Context.whole(x[None]))[1].logit()
+    assert len(factors.unique()) > 1000
+    assert abs(factors.mean() - 1) < 5e-4 and factors.min() >= 0.99 - 1e-5 and factors.max() <= 1.01 + 1e-5
+
+
 @pytest.mark.parametrize(
     ("sizes", "named"),
     [

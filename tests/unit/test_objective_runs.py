@@ -184,7 +184,7 @@ def test_what_does_not_fit_is_said_before_anything_is_made(texts: Path, tmp_path
         resolve_run("gpt2", steps=1, settings=["objective=masked"])
     with pytest.raises(ConfigError, match="NextToken cannot train the model, which reads what comes after"):
         resolve_run("bert-tiny", steps=1, settings=["objective=next_token"])
-    with pytest.raises(ConfigError, match="has no head that fills in tokens"):
+    with pytest.raises(ConfigError, match="has no head that predicts tokens"):
         resolve_run("minilm-l6", steps=1)
     words = train_tokenizer([path.read_text() for path in texts.iterdir()], vocab=270)
     words.save(tmp_path / "words")

@@ -15,6 +15,7 @@ from groundup.parts.linear import Embedding, Linear, dropout
 from groundup.parts.mask import Causal, Near, Window
 from groundup.parts.norm import LayerNorm, NoNorm, RMSNorm
 from groundup.parts.position import (
+    ALiBi,
     Learned,
     LinearScaling,
     Llama3Scaling,
@@ -146,6 +147,17 @@ def test_yarn_sharpens_what_it_rotates():
     assert YaRN(factor=0.5, original=4096).amplitude == 1.0
     rotate = RoPE(scaling=YaRN(factor=16.0, original=4096, sharpness=3.0)).of_heads(1, 4)
     assert rotate(torch.ones(1, 1, 1, 4), places(0)).tolist() == [[[[3.0] * 4]]]
+
+
+def test_alibi_falls_with_the_distance_before_and_behind():
+    bias = ALiBi().of_heads(2, 4).bias(places(0, 1, 2), torch.tensor([[0, 1, 2]]))
+    assert bias is not None
+    for head, slope in enumerate((2**-4, 2**-8)):
+        assert bias[0, head].tolist() == [
+            [0, -slope, -2 * slope],
+            [-slope, 0, -slope],
+            [-2 * slope, -slope, 0],
+        ]
 
 
 def test_learned_positions_are_added_by_place():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from groundup.mixers.s4 import S4D
 from groundup.mixers.s5 import S5
 from groundup.ops import diagonal_scan
 from groundup.optim.groups import group
+from groundup.parts.rates import Turning
 from groundup.parts.spectrum import Inv, LegS, Lin
 from groundup.planner import books
 
@@ -80,6 +82,19 @@ def test_s5_has_one_state_for_all_channels():
         outputs.append(2 * (read @ h).real + mixer.skip * u)
     z = torch.nn.functional.gelu(torch.stack(outputs))
     torch.testing.assert_close(mixer(x, Context.whole(x))[0], z * mixer.gate(z).sigmoid())
+
+
+def test_slow_states_are_as_exact_as_float32():
+    narrow = Turning(2, 8, steps=(2, 1), between=(1e-4, 1e-3), spectrum=Lin())
+    narrow.draw(torch.Generator().manual_seed(0))
+    wide = deepcopy(narrow).double()
+    weight = torch.randn(2, 8, 2, generator=torch.Generator().manual_seed(1))
+    found = []
+    for made in (narrow, wide):
+        values = torch.view_as_real(made()[1])
+        found.append([values, *torch.autograd.grad((values * weight).sum(), list(made.parameters()))])
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one.double(), two, rtol=1e-5, atol=1e-5 * two.abs().max().item())
 
 
 def test_rates_and_steps_are_not_decayed():

@@ -83,5 +83,5 @@ def test_what_an_encoder_cannot_do_is_said():
 def test_an_encoder_without_a_head_has_nothing_to_be_scored_by(tmp_path: Path):
     folder.write(SPEC.build().state_dict(), spec=SPEC, folder=tmp_path)
     WORDS.save(tmp_path)
-    with pytest.raises(ConfigError, match="has no head that fills in tokens"):
+    with pytest.raises(ConfigError, match="has no head that predicts tokens"):
         evaluate(str(tmp_path), str(tmp_path))

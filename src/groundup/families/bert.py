@@ -132,6 +132,7 @@ def read(keys: Keys, *, architectures: Mapping[str, tuple[bool, Pool]] = ARCHITE
     """
     keys.only("position_embedding_type", "absolute")
     keys.only("add_cross_attention", False)
+    keys.only("is_decoder", False)
     keys.only("tie_word_embeddings", True)
     keys.take("classifier_dropout", default=None)
     named = keys.config.get("architectures") or list(architectures)

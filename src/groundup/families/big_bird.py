@@ -69,7 +69,6 @@ PRESETS = {
 def read(keys: Keys) -> Encoder:
     """Returns the spec of a BigBird configuration."""
     keys.assume(vocab_size=50358, max_position_embeddings=4096, hidden_act="gelu_new")
-    keys.only("is_decoder", False)
     power = 0.5 if keys.flag("rescale_embeddings", default=False) else 0.0
     changes = {"layers.*.mix.mixer.bias": keys.flag("use_bias", default=True), "embed.width_power": power}
     spec = override_all(bert.read(keys, architectures=ARCHITECTURES), changes)

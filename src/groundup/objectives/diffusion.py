@@ -38,7 +38,7 @@ class MaskedDiffusion(Objective):
         return (MASK,)
 
     def misfit(self, model: Model) -> str | None:
-        """Returns why a model cannot learn it: only an encoder with a head can."""
+        """Returns why a model cannot learn it: only an encoder can."""
         return filling_misfit(model)
 
     def shape(self, model: Model, context: int) -> Shape:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from groundup.context import NOT_COUNTED, Batch
 from groundup.errors import SpecError
 from groundup.model.encoder import Encoder
-from groundup.model.heads import NoHead
 from groundup.model.model import Model
 from groundup.objectives.objective import MASK, Batches, Draws, Ids, Objective, Reading, Shape
 from groundup.specs import Share, Spec
@@ -85,7 +84,7 @@ class Masked(Objective):
         return (MASK,)
 
     def misfit(self, model: Model) -> str | None:
-        """Returns why a model cannot learn it: only an encoder with a head can."""
+        """Returns why a model cannot learn it: only an encoder can."""
         return filling_misfit(model)
 
     def shape(self, model: Model, context: int) -> Shape:
@@ -124,9 +123,7 @@ class Masked(Objective):
 
 def filling_misfit(model: Model) -> str | None:
     """Returns why a model cannot fill in tokens, as what follows "the model, which"; None where it can."""
-    if not isinstance(model, Encoder):
-        return "does not see both sides of a token"
-    return "has no head that fills in tokens" if isinstance(model.head, NoHead) else None
+    return None if isinstance(model, Encoder) else "does not see both sides of a token"
 
 
 def _chosen(free: NDArray[np.bool_], inside: NDArray[np.bool_], *, count: int, draw: np.random.Generator) -> Ids:

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from groundup.context import Batch
 from groundup.errors import ConfigError, TextError
+from groundup.model.decoder import Decoder
+from groundup.model.encoder_decoder import EncoderDecoder
+from groundup.model.heads import NoHead
 from groundup.model.model import Model, ModelModule
 from groundup.objectives import loss
 from groundup.objectives.loss import Loss
@@ -138,8 +141,11 @@ class Objective(Spec, abstract=True):
         return "apart"
 
     def misfit(self, model: Model) -> str | None:
-        """Returns why a model cannot learn it, as what follows "the model, which"; None where it can."""
-        raise NotImplementedError(type(self).__name__)
+        """Returns why a model cannot learn it, as what follows "the model, which"; None where it can.
+
+        Most make a model write, which an encoder alone cannot.
+        """
+        return None if isinstance(model, EncoderDecoder | Decoder) else "reads and does not write"
 
     def check(self, model: Model) -> None:
         """Makes sure that a model can learn it.
@@ -147,7 +153,8 @@ class Objective(Spec, abstract=True):
         Raises:
             ConfigError: it cannot.
         """
-        reason = self.misfit(model)
+        headless = isinstance(model.predictor.head, NoHead)
+        reason = self.misfit(model) or ("has no head that predicts tokens" if headless else None)
         if reason:
             name = type(self).__name__
             raise ConfigError(f"objective={name} cannot train the model, which {reason}; choose another of the two")

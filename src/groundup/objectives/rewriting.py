@@ -21,7 +21,6 @@ import torch
 
 from groundup.context import NOT_COUNTED, Batch
 from groundup.errors import ConfigError
-from groundup.model.decoder import Decoder
 from groundup.model.encoder_decoder import EncoderDecoder
 from groundup.model.model import Model
 from groundup.objectives.objective import Batches, Draws, Ids, Objective, Reading, Shape
@@ -54,10 +53,6 @@ class Rewriting(Objective, abstract=True):
     def packing(self) -> Literal["apart", "together"]:
         """Documents are read on as one text."""
         return "together"
-
-    def misfit(self, model: Model) -> str | None:
-        """Returns why a model cannot learn it: an encoder alone writes nothing."""
-        return None if isinstance(model, EncoderDecoder | Decoder) else "reads and does not write"
 
     def lengths(self, text: int) -> Lengths:
         """Returns how long what is made of so many tokens of text is; longer texts give nothing shorter."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from groundup.context import NOT_COUNTED, Batch
-from groundup.model.decoder import Decoder
 from groundup.model.encoder_decoder import EncoderDecoder
 from groundup.model.model import Model
 from groundup.objectives.objective import Batches, Ids, Objective, Reading, Shape
@@ -23,10 +22,6 @@ class Translation(Objective):
     def pairs(self) -> bool:
         """True: it reads pairs of texts."""
         return True
-
-    def misfit(self, model: Model) -> str | None:
-        """Returns why a model cannot learn it: an encoder alone writes nothing."""
-        return None if isinstance(model, EncoderDecoder | Decoder) else "reads and does not write"
 
     def shape(self, model: Model, context: int) -> Shape:
         """Returns the shape of its batches if all pairs are as long as fits; most batches are shorter."""

@@ -387,8 +387,7 @@ class Rotation(HeadPlaces):
 class ALiBi(Position):
     """Lowers scores in proportion to the distance of query and key, by a slope of each head's own.
 
-    Source: Press et al. 2022 (arXiv:2108.12409), section 3. A softmax does not change when all scores of a query
-    change alike, so slope times the key's place stands for minus slope times the distance.
+    Source: Press et al. 2022 (arXiv:2108.12409), section 3.
 
     Attributes:
         steepest: slopes fall geometrically from ``2^-(steepest / heads)`` to ``2^-steepest``.
@@ -411,9 +410,16 @@ class Slopes(HeadPlaces):
         self.slopes = [2 ** (-steepest * (i + 1) / whole) for i in range(whole)]
         self.slopes += [2 ** (-steepest * (2 * i + 1) / (2 * whole)) for i in range(heads - whole)]
 
-    def bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H #T S"]:
-        """Returns slope times place for every head and key."""
-        return keys[:, None, None, :] * torch.tensor(self.slopes, device=keys.device)[:, None, None]
+    def bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H T S"]:
+        """Returns minus slope times distance for every head, query and key."""
+        if keys is ctx.positions:  # whole sequences, where layers of the same slopes have the same bias
+            return ctx.once(("bias", *self.slopes), lambda: self._bias(ctx, keys))
+        return self._bias(ctx, keys)
+
+    def _bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H T S"]:
+        # Slope times place would be the same to a softmax over the past, but bfloat16 would round it where keys are near.
+        slopes = torch.tensor(self.slopes, device=keys.device)[:, None, None]
+        return -slopes * (ctx.positions[:, None, :, None] - keys[:, None, None, :]).abs()
 
 
 class RelativeBias(Position):

@@ -96,7 +96,9 @@ class Turning(nn.Module):
         Inputs are held between tokens (zero-order hold); both are in float32 or wider.
         """
         wide = torch.promote_types(self.fade.dtype, torch.float32)
-        a = torch.complex(-self.fade.to(wide).exp(), self.turn.to(wide))
-        step = self.step.to(wide).exp()
-        log = a * step
-        return log, (log.exp() - 1) / a
+        # Of a state that hardly moves, the difference keeps few of the digits of float32, and its gradient fewer.
+        exact = wide if self.fade.device.type == "mps" else torch.float64
+        a = torch.complex(-self.fade.to(exact).exp(), self.turn.to(exact))
+        log = a * self.step.to(exact).exp()
+        enter = (log.exp() - 1) / a
+        return log.to(wide.to_complex()), enter.to(wide.to_complex())

@@ -83,12 +83,13 @@ class RouterModule(nn.Module):
         self, x: Float[Tensor, "N D"], ctx: Context, state: State | None = None
     ) -> tuple[Int[Tensor, "N A"], Float[Tensor, "N A"]]:
         """Returns the experts of each token and what each of them counts; the context is told the losses."""
+        wide = torch.promote_types(self.score.weight.dtype, torch.float32)
+        x = x.to(wide)
         if self.training and self.jitter:
             x = x * torch.empty_like(x).uniform_(1 - self.jitter, 1 + self.jitter)
-        wide = torch.promote_types(self.score.weight.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
             bias = None if self.score.bias is None else self.score.bias.to(wide)
-            scores = F.linear(x.to(wide), self.score.weight.to(wide), bias)
+            scores = F.linear(x, self.score.weight.to(wide), bias)
         chosen, weights = self.choose(scores)
         if self.balance:
             ctx.penalise("balance", lambda: self.balance * balance_loss(self.shares(scores), chosen))
