@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from groundup.ops import attention
 from groundup.training.allocator import keep_freed_memory
+from sides import ratios
 
 SIZES = ((16, 6, 6, 256, 64), (2, 12, 12, 512, 64), (8, 8, 8, 512, 64), (8, 8, 2, 512, 64), (1, 8, 8, 2048, 64))
 
@@ -62,9 +63,9 @@ def main() -> None:
             for run in runs * 2:
                 run()
             fused, ours = zip(*([1e3 * seconds(run) for run in runs] for _ in range(rounds)), strict=True)
-            ratios = sorted(a / b for a, b in zip(fused, ours, strict=True))
+            middle, lowest, highest = ratios(ours, fused)
             middles = f"{statistics.median(fused):8.1f}{statistics.median(ours):8.1f}"
-            spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            spread = f"{middle:.2f} ({lowest:.2f} to {highest:.2f})"
             print(f"{size!s:38}{str(dtype).removeprefix('torch.'):10}{middles}   {spread}", flush=True)
 
 

@@ -26,14 +26,14 @@ REPLACED = ".replaced"  # ends the hidden name of a folder whose successor is be
 
 
 def as_path(given: str | os.PathLike[str]) -> Path:
-    """Returns a place that a user names as a path.
+    """Returns a place that a user names as a path; ``~`` at its beginning is the user's home.
 
     Raises:
         ConfigError: it is neither text nor a path.
     """
     if not isinstance(given, str | os.PathLike) or "\0" in str(given):
         raise ConfigError(f"{given!r} is no place on a disk; give the path of a file or a folder")
-    return Path(given)
+    return Path(os.path.expanduser(given))
 
 
 def read_limited(path: Path, *, most_bytes: int) -> bytes:
@@ -118,24 +118,21 @@ def alone(folder: Path) -> Generator[None]:
     Raises:
         StorageError: another process works in it.
     """
+    if fcntl is None:  # Windows, which cannot open folders
+        yield
+        return
     with writing(folder):
         handle = os.open(folder, os.O_RDONLY)
     try:
-        _lock(handle, folder)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as taken:
+            raise StorageError(f"another process works on {folder}; wait for it, or stop it first") from taken
+        except OSError:
+            pass  # a disk without locks
         yield
     finally:
         os.close(handle)
-
-
-def _lock(handle: int, folder: Path) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as taken:
-        raise StorageError(f"another process works on {folder}; wait for it, or stop it first") from taken
-    except OSError:
-        return  # a disk without locks
 
 
 def put_back(folder: Path, *, names: str) -> None:

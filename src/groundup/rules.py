@@ -8,7 +8,7 @@ gives every bit back. ``{l}`` in a name runs over the layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor
 from groundup.errors import WeightsError
 
 Change = Callable[[list[Tensor]], list[Tensor]]
+ENDS = ("weight", "bias")
+QKVO = {"q": "q", "k": "k", "v": "v", "o": "out"}  # the maps of attention, as they are often called, and here
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,12 @@ class Rule:
     op: Op
 
 
+def _turned(t: Tensor) -> Tensor:
+    return t.mT if t.ndim > 1 else t
+
+
 SAME = Op(lambda ts: ts, lambda ts: ts)
-TRANSPOSE = Op(lambda ts: [t.mT for t in ts], lambda ts: [t.mT for t in ts])
+TRANSPOSE = Op(lambda ts: list(map(_turned, ts)), lambda ts: list(map(_turned, ts)))  # matrices; vectors stay
 TURNS = Op(lambda ts: [ts[0][..., ::2], ts[0][..., 1::2]], lambda ts: [torch.stack(ts, -1).flatten(-2)])  # a b a b ...
 BARE = Op(lambda ts: [ts[0].flatten()], lambda ts: [ts[0][None, None]])  # vectors with two axes of length 1 in front
 ROW = Op(lambda ts: [ts[0].squeeze(0)], lambda ts: [ts[0].unsqueeze(0)])  # vectors with an axis of length 1 in front
@@ -69,11 +75,6 @@ def split(parts: int) -> Op:
 def split_sizes(*sizes: int) -> Op:
     """Returns the operation that cuts one tensor of theirs, along its first axis, into parts of these sizes of ours."""
     return Op(lambda ts: list(ts[0].split(sizes)), lambda ts: [torch.cat(ts)])
-
-
-def split_transposed(parts: int) -> Op:
-    """Returns the operation that transposes one matrix of theirs and cuts it into equal parts of ours."""
-    return Op(lambda ts: list(ts[0].T.chunk(parts)), lambda ts: [torch.cat(ts).T])
 
 
 def split_heads(groups: int, *, queries: int = 1) -> Op:
@@ -130,6 +131,17 @@ def halves(heads: int, turned: int, *, kept: int = 0) -> Op:
 def rule(theirs: str, ours: str, op: Op = SAME) -> Rule:
     """Returns a rule from names separated by spaces."""
     return Rule(tuple(theirs.split()), tuple(ours.split()), op)
+
+
+def named(modules: Mapping[str, str], op: Op = SAME) -> list[Rule]:
+    """Returns the rules of the weights and biases of modules: their names to ours."""
+    return [rule(f"{theirs}.{end}", f"{ours}.{end}", op) for theirs, ours in modules.items() for end in ENDS]
+
+
+def joined(theirs: str, ours: str, parts: Iterable[str], op: Op) -> list[Rule]:
+    """Returns the rules of the weight and bias of one module of theirs that holds several parts of one of ours."""
+    names = list(parts)
+    return [rule(f"{theirs}.{end}", " ".join(f"{ours}.{part}.{end}" for part in names), op) for end in ENDS]
 
 
 def instead(rules: Sequence[Rule], *changes: Rule) -> list[Rule]:

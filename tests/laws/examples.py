@@ -37,7 +37,7 @@ from groundup.mixers.recurrent import GRU, LSTM, RNN
 from groundup.mixers.rwkv import RWKV4, ChannelMix
 from groundup.mixers.rwkv5 import RWKV5
 from groundup.mixers.rwkv7 import RWKV7, ShiftedMLP
-from groundup.mixers.s4 import S4D
+from groundup.mixers.s4 import S4, S4D
 from groundup.mixers.s5 import S5
 from groundup.mixers.zamba import AdaptedMLP, RecallAttention
 from groundup.model.decoder import Decoder
@@ -96,7 +96,7 @@ SMALL: dict[str, Callable[[Any], Any]] = {
     "value_width": lambda _: 8,
     "features": lambda _: 12,
     "rank": lambda spec: spec.rank and 4,
-    "states": lambda spec: 8 if isinstance(spec, S4D | S5) else 5,  # in pairs
+    "states": lambda spec: 8 if isinstance(spec, S4 | S4D | S5) else 5,  # in pairs
     "blocks": lambda _: 2,
     "channels": lambda _: 32,
     "decay_rank": lambda _: 3,
@@ -356,6 +356,7 @@ HAND_MADE: dict[str, Model] = {
         Layer(mix=Residual(Mamba2(heads=3, head_width=4, states=2, conv_bias=False, eps=0.01, steps=(0.1, 1.0)))),
         Layer(mix=Residual(S4D(states=6, spectrum=LegS(), bias=False)), ffn=Residual(S5(states=12, blocks=3))),
         Layer(mix=Residual(S5(states=2, spectrum=Inv(), act="relu", steps=(0.1, 1.0)))),
+        Layer(mix=Residual(S4(states=6, act="relu", bias=False)), ffn=Residual(S4(states=2, steps=(0.1, 1.0)))),
         Layer(mix=Residual(RGLRU(channels=15, heads=3, conv=2, act="relu", decays=(0.1, 0.5)))),
     ),
     "gated convolution": decoder(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from groundup.ops import causal_conv, diagonal_scan, selective_scan, ssd
+from groundup.ops import causal_conv, diagonal_scan, low_rank_scan, selective_scan, ssd
 from laws.test_definition import TOLERANCE, assert_equal, noise, precisions, values_and_gradients
 
 every_length = pytest.mark.parametrize("tokens", [1, 2, 63, 100])
@@ -101,5 +101,31 @@ def test_diagonal_scan_equals_its_definition(tokens, packed, past, ragged, dtype
     inputs = [u, fade, turn, c, *([h] if past else [])]
     fast, slow = (
         values_and_gradients(partial(ends, op), inputs) for op in (diagonal_scan.chunked, diagonal_scan.reference)
+    )
+    assert_equal(fast, slow, tolerance=TOLERANCE[dtype])
+
+
+@precisions
+@pytest.mark.parametrize("tokens", [1, 2, 63, 100, 192])
+@documents
+@pytest.mark.parametrize("past", [False, True])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_low_rank_scan_equals_its_definition(tokens, packed, past, ragged, dtype):
+    sizes = [(3, tokens, 4), (4, 5), (4, 5), (4, 5, 2), (4, 5, 2), (4, 5, 2), (4, 5, 2), (3, 4, 5, 2)]
+    u, fade, turn, g, w, b, c, h = (noise(*size, seed=i, dtype=dtype) for i, size in enumerate(sizes))
+    begin = starts(3, tokens) if packed else None
+    lengths = torch.tensor([tokens, tokens // 2, max(tokens - 1, 0)]) if ragged else None
+    real = torch.arange(tokens) < (torch.tensor([tokens]) if lengths is None else lengths[:, None])
+
+    def ends(op, *_):
+        push, heard, enter, read = (torch.view_as_complex(t) for t in (g, w, b, c))
+        matrix = low_rank_scan.Matrix(torch.complex(-fade.exp(), turn).exp(), push / 10, heard / 5)
+        before = torch.view_as_complex(h) if past else None
+        y, after = op(u, matrix, enter, read, before=before, starts=begin, lengths=lengths)
+        return torch.cat([(y * real[..., None]).flatten(), torch.view_as_real(after).flatten()])
+
+    inputs = [u, fade, turn, g, w, b, c, *([h] if past else [])]
+    fast, slow = (
+        values_and_gradients(partial(ends, op), inputs) for op in (low_rank_scan.chunked, low_rank_scan.reference)
     )
     assert_equal(fast, slow, tolerance=TOLERANCE[dtype])

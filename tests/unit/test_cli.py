@@ -237,6 +237,17 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(call: Call, arguments: list[s
     refused(call(*arguments), *parts)
 
 
+def test_a_folder_at_home_is_where_the_user_says(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "a.txt").write_text(TEXT)
+    assert call("tokenizer", "train", "~/a.txt", "--vocab", "270", "--out=~/tok").code == 0
+    assert call("data", "build", "~/a.txt", "--tokenizer", "~/tok", "--out=~/corpus").code == 0
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {"a.txt", "tok", "corpus"}
+    assert not (tmp_path / "~").exists()
+    assert "home/run has neither" in call("audit", "~/run").err
+
+
 def test_texts_that_cannot_be_trained_on_are_named(call: Call, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "binary.txt").write_bytes(bytes(range(256)) * 20)

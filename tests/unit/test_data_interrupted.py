@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import signal
 import subprocess
@@ -61,7 +62,7 @@ def test_a_killed_build_leaves_no_corpus_and_the_next_one_cleans_up(tmp_path: Pa
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout and process.stdout.readline() == b"half way\n"
         assert (building / "train").is_dir()
-        with pytest.raises(DataError, match=r"another process writes .*corpus now"):
+        with pytest.raises(StorageError, match=r"another process works on .*corpus"):
             build(DOCUMENTS, folder, tokenizer=TOKENIZER)
         process.send_signal(signal.SIGKILL)
     assert building.is_dir()
@@ -85,6 +86,24 @@ def test_an_empty_folder_may_be_there_already(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     build(DOCUMENTS, tmp_path / "c", tokenizer=TOKENIZER)
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_disk_without_locks_holds_a_corpus_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    build(DOCUMENTS, tmp_path / "c", tokenizer=TOKENIZER)
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_folder_at_home_is_written_and_read_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    build(DOCUMENTS, "~/c", tokenizer=TOKENIZER)
+    assert (tmp_path / "home" / "c" / "corpus.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert Corpus.open("~/c").source == "documents given by a program"
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

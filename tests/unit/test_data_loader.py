@@ -38,7 +38,7 @@ def stream(corpus: Corpus) -> list[int]:
 
 def in_file_order(corpus: Corpus, context: int, **options: Any) -> Batch:
     """One batch with all windows of an epoch in the order of the file."""
-    windows = Loader(corpus, rows=1, context=context).windows
+    windows = Loader(corpus, rows=1, context=context).rows_per_epoch
     return Loader(corpus, rows=windows, context=context, order_by="file", **options).batch(0)
 
 
@@ -58,7 +58,7 @@ def same(one: Batch, other: Batch) -> bool:
 def test_an_epoch_reads_every_token_once(corpus: Corpus, rows: int, context: int, seed: int, epoch: int) -> None:
     loader = Loader(corpus, rows=rows, context=context, seed=seed)
     windows = in_file_order(corpus, context).ids.tolist()
-    first, last = epoch * loader.windows, (epoch + 1) * loader.windows
+    first, last = epoch * loader.rows_per_epoch, (epoch + 1) * loader.rows_per_epoch
     read = []
     for step in range(first // rows, -(-last // rows)):
         for row, ids in enumerate(loader.batch(step).ids.tolist()):
@@ -143,7 +143,7 @@ def test_ranks_share_a_batch(corpus: Corpus, rows: int, context: int, seed: int,
 
 
 def test_epochs_and_seeds_have_orders_of_their_own(corpus: Corpus) -> None:
-    windows = Loader(corpus, rows=1, context=4).windows
+    windows = Loader(corpus, rows=1, context=4).rows_per_epoch
     orders = set()
     for seed in range(3):
         loader = Loader(corpus, rows=windows, context=4, seed=seed)
@@ -154,7 +154,7 @@ def test_epochs_and_seeds_have_orders_of_their_own(corpus: Corpus) -> None:
 def test_the_books_of_a_loader(corpus: Corpus) -> None:
     tokens = len(stream(corpus))
     loader = Loader(corpus, rows=4, context=10)
-    assert loader.windows == -(-tokens // 10) == 12
+    assert loader.rows_per_epoch == -(-tokens // 10) == 12
     assert (loader.steps_per_epoch, loader.tokens_per_batch) == (3, 40)
 
 

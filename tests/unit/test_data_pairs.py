@@ -58,10 +58,10 @@ def test_an_epoch_reads_every_pair_once_and_both_sides_hold_whole_pairs(corpus: 
         seen += [pair for step in range(loader.steps_per_epoch) for pair in texts(loader, step)]
     assert sorted(seen) == sorted(PAIRS)
     loader = Pairs(corpus, rows=1, seed=3)
-    steps = GROUP * -(-loader.windows // GROUP)
+    steps = GROUP * -(-loader.rows_per_epoch // GROUP)
     drawn = [pair for step in range(steps) for pair in texts(loader, step)]
     assert set(drawn) == {
-        pair for step in range(loader.windows) for pair in texts(Pairs(corpus, rows=1, order_by="file"), step)
+        pair for step in range(loader.rows_per_epoch) for pair in texts(Pairs(corpus, rows=1, order_by="file"), step)
     }
 
 

@@ -48,6 +48,23 @@ def test_all_documents_come_back_from_the_two_sides(corpus: Corpus) -> None:
     assert found == {f"{i}.txt": text for i, text in enumerate(TEXTS)}
 
 
+def test_documents_themselves_say_whether_they_are_pairs(tmp_path: Path) -> None:
+    pairs = [Document(name=f"{i}", text=text, target=text.upper()) for i, text in enumerate(TEXTS)]
+    made = build(pairs, tmp_path / "pairs", tokenizer=TOKENIZER, held_out=0)
+    assert made.pairs and made.split("train").documents_count == 2 * len(TEXTS)
+    assert not build(given_documents(TEXTS), tmp_path / "texts", tokenizer=TOKENIZER).pairs
+    single = given_documents(["one more"])
+    for mixed, said in ((pairs + single, "0.txt is a single text"), (single + pairs, "0 is a pair")):
+        with pytest.raises(DataError, match=said):
+            build(mixed, tmp_path / "mixed", tokenizer=TOKENIZER)
+
+
+@pytest.mark.parametrize("names", [{"field": "text"}, {"target": "es"}])
+def test_fields_are_named_for_files_alone(names: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="leave them out"):
+        build(given_documents(TEXTS), tmp_path / "c", tokenizer=TOKENIZER, **names)
+
+
 def test_the_manifest_counts_what_is_there(corpus: Corpus) -> None:
     splits = [corpus.split(side) for side in ("train", "valid")]
     assert sum(split.documents_count for split in splits) == len(TEXTS)

@@ -327,7 +327,7 @@ def test_old_and_new_spellings_of_rope_mean_the_same(said: Config, scaling: Scal
         ("layers.*.mix.mixer.out_bias", True),
         ("layers.1.ffn.mixer.hidden", 48),
         ("layers.*.mix.dropout", 0.1),
-        ("embed.position", {"kind": "Learned", "length": 64}),
+        ("embed.position", {"kind": "Learned", "length": 2048}),
     ],
 )
 def test_family_does_not_claim_what_transformers_cannot_say(path: str, value: object):

@@ -14,8 +14,12 @@ import torch
 from huggingface_hub import constants
 
 from groundup.errors import MissingExtra, ModelError
+from groundup.families.bert import bert
 from groundup.families.llama import llama
 from groundup.hub import folder, resolve
+from groundup.hub.sentences import Sentences
+from groundup.infer.load import load
+from groundup.infer.text_encoder import TextEncoder
 from unit.hub_stand_in import StandIn, serving
 
 SPEC = llama(width=16, layers=2, heads=2, hidden=24, vocab=11, context=8)
@@ -100,6 +104,31 @@ def test_offline_without_the_files_says_how_to_get_them(hub: StandIn, monkeypatc
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE"):
         resolve.weights(found)  # the configuration is there, the weights are not
+
+
+def test_encoder_makes_its_sentences_as_its_maker_says_the_first_time_and_the_second(hub: StandIn, tmp_path: Path):
+    spec = bert(width=16, layers=1, heads=2, vocab=11, context=8, filling=False)
+    encoder = TextEncoder(spec.build(seed=1).eval(), sentences=Sentences(pooling="first", unit=False))
+    encoder.save(tmp_path / "encoder")
+    (tmp_path / "encoder" / "1_Dense").mkdir()
+    (tmp_path / "encoder" / "1_Dense" / "model.safetensors").write_text("another")
+    hub.add("org/encoder", tmp_path / "encoder")
+    for _ in range(2):
+        loaded = load("org/encoder", device="cpu")
+        assert isinstance(loaded, TextEncoder) and loaded.sentences.pooling == "first" and not loaded.sentences.unit
+    assert not any("1_Dense" in path for path in hub.asked)
+
+
+def test_model_that_writes_is_loaded_whatever_its_folder_says_of_sentences(hub: StandIn):
+    pooling = next(iter(hub.repos[ID].values())) / "1_Pooling"
+    pooling.mkdir()
+    (pooling / "config.json").write_text('{"pooling_mode_lasttoken": true}')
+    kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds]
+    (pooling.parent / "modules.json").write_text(json.dumps(modules))
+    (pooling.parent / "tokenizer.json").unlink()
+    for _ in range(2):
+        assert len(load(ID, device="cpu").generate([1, 2], max_new_tokens=3)) == 3
 
 
 @pytest.mark.parametrize(

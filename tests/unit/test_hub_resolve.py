@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -101,11 +103,16 @@ def test_run_without_a_checkpoint_has_a_spec_and_no_weights(tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["", "step-000300", "../../elsewhere", "/", "..", "step-000200/x", "\xff\x00"])
-def test_pointer_that_leads_nowhere_is_refused(text: str, tmp_path: Path):
+def test_pointer_that_leads_nowhere_gives_the_newest_checkpoint_as_when_the_run_goes_on(text: str, tmp_path: Path):
     path = run(tmp_path / "first")
     (path / "checkpoints" / "latest").write_text(text)
-    with pytest.raises(CheckpointError, match="latest names"):
-        resolve.find("first")
+    assert resolve.find("first").weights == Path("first/checkpoints/step-000200")
+
+
+def test_checkpoint_without_a_pointer_is_that_of_the_run(tmp_path: Path):
+    path = run(tmp_path / "first")
+    (path / "checkpoints" / "latest").unlink()  # a crash came before it was written
+    assert torch.equal(embedding(resolve.find("first")), built(200))
 
 
 def test_checkpoint_alone_has_the_tokenizer_beside_it_or_none(tmp_path: Path):
@@ -264,6 +271,32 @@ def test_unknown_name_is_told_the_folders_nearby(tmp_path: Path):
     for given in ("quickstrat", "runs/quickstrat", "./runs/quickstrat", str(tmp_path / "runs" / "quick")):
         with pytest.raises(ModelError, match=r"nearby: .*runs/quickstart"):
             resolve.find(given)
+
+
+@pytest.fixture
+def another_user(tmp_path: Path) -> Iterator[None]:
+    """Takes the right to read ``closed`` and ``runs/closed`` from this process."""
+    closed = (tmp_path / "closed", tmp_path / "runs" / "closed")
+    for place in closed:
+        place.mkdir(parents=True)
+        place.chmod(0)
+    tmp_path.chmod(0o755)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    yield
+    if is_root:
+        os.seteuid(0)
+    for place in closed:
+        place.chmod(0o700)
+
+
+def test_unknown_name_beside_folders_of_another_user_is_one_sentence(another_user: None):
+    for given in ("clsed", "./clsed", "runs/clsed", "./runs/clsed"):
+        with pytest.raises(ModelError, match="is no preset, folder, file or hub id"):
+            resolve.find(given)
+    with pytest.raises(ModelError, match="closed cannot be read: Permission denied; check its permissions"):
+        resolve.find("./closed")
 
 
 @pytest.mark.parametrize("given", ["", " ", "x" * 5000, "a\0b", "~nobody-of-this-name/x", "a\nb", "/", "..", "?"])

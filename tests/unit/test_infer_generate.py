@@ -154,7 +154,9 @@ def test_head_is_asked_for_the_last_position_alone():
 
 
 def test_dropout_is_off_while_generating_and_the_mode_comes_back():
-    model = gpt2(width=32, layers=1, heads=4, vocab=VOCAB, context=CONTEXT, dropout=(0.5, 0.5, 0.5)).build()
+    model = gpt2(
+        width=32, layers=1, heads=4, vocab=VOCAB, context=CONTEXT, embed_dropout=0.5, dropout=0.5, attention_dropout=0.5
+    ).build()
     model.train()
     one, two = (run(model, [1, 2], max_new_tokens=10)[0].ids for _ in range(2))
     assert one == two

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -73,6 +74,12 @@ def test_cache_lies_where_the_user_says(tmp_path, monkeypatch):
 def test_machine_survives_its_own_dictionary():
     assert Machine.from_dict(json.loads(json.dumps(MACHINE.to_dict()))) == MACHINE
     assert MACHINE.matrix_flops_per_second == {"float32": 1e11, "bfloat16": 2e11}
+
+
+def test_products_in_a_type_that_was_not_measured_take_the_best_rate_that_was():
+    plain = replace(MACHINE, samples=tuple(sample for sample in MACHINE.samples if sample.dtype == "float32"))
+    assert [MACHINE.matrix_rate(dtype) for dtype in ("float32", "bfloat16", "float16")] == [1e11, 2e11, 2e11]
+    assert plain.matrix_rate("bfloat16") == 1e11
 
 
 def test_device_that_is_not_there_is_refused():

@@ -1,13 +1,7 @@
 from __future__ import annotations
 
-import pytest
-import torch
-
-from groundup.families.gpt2 import gpt2
-from groundup.planner.decoding import decoding_memory
 from groundup.planner.memory import PROCESS_BYTES, SLACK_SHARE, training_memory
 from groundup.planner.rehearsal import Part
-from unit.planner_stand_in import LLAMA
 
 
 def part(name, **bytes_) -> Part:
@@ -57,18 +51,3 @@ def test_program_is_at_least_what_training_loads():
 def test_devices_of_their_own_memory_do_not_count_the_program():
     memory = training_memory(STEP, device="cuda")
     assert (memory.process_bytes, memory.slack_bytes) == (0, 0)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_decoding_takes_the_real_weights_and_state(dtype):
-    memory = decoding_memory(LLAMA, rows=3, max_len=20, dtype=dtype)
-    model = LLAMA.build().to(dtype)
-    state = model.new_state(3, 20)
-    assert memory.weights_bytes == sum(p.nbytes for p in model.parameters())
-    assert memory.state_bytes == state.nbytes - state.seen.nbytes
-
-
-def test_logits_of_one_token_a_row_are_the_most_that_decoding_holds_where_the_vocabulary_is_large():
-    spec = gpt2(width=8, layers=1, heads=1, vocab=5000, context=8)
-    memory = decoding_memory(spec, rows=4, max_len=8, dtype=torch.float32)
-    assert 4 * 5000 * 4 <= memory.activations_bytes < 1.1 * 4 * 5000 * 4

@@ -145,3 +145,11 @@ def test_a_step_with_more_experts_than_tokens_is_timed():
     moe = MoE(experts=64, active=1, hidden=16, router=TopOfSoftmax(capacity=2))
     spec = override(LLAMA, "layers.*.ffn.mixer", moe).replace(context=8)
     assert plan(spec, on=MACHINE, rows=1).step_seconds > 0
+
+
+def test_precision_that_is_not_native_is_planned_at_the_rates_that_were_measured():
+    names = {"bfloat16": "float32"}
+    plain = replace(MACHINE, samples=tuple(replace(s, dtype=names.get(s.dtype, s.dtype)) for s in MACHINE.samples))
+    made = plan(LLAMA, on=plain, rows=1, precision="bf16")
+    assert made.precision == "bfloat16"
+    assert made.utilisation > 0

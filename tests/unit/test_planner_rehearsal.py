@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import os
+import sys
+from types import ModuleType
+
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from groundup.context import Batch, Context
 from groundup.devices import autocast
+from groundup.hub.own_file import import_file
+from groundup.mixers.base import MixerSpec
+from groundup.model.decoder import Decoder
+from groundup.model.layer import Layer
+from groundup.model.residual import Residual
 from groundup.objectives.next_token import next_token
 from groundup.objectives.objective import Shape
 from groundup.optim.joint import state_tensors
@@ -139,6 +148,45 @@ def test_second_rehearsal_is_read_from_the_cache(tmp_path, monkeypatch):
     file.write_text(file.read_text()[:-100])
     rehearse.cache_clear()
     assert play(LLAMA) == first
+
+
+MIXER = """
+import groundup as gu
+
+class Edited(gu.MixerSpec):
+    def build(self, width):
+        return EditedMixer()
+
+class EditedMixer(gu.Mixer):
+    def forward(self, x, ctx, state=None):
+        return {does}
+"""
+
+
+def with_mixer(mixer: type[MixerSpec]) -> Decoder:
+    layers = (Layer(mix=Residual(mixer()), ffn=LLAMA.layers[0].ffn),)
+    return LLAMA.replace(layers=layers)
+
+
+def test_rehearsal_of_a_users_own_mixer_is_played_again_when_its_file_has_changed(tmp_path, monkeypatch):
+    monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path))
+    file, kept = tmp_path / "rehearsed_mixer.py", []
+    for number, does in enumerate(("x", "x.exp().exp().exp()")):
+        file.write_text(MIXER.format(does=does))
+        os.utime(file, (number, number))  # older than the package, as an unpacked archive is
+        kept.append(play(with_mixer(import_file(file).Edited))[1].kept_bytes)
+        del sys.modules["rehearsed_mixer"]
+    assert kept[1] > kept[0]
+    assert len(list(tmp_path.glob("rehearsal-*.json"))) == 2
+
+
+def test_rehearsal_of_a_mixer_without_a_file_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path))
+    typed = ModuleType("typed")
+    monkeypatch.setitem(sys.modules, "typed", typed)
+    exec(MIXER.format(does="x").replace("Edited", "Typed"), vars(typed))
+    assert play(with_mixer(typed.Typed))[1].name == "layer"
+    assert not list(tmp_path.iterdir())
 
 
 def test_meter_forgets_what_nothing_refers_to():

@@ -12,18 +12,19 @@ from groundup.rules import (
     TURNS,
     chain,
     halves,
+    joined,
+    named,
     read,
     rule,
     split,
     split_heads,
-    split_transposed,
     split_within,
     write,
 )
 
 RULES = [
     rule("wte", "embed"),
-    rule("h.{l}.qkv", "layers.{l}.q layers.{l}.k layers.{l}.v", split_transposed(3)),
+    rule("h.{l}.qkv", "layers.{l}.q layers.{l}.k layers.{l}.v", chain(TRANSPOSE, split(3))),
     rule("h.{l}.out", "layers.{l}.out", TRANSPOSE),
 ]
 
@@ -55,7 +56,7 @@ OPS = [
     TRANSPOSE,
     chain(TURNS, TRANSPOSE),
     split(3),
-    split_transposed(2),
+    chain(TRANSPOSE, split(2)),
     split_heads(2),
     split_heads(2, queries=4),
     halves(2, 4),
@@ -68,6 +69,22 @@ OPS = [
 def test_every_operation_is_undone_by_its_inverse(op):
     tensor = torch.randn(12, 4)
     assert torch.equal(op.write(op.read([tensor]))[0], tensor)
+
+
+def test_modules_are_named_once_for_weight_and_bias():
+    weights = {"ln.weight": torch.randn(2), "ln.bias": torch.randn(2), "qk.weight": torch.randn(4, 3)}
+    made = [*named({"ln": "norm"}), *joined("qk", "mixer", "qk", split(2))]
+    ours = read(weights, made, layers=1)
+    assert set(ours) == {"norm.weight", "norm.bias", "mixer.q.weight", "mixer.k.weight"}
+    assert torch.equal(ours["mixer.k.weight"], weights["qk.weight"][2:])
+    assert write(ours, made, layers=1).keys() == weights.keys()
+
+
+def test_transposing_leaves_vectors_alone():
+    weights = {"map.weight": torch.randn(2, 3), "map.bias": torch.randn(3)}
+    ours = read(weights, named({"map": "out"}, TRANSPOSE), layers=1)
+    assert torch.equal(ours["out.weight"], weights["map.weight"].T)
+    assert torch.equal(ours["out.bias"], weights["map.bias"])
 
 
 def test_heads_of_queries_keys_and_values_are_told_apart():

@@ -1,4 +1,4 @@
-"""S4D and S5 by hand: first rates, what a token leaves, and the convolution that the recurrence is."""
+"""S4, S4D and S5 by hand: first rates, what a token leaves, and the convolution that the recurrence is."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from groundup.context import Context
 from groundup.errors import GenerationError, SpecError
 from groundup.families import PRESETS
-from groundup.mixers.s4 import S4D
+from groundup.mixers.s4 import S4, S4D
 from groundup.mixers.s5 import S5
-from groundup.ops import diagonal_scan
+from groundup.ops import diagonal_scan, low_rank_scan
 from groundup.optim.groups import group
 from groundup.parts.rates import Turning
 from groundup.parts.spectrum import Inv, LegS, Lin
@@ -52,12 +52,40 @@ def test_the_recurrence_is_a_convolution():
         torch.testing.assert_close(op(u, log, c)[0], expected)
 
 
-def moved(spec: S4D | S5, width: int) -> Any:
+def moved(spec: S4 | S4D | S5, width: int) -> Any:
     mixer: Any = spec.build(width).double()
     with torch.no_grad():
         for i, weight in enumerate(mixer.parameters()):
             weight.copy_(0.5 * noise(*weight.shape, i + 1)[..., -1])
     return mixer
+
+
+def test_s4_starts_as_hippo_by_the_bilinear_rule():
+    mixer: Any = S4(states=8).build(1).double()
+    mixer.remembering.draw(torch.Generator().manual_seed(0))
+    n, one = torch.arange(8, dtype=torch.float64), torch.eye(8, dtype=torch.float64)
+    roots, low = (2 * n + 1).sqrt(), (n + 0.5).sqrt()
+    step = mixer.remembering.step.exp().item()
+    half = step / 2 * (-(roots[:, None] * roots).tril(-1) - torch.diag(n + 1))
+    matrix, entering = (torch.linalg.solve(one - half, right) for right in (one + half, step * roots))
+    h, expected, u = torch.zeros(8, dtype=torch.float64), [], noise(100)
+    for value in u:
+        h = matrix @ h + entering * value
+        expected.append(low @ h)
+    made, enter = mixer.remembering.matrix()
+    read = torch.view_as_complex(mixer.remembering.low).conj()  # what low is among Legendre's polynomials
+    y, _ = low_rank_scan.chunked(u[None, :, None], made, enter, read)
+    torch.testing.assert_close(y[0, :, 0], torch.stack(expected))
+
+
+def test_s4_reads_token_by_token_what_it_convolves():
+    mixer, x = moved(S4(states=6), 3), noise(2, 130, 3)
+    state = mixer.new_state(2, 130, dtype=torch.float64)
+    pieces = []
+    for place in range(130):
+        positions = torch.full((2, 1), place)
+        pieces.append(mixer(x[:, place : place + 1], Context.whole(x[:, :1], positions=positions), state))
+    torch.testing.assert_close(torch.cat(pieces, 1), mixer(x, Context.whole(x)))
 
 
 def test_s4d_holds_its_input_between_tokens():
@@ -101,16 +129,19 @@ def test_rates_and_steps_are_not_decayed():
     groups = group(PRESETS["s4d-lin-222m"]().with_distinct_layers().module())
     undecayed = {name for name, _ in groups.vectors}
     assert {f"layers.0.mix.mixer.turning.{name}" for name in ("fade", "turn", "step")} < undecayed
+    undecayed = {name for name, _ in group(PRESETS["s4-224m"]().with_distinct_layers().module()).vectors}
+    assert {f"layers.0.mix.mixer.remembering.{name}" for name in ("turn", "step", "low", "enter")} < undecayed
 
 
 def test_names_of_presets_are_their_parameters():
-    for name, millions in (("s4d-lin-222m", 222), ("s4d-inv-222m", 222), ("s5-236m", 236)):
+    for name, millions in (("s4-224m", 224), ("s4d-lin-222m", 222), ("s4d-inv-222m", 222), ("s5-236m", 236)):
         assert round(books.params(PRESETS[name]()) / 1e6) == millions
 
 
 def test_states_that_do_not_fit_are_refused():
-    with pytest.raises(SpecError, match="states=5 is odd"):
-        S4D(states=5)
+    for kind in (S4, S4D):
+        with pytest.raises(SpecError, match="states=5 is odd"):
+            kind(states=5)
     with pytest.raises(SpecError, match="blocks=3"):
         S5(states=8, blocks=3)
     with pytest.raises(SpecError, match="the smaller one first"):

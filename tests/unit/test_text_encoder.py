@@ -16,6 +16,7 @@ from groundup.hub.sentences import Sentences, read_sentences
 from groundup.infer.load import load
 from groundup.infer.text_encoder import TextEncoder
 from groundup.recipes.evaluate import evaluate
+from groundup.text.tokenizer import Tokenizer
 from groundup.text.train import train
 
 TEXTS = ["one", "", "three and a longer text", "four 漢字"]
@@ -70,6 +71,30 @@ def test_a_saved_encoder_makes_the_same_vectors(said: dict[str, Any], tmp_path: 
     assert isinstance(again, TextEncoder)
     assert torch.equal(again.embed(TEXTS[2:]), model.embed(TEXTS[2:]))
     again.save(tmp_path / "saved", force=True)
+
+
+def test_a_text_without_a_frame_is_read_after_the_end_token_as_in_our_own_runs():
+    model, whole = encoder(), TextEncoder(SPEC.build(seed=1).eval())
+    vectors = model.embed(TEXTS)
+    for text, vector in zip(TEXTS, vectors, strict=True):
+        hidden = whole.hidden([[WORDS.end or 0, *WORDS.encode(text)]])
+        torch.testing.assert_close(vector, model.sentences.pooled(hidden, torch.tensor([hidden.shape[1]]))[0])
+
+
+def test_a_text_without_any_token_is_refused():
+    model = TextEncoder(SPEC.build(seed=1).eval(), tokenizer=Tokenizer(WORDS.definition))
+    for texts in ([""], ["one", ""]):
+        with pytest.raises(GenerationError, match="'' has no token"):
+            model.embed(texts)
+
+
+def test_an_encoder_without_a_head_writes_nothing():
+    words = train(TEXTS * 3, vocab=260, special=["[MASK]"])
+    model = TextEncoder(SPEC.build(seed=1).eval(), tokenizer=words)
+    with pytest.raises(GenerationError, match="has no head"):
+        model.diffuse("one", new_tokens=3)
+    with pytest.raises(GenerationError, match="has no head"):
+        model.fill("one [MASK]")
 
 
 def test_what_an_encoder_cannot_do_is_said():

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from groundup.errors import GroundupError, nearest
+from groundup.files import as_path
 
 IMPORT = "GROUNDUP_IMPORT"  # the variable that names a Python file with kinds of the user's own
 EXIT_FAULT, EXIT_MISTAKE = 1, 2
@@ -119,7 +120,7 @@ def groundup() -> None:
     if IMPORT in os.environ:
         from groundup.hub.own_file import import_file
 
-        import_file(Path(os.environ[IMPORT]))
+        import_file(as_path(os.environ[IMPORT]))
 
 
 def main() -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from groundup.cli.options import as_json, print_json
+from groundup.cli.options import Folder, as_json, print_json
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Folder())
 @as_json
 def audit(run: Path, as_json: bool) -> None:
     """Compare the plan of RUN, a folder, with what was measured; the run may still be going.

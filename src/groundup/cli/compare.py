@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from groundup.cli.options import Duration, as_json, offline, print_json
+from groundup.cli.options import Duration, Folder, as_json, offline, print_json
 
 
 @click.command()
@@ -23,7 +23,7 @@ from groundup.cli.options import Duration, as_json, offline, print_json
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Runs of each architecture.")
 @click.option("--data", "source", default="python", show_default=True, help="A file, a folder or a dataset id.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of all runs, such as rows=8.")
-@click.option("--out", type=click.Path(path_type=Path), help="The comparison's folder.  [default: comparisons/MATCH]")
+@click.option("--out", type=Folder(), help="The comparison's folder.  [default: comparisons/MATCH]")
 @as_json
 @offline
 def compare(models: tuple[str, ...], out: Path | None, as_json: bool, match: str, **asked: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from groundup.cli.options import COUNT, as_json, offline, print_json
+from groundup.cli.options import COUNT, Folder, as_json, offline, print_json
 
 
 @click.group()
@@ -22,10 +22,10 @@ def data() -> None:
 @data.command()
 @click.argument("source")
 @click.option("--tokenizer", required=True, help="The folder or file of the tokenizer.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder to write to.")
+@click.option("--out", type=Folder(), required=True, help="A new folder to write to.")
 @click.option("--held-out", default=0.05, show_default=True, help="The share of documents kept for validation.")
 @click.option("--seed", default=0, show_default=True, help="Draws which documents are kept.")
-@click.option("--field", help="The name of the text in .jsonl and .parquet files.")
+@click.option("--field", help="The name of the text in .jsonl, .tsv and .parquet files.")
 @click.option("--target", help="The name of the target of pairs, whose source is --field.")
 @click.option("--workers", type=COUNT, help="Threads that tokenize; by default one a core.")
 @as_json
@@ -59,7 +59,7 @@ def build(source: str, tokenizer: str, out: Path, as_json: bool, **settings: Any
 @click.argument("source")
 @click.option("--count", type=COUNT, default=5, show_default=True, help="Documents to show.")
 @click.option("--characters", type=COUNT, default=300, show_default=True, help="Of each document.")
-@click.option("--field", help="The name of the text in .jsonl and .parquet files.")
+@click.option("--field", help="The name of the text in .jsonl, .tsv and .parquet files.")
 @as_json
 @offline
 def preview(source: str, count: int, characters: int, field: str | None, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from groundup.cli.options import as_json, offline, print_json
 @click.command()
 @click.argument("model")
 @click.option("--data", "source", help="A file, folder or dataset id.  [default: what the run held out]")
-@click.option("--field", help="The name of the text in .jsonl and .parquet files.")
+@click.option("--field", help="The name of the text in .jsonl, .tsv and .parquet files.")
 @click.option("--context", type=int, help="Tokens of a window.  [default: what the run trained with]")
 @click.option("--stride", type=int, help="Tokens by which windows advance.  [default: half of the context]")
 @as_json

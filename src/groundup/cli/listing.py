@@ -17,6 +17,7 @@ def listing(what: str, as_json: bool) -> None:
 
     Example:  groundup list models
     """
+    from groundup.planner.table import aligned
     from groundup.recipes.catalogue import CATALOGUES
 
     rows = CATALOGUES[what]()
@@ -25,9 +26,8 @@ def listing(what: str, as_json: bool) -> None:
         return
     cells = [dict(_cell(name, value) for name, value in row.items()) for row in rows]
     shown = [list(cells[0]), *(list(row.values()) for row in cells)]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    for row in shown:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    words = sum(isinstance(value, str) for value in rows[0].values())  # which come before the numbers
+    click.echo("\n".join(aligned(shown, left=words)))
 
 
 def _cell(name: str, value: Any) -> tuple[str, str]:

@@ -6,12 +6,14 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import click
 
 from groundup.errors import TextError
+from groundup.files import as_path
 
 
 def _stay_offline(_context: click.Context, _option: click.Parameter, asked: bool) -> None:
@@ -47,6 +49,16 @@ def read_stdin() -> str:
 def print_json(data: Any) -> None:
     """Prints data as JSON on standard output."""
     click.echo(json.dumps(data, indent=2))
+
+
+class Folder(click.ParamType):
+    """A folder as a user names it: ``--out=~/run`` reaches us with the ``~``, which the shell leaves alone there."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Returns the path."""
+        return as_path(value)
 
 
 class Quantity(click.ParamType):

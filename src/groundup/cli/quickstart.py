@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from groundup.cli import resumable
-from groundup.cli.options import Duration, as_json
+from groundup.cli.options import Duration, Folder, as_json
 
 
 @click.command()
 @click.option("--time", type=Duration(), help="How long to train.  [default: 3.25 minutes]")
 @click.option("--data", help="A file or folder to train on.  [default: python, the standard library's source]")
-@click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/quickstart]")
+@click.option("--out", type=Folder(), help="The run's folder.  [default: runs/quickstart]")
 @click.option("--new", is_flag=True, help="Start anew even where an unfinished run could go on.")
 @as_json
 def quickstart(time: float | None, data: str | None, out: Path | None, new: bool, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from groundup.cli.options import COUNT, as_json, offline, print_json, read_stdin
+from groundup.cli.options import COUNT, Folder, as_json, offline, print_json, read_stdin
 
 
 @click.group()
@@ -21,9 +21,9 @@ def tokenizer() -> None:
 @click.argument("source")
 @click.option("--kind", type=click.Choice(["bpe", "char", "word"]), default="bpe", show_default=True)
 @click.option("--vocab", type=COUNT, default=8192, show_default=True, help="How many tokens there are in all.")
-@click.option("--field", help="The name of the text in .jsonl and .parquet files.")
+@click.option("--field", help="The name of the text in .jsonl, .tsv and .parquet files.")
 @click.option("--special", multiple=True, help="A special token that it has too, such as [MASK]; may be given often.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder to write to.")
+@click.option("--out", type=Folder(), required=True, help="A new folder to write to.")
 @as_json
 @offline
 def train(

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from groundup.cli import EXIT_FAULT, resumable
-from groundup.cli.options import Duration, Number, as_json, offline, print_json, tensorboard
+from groundup.cli.options import Duration, Folder, Number, as_json, offline, print_json, tensorboard
 
 
 @click.command()
@@ -19,7 +19,7 @@ from groundup.cli.options import Duration, Number, as_json, offline, print_json,
 @click.option("--time", type=Duration(), help="How long to train, such as 30m or 2h.")
 @click.option("--tokens", type=Number(), help="How many tokens to train on, such as 2e9 or 2B.")
 @click.option("--steps", type=int, help="How many updates to make.")
-@click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/MODEL]")
+@click.option("--out", type=Folder(), help="The run's folder.  [default: runs/MODEL]")
 @tensorboard
 @as_json
 @offline
@@ -51,7 +51,7 @@ def train(
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Folder())
 @offline
 @click.option("--prove", is_flag=True, help="Train nothing; show that stopping and resuming changes no bit.")
 @tensorboard

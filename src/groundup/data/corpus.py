@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from groundup.data.files import reading
 from groundup.data.sides import TRAIN, VALID
 from groundup.errors import DataError, nearest
+from groundup.files import as_path
 from groundup.text.tokenizer import Tokenizer
 
 Json = Any  # what json.loads returns
@@ -133,7 +134,7 @@ class Corpus:
     @staticmethod
     def is_there(folder: str | Path) -> bool:
         """Returns whether a folder holds a corpus, as `groundup.data.shards.build` makes them."""
-        return os.path.isfile(os.path.join(os.path.expanduser(folder), MANIFEST))
+        return os.path.isfile(as_path(folder) / MANIFEST)
 
     @classmethod
     def open(cls, folder: str | Path, *, tokenizer: Tokenizer | None = None) -> Corpus:
@@ -146,7 +147,7 @@ class Corpus:
         Raises:
             DataError: no corpus there, a file is missing or cut, or it was made with another tokenizer.
         """
-        folder = Path(folder).expanduser()
+        folder = as_path(folder)
         corpus = cls(folder, manifest=_manifest(folder))
         for path, told in corpus._files():
             if not os.path.isfile(path):

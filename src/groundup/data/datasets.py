@@ -49,5 +49,5 @@ def dataset_files(name: str) -> Iterator[tuple[str, Path]]:
 def _training(name: str, found: list[str]) -> list[str]:
     readable = sorted(file for file in found if files.form(Path(file))[0] in files.LINES | files.TABLES)
     if not readable:
-        raise DataError(f"the dataset {name} has no .parquet or .jsonl file; choose another, or give a folder of files")
+        raise DataError(f"the dataset {name} has no .parquet, .jsonl or .tsv file; choose another, or give files")
     return [file for file in readable if "train" in file] or readable

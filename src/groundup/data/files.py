@@ -15,7 +15,6 @@ TEXT = frozenset({".txt", ".md", ".py", ".rst"})
 LINES = frozenset({".jsonl", ".tsv"})
 TABLES = frozenset({".parquet"})
 PACKED = frozenset({".gz", ".zst"})
-KNOWN = TEXT | LINES | TABLES | PACKED
 EXPECTED = "expected .txt, .md, .py, .rst, .jsonl, .tsv, these with .gz or .zst after it, or .parquet"
 
 PYTHON = "python"

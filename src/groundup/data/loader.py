@@ -34,7 +34,7 @@ class Loader:
 
     Attributes:
         tokens_per_batch: tokens that one step reads, on all ranks together.
-        windows: windows in an epoch.
+        rows_per_epoch: windows in an epoch.
         steps_per_epoch: steps until every window was read once; the last may read some of the next epoch.
     """
 
@@ -87,8 +87,8 @@ class Loader:
         self._packing, self._order_by = packing, order_by
         self._first, self._count = rank * (rows // world), rows // world
         self.tokens_per_batch = rows * context
-        self.windows = -(-self._split.tokens // context)
-        self.steps_per_epoch = -(-self.windows // rows)
+        self.rows_per_epoch = -(-self._split.tokens // context)
+        self.steps_per_epoch = -(-self.rows_per_epoch // rows)
 
     def batch(self, step: int) -> Batch:
         """Returns the batch of a step, this rank's rows of it: (B, T) with B = rows / world and T = context.
@@ -116,13 +116,13 @@ class Loader:
     def _windows(self, step: int) -> NDArray[np.int64]:
         """The numbers of the windows in this rank's rows, (B,)."""
         running = step * self._rows + self._first + np.arange(self._count)
-        epochs, places = np.divmod(running, self.windows)
+        epochs, places = np.divmod(running, self.rows_per_epoch)
         if self._order_by == "file":
             return places
         numbers = np.empty_like(places)
         for epoch in np.unique(epochs):
             here = epochs == epoch
-            numbers[here] = shuffled(places[here], size=self.windows, key=(self._seed, int(epoch)))
+            numbers[here] = shuffled(places[here], size=self.rows_per_epoch, key=(self._seed, int(epoch)))
         return numbers
 
     def _places(self, starts: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ class Pairs:
     """Reads batches of pairs from one split of a corpus.
 
     Attributes:
-        windows: pairs in an epoch.
+        rows_per_epoch: pairs in an epoch.
         steps_per_epoch: steps until every pair was read once; the last may read some of the next epoch.
         tokens_per_batch: of a batch, in the mean.
     """
@@ -48,11 +48,11 @@ class Pairs:
         if not corpus.pairs:
             raise DataError(f"{corpus.folder} holds texts and no pairs; build it with the names of both fields")
         self._split, self._rows, self._seed, self._order_by = corpus.split(split), rows, seed, order_by
-        self.windows = self._split.documents_count // 2
-        if not self.windows:
+        self.rows_per_epoch = self._split.documents_count // 2
+        if not self.rows_per_epoch:
             raise DataError(f"{split} of {corpus.folder} has no pair; give more of them")
-        self.steps_per_epoch = -(-self.windows // rows)
-        self.tokens_per_batch = -(-self._split.tokens * rows // self.windows)
+        self.steps_per_epoch = -(-self.rows_per_epoch // rows)
+        self.tokens_per_batch = -(-self._split.tokens * rows // self.rows_per_epoch)
 
     def batch(self, step: int) -> Batch:
         """Returns the pairs of a step: sources, and targets both as ids and as targets, padded to the longest.
@@ -74,13 +74,13 @@ class Pairs:
     def _pairs(self, step: int) -> NDArray[np.int64]:
         """The numbers of the pairs of a step, (B,)."""
         if self._order_by == "file":
-            return (step * self._rows + np.arange(self._rows)) % self.windows
+            return (step * self._rows + np.arange(self._rows)) % self.rows_per_epoch
         group, place = divmod(step, GROUP)
-        epochs, places = np.divmod(group * GROUP * self._rows + np.arange(GROUP * self._rows), self.windows)
+        epochs, places = np.divmod(group * GROUP * self._rows + np.arange(GROUP * self._rows), self.rows_per_epoch)
         numbers = np.empty_like(places)
         for epoch in np.unique(epochs):
             here = epochs == epoch
-            numbers[here] = shuffled(places[here], size=self.windows, key=(self._seed, int(epoch)))
+            numbers[here] = shuffled(places[here], size=self.rows_per_epoch, key=(self._seed, int(epoch)))
         starts = self._split.starts
         sizes = starts[2 * numbers + 2] - starts[2 * numbers]
         batch = np.random.default_rng((self._seed, group)).permutation(GROUP)[place]

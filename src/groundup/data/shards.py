@@ -56,7 +56,7 @@ def build(
         source: what `sources.documents` takes, or documents themselves.
         folder: where it will lie; it must not exist yet.
         tokenizer: makes the ids; its end token follows each document.
-        field: which field of .jsonl and .parquet holds the text; None takes the first of the usual names.
+        field: which field of .jsonl, .tsv and .parquet holds the text; None takes the first of the usual names.
         target: which field holds the targets of pairs, whose sources are in ``field``; None reads single texts.
         held_out: the share of the documents that becomes ``valid``; 0 for none.
         seed: draws other documents for ``valid``.
@@ -65,11 +65,14 @@ def build(
         shard_tokens: the size of a shard.
 
     Raises:
-        DataError: the source cannot be read, the folder exists, or too little text is left on a side.
+        DataError: the source cannot be read, the folder exists, too little text is left on a side, some documents are
+            pairs and others are not, or fields are named and documents are given.
         StorageError: the folder cannot be written.
     """
     _check(tokenizer, held_out=held_out, workers=workers, shard_tokens=shard_tokens)
     told = isinstance(source, str | Path)
+    if not told and (field, target) != (None, None):
+        raise DataError("field and target name fields of files, and documents were given; leave them out")
     total = total_bytes(source) if told and progress else None
     sides = Sides(fraction=held_out, seed=seed)
     with written_beside(folder) as building, ExitStack() as stack:
@@ -92,7 +95,7 @@ def build(
             "held_out": held_out,
             "seed": seed,
             "duplicates": sides.duplicates,
-            "pairs": target is not None,
+            "pairs": sides.pairs,
             "vocab": tokenizer.vocab,
             "end": tokenizer.end,
             "tokenizer": tokenizer.fingerprint,

@@ -34,12 +34,14 @@ class Sides:
         done_bytes: the bytes of text read so far.
         kept_bytes: these, without those of duplicates.
         duplicates: how many documents were left out because their text came before.
+        pairs: whether the documents are pairs; None before the first.
     """
 
     def __init__(self, *, fraction: float, seed: int) -> None:
         self.done_bytes = 0
         self.kept_bytes = 0
         self.duplicates = 0
+        self.pairs: bool | None = None
         self._fraction = fraction
         self._seed = seed
 
@@ -47,11 +49,13 @@ class Sides:
         """Yields each document that is no duplicate, with its side.
 
         Raises:
-            DataError: there is no document, nothing is left for ``train``, or the one document is too short to be cut.
+            DataError: there is no document, nothing is left for ``train``, the one document is too short to be cut, or
+                some are pairs and others are not.
         """
         known, trained, settled = Duplicates(), False, self._fraction == 0
         lowest: tuple[float, Document] | None = None
         for document in documents:
+            self._note(document)
             text = "\0".join(document.texts).encode()  # a text has no NUL
             self.done_bytes += len(text)
             key = digest(text)
@@ -82,6 +86,13 @@ class Sides:
             raise DataError(
                 f"every document fell into the held-out part; choose held_out below {self._fraction} or give more text"
             )
+
+    def _note(self, document: Document) -> None:
+        pair = document.target is not None
+        if self.pairs not in (None, pair):
+            here, before = ("a pair", "single texts") if pair else ("a single text", "pairs")
+            raise DataError(f"{document.name} is {here}, and those before it are {before}; build a corpus of either")
+        self.pairs = pair
 
     def _last(self, document: Document, *, settled: bool, trained: bool) -> Iterator[Sided]:
         if settled:

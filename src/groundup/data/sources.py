@@ -12,6 +12,7 @@ from groundup.data import files, formats
 from groundup.data.clean import normalise
 from groundup.data.datasets import dataset_files
 from groundup.errors import DataError
+from groundup.files import as_path
 
 LARGEST_BYTES = 1 << 20  # a tokenizer takes up to 200 bytes of memory for each of them
 _DATASET = re.compile(r"[\w.-]+/[\w.-]+")
@@ -47,10 +48,10 @@ def documents(
     """Yields the documents of a source one by one; blank ones are left out.
 
     Args:
-        source: a file or folder of .txt, .md, .py, .rst, .jsonl (each also with .gz or .zst) and .parquet; ``python``
-            for the running Python's standard library (``./python`` is a folder of that name); or the id of a dataset
-            on the Hugging Face hub, ``org/name``.
-        field: which field of .jsonl and .parquet holds the text; None takes the first of the usual names.
+        source: a file or folder of .txt, .md, .py, .rst, .jsonl, .tsv (each also with .gz or .zst) and .parquet;
+            ``python`` for the running Python's standard library (``./python`` is a folder of that name); or the id of
+            a dataset on the Hugging Face hub, ``org/name``.
+        field: which field of .jsonl, .tsv and .parquet holds the text; None takes the first of the usual names.
         target: which field holds the targets of pairs, whose sources are in ``field``; None reads single texts.
         largest_bytes: a longer text comes in pieces of at most that many bytes in UTF-8; pairs stay whole.
 
@@ -93,19 +94,6 @@ def total_bytes(source: str | Path) -> int | None:
     return sum(path.stat().st_size for path in paths) if plain else None
 
 
-def describe(source: str | Path) -> str:
-    """Returns a source in words: what it is, and how many files it has where that is known.
-
-    Raises:
-        DataError: the source is missing.
-    """
-    if _is_dataset(source):
-        return f"the dataset {source} of the Hugging Face hub"
-    count = sum(1 for _ in _files(source))
-    what = f"Python's standard library in {files.standard_library()[0]}" if source == files.PYTHON else str(source)
-    return f"{what}, {count} file{'s' if count != 1 else ''}"
-
-
 def _files(source: str | Path) -> Iterator[tuple[str, Path]]:
     """Yields the name below the source and the place of each file."""
     if not str(source):
@@ -113,7 +101,7 @@ def _files(source: str | Path) -> Iterator[tuple[str, Path]]:
     if _is_dataset(source):
         yield from dataset_files(str(source))
         return
-    place = Path(os.path.expanduser(source))
+    place = as_path(source)
     top, found = files.standard_library() if source == files.PYTHON else (place, files.find(place))
     for path in found:
         name = path.relative_to(top).as_posix() if path != top else path.name

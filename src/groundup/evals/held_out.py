@@ -47,7 +47,7 @@ def objective_score(
     for number, batch in enumerate(batches, 1):
         with autocast(device, dtype):
             loss = objective.loss(model, batch.to(device))
-        nats += loss.total.double().item()
+        nats += loss.total.item()
         tokens += loss.tokens
         progress(number, total)
     if not tokens:

@@ -143,7 +143,7 @@ def document_scores(
         with autocast(device, dtype):
             losses = token_losses(model, batch.to(device))
         counts = (batch.targets != NOT_COUNTED).sum(1).tolist()
-        for window, of_window in zip(group, losses.double().split(counts), strict=True):
+        for window, of_window in zip(group, losses.cpu().double().split(counts), strict=True):
             nats[window.document] += of_window.sum().item()
             tokens[window.document] += of_window.shape[0]
         read += len(group)

@@ -25,7 +25,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm
 from groundup.parts.position import Learned
-from groundup.rules import ROW, Rule, rule
+from groundup.rules import ROW, Rule, named, rule
 
 # What a file holds by the name of transformers' class: the bias of the logits, or none.
 ARCHITECTURES: dict[str, Head] = {"BartForConditionalGeneration": Shifted(), "BartModel": Tied()}
@@ -82,20 +82,10 @@ PRESETS = {
 
 def read(keys: Keys) -> EncoderDecoder:
     """Returns the spec of a BART configuration."""
-    for name, usual in {
-        "normalize_before": False,
-        "add_final_layer_norm": False,
-        "add_bias_logits": False,
-        "static_position_embeddings": False,
-        "normalize_embedding": True,
-        "extra_pos_embeddings": OFFSET,
-        "encoder_layerdrop": 0.0,
-        "decoder_layerdrop": 0.0,
-        "tie_word_embeddings": True,
-    }.items():
-        keys.only(name, usual)
-    for name in OTHERS:
-        keys.take(name, default=None)
+    keys.only(normalize_before=False, normalize_embedding=True, add_final_layer_norm=False, add_bias_logits=False)
+    keys.only(static_position_embeddings=False, extra_pos_embeddings=OFFSET, tie_word_embeddings=True)
+    keys.only(encoder_layerdrop=0.0, decoder_layerdrop=0.0)
+    keys.skip(*OTHERS)
     named = keys.config.get("architectures") or list(ARCHITECTURES)
     if named[0] not in ARCHITECTURES:
         raise SpecError(f"the BART architecture {named[0]} is not known; known are {', '.join(ARCHITECTURES)}")
@@ -124,12 +114,8 @@ def read(keys: Keys) -> EncoderDecoder:
     )
 
 
-def write(spec: EncoderDecoder) -> dict[str, Any]:
-    """Returns the configuration of a BART spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: EncoderDecoder) -> dict[str, Any] | None:
+    """Returns the configuration of a BART spec."""
     named = {head: name for name, head in ARCHITECTURES.items()}
     said: dict[str, Any] = {}
     for name, stack in spec.stacks.items():
@@ -161,7 +147,7 @@ def write(spec: EncoderDecoder) -> dict[str, Any]:
                 "forced_bos_token_id": spec.first,
                 "forced_eos_token_id": spec.last,
             }
-    raise SpecError("no BART of transformers is made of these parts; see groundup.families.bart for those it has")
+    return None
 
 
 def rules(spec: EncoderDecoder) -> list[Rule]:
@@ -173,12 +159,12 @@ def rules(spec: EncoderDecoder) -> list[Rule]:
         theirs, ours = f"{start}{stack}.layers.{{l}}", f"{stack}.layers.{{l}}"
         maps = {f"{theirs}.fc1": f"{ours}.ffn.mixer.up", f"{theirs}.fc2": f"{ours}.ffn.mixer.down"}
         maps[f"{theirs}.final_layer_norm"] = f"{ours}.ffn.out"
+        maps[f"{start}{stack}.embed_positions"] = f"{stack}.embed.position"
         maps[f"{start}{stack}.layernorm_embedding"] = f"{stack}.embed.norm"
         for name, part in parts.items():
             maps |= {f"{theirs}.{name}.{x}_proj": f"{ours}.{part}.mixer.{x}" for x in ("q", "k", "v", "out")}
             maps[f"{theirs}.{name}_layer_norm"] = f"{ours}.{part}.out"
-        made.append(rule(f"{start}{stack}.embed_positions.weight", f"{stack}.embed.position.weight"))
-        made += [rule(f"{a}.{end}", f"{b}.{end}") for a, b in maps.items() for end in ("weight", "bias")]
+        made += named(maps)
     return made
 
 

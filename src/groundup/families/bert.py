@@ -27,7 +27,7 @@ from groundup.parts.init import ScaledNormal
 from groundup.parts.mask import Everything
 from groundup.parts.norm import LayerNorm, NoNorm
 from groundup.parts.position import Learned, NoPosition
-from groundup.rules import Rule, rule
+from groundup.rules import Rule, named, rule
 from groundup.specs import override_all
 
 ARCHITECTURES = {
@@ -130,11 +130,8 @@ def read(keys: Keys, *, architectures: Mapping[str, tuple[bool, Pool]] = ARCHITE
         architectures: the heads by the names of transformers' classes, the usual one first.
         offset: unused rows of the table of positions, which the configuration counts.
     """
-    keys.only("position_embedding_type", "absolute")
-    keys.only("add_cross_attention", False)
-    keys.only("is_decoder", False)
-    keys.only("tie_word_embeddings", True)
-    keys.take("classifier_dropout", default=None)
+    keys.only(position_embedding_type="absolute", add_cross_attention=False, is_decoder=False, tie_word_embeddings=True)
+    keys.skip("classifier_dropout")
     named = keys.config.get("architectures") or list(architectures)
     if named[0] not in architectures:
         raise SpecError(f"the {keys.family} architecture {named[0]} is not known; known are {', '.join(architectures)}")
@@ -238,7 +235,10 @@ def rules(spec: Encoder, *, root: str = "bert", head: Mapping[str, str] = HEAD) 
     """
     stack = start(spec, root)
     theirs, ours, tables = f"{stack}encoder.layer.{{l}}", "layers.{l}", f"{stack}embeddings"
-    pairs = {
+    same = {
+        f"{tables}.word_embeddings": "embed",
+        f"{tables}.position_embeddings": "embed.position",
+        f"{tables}.token_type_embeddings": "embed.types",
         f"{tables}.LayerNorm": "embed.norm",
         f"{theirs}.attention.self.query": f"{ours}.mix.mixer.q",
         f"{theirs}.attention.self.key": f"{ours}.mix.mixer.k",
@@ -253,19 +253,8 @@ def rules(spec: Encoder, *, root: str = "bert", head: Mapping[str, str] = HEAD) 
         f"{stack}pooler.dense": "pool.dense",
         "cls.seq_relationship": "pool.classes",
     }
-    return [
-        rule(f"{tables}.word_embeddings.weight", "embed.weight"),
-        rule(f"{tables}.position_embeddings.weight", "embed.position.weight"),
-        rule(f"{tables}.token_type_embeddings.weight", "embed.types.weight"),
-        rule(f"{head['logits']}.bias", "head.bias"),
-        *named(pairs),
-        rule(f"{head['logits']}.decoder.weight", "head.weight"),
-    ]
-
-
-def named(modules: Mapping[str, str]) -> list[Rule]:
-    """Returns the rules of the weights and biases of modules: their names to ours."""
-    return [rule(f"{a}.{end}", f"{b}.{end}") for a, b in modules.items() for end in ("weight", "bias")]
+    logits = [rule(f"{head['logits']}.bias", "head.bias"), rule(f"{head['logits']}.decoder.weight", "head.weight")]
+    return [*named(same), *logits]
 
 
 FAMILY = Family(

@@ -22,7 +22,7 @@ from groundup.model.layer import Layer
 from groundup.model.pool import FirstToken
 from groundup.model.residual import Residual
 from groundup.parts.embed import Embed
-from groundup.rules import Rule, instead
+from groundup.rules import Rule, instead, named
 from groundup.specs import override_all
 
 ARCHITECTURES = {
@@ -81,12 +81,8 @@ def read(keys: Keys) -> Encoder:
     return in_blocks(spec, drawn or [FirstBlock(count=count)] * layers, block=block) if sparse else spec
 
 
-def write(spec: Encoder) -> dict[str, Any]:
-    """Returns the configuration of a BigBird spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Encoder) -> dict[str, Any] | None:
+    """Returns the configuration of a BigBird spec."""
     match spec:
         case Encoder(
             layers=(Layer(mix=Residual(mixer=BlockSparseAttention() | Attention() as attention)), *_),
@@ -97,7 +93,7 @@ def write(spec: Encoder) -> dict[str, Any]:
                 "use_bias": attention.bias,
                 "rescale_embeddings": power != 0.0,
             }
-    raise SpecError("no BigBird of transformers is made of these parts; see groundup.families.big_bird")
+    return None
 
 
 def _said_of_blocks(mixers: Sequence[Any]) -> dict[str, Any]:
@@ -111,7 +107,7 @@ def _said_of_blocks(mixers: Sequence[Any]) -> dict[str, Any]:
 
 def rules(spec: Encoder) -> list[Rule]:
     """Returns the weight rules: BERT's, with another name of the pooler."""
-    return instead(bert.rules(spec), *bert.named({f"{bert.start(spec, 'bert')}pooler": "pool.dense"}))
+    return instead(bert.rules(spec), *named({f"{bert.start(spec, 'bert')}pooler": "pool.dense"}))
 
 
 FAMILY = Family(

@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
 from groundup.families.family import Family, Keys, attention_of, head_width
+from groundup.families.names import read_named, write_named
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
 from groundup.model.decoder import Decoder
@@ -21,7 +21,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm
 from groundup.parts.position import ALiBi
-from groundup.rules import Rule, rule, split_heads
+from groundup.rules import Rule, joined, named, split_heads
 
 
 def bloom(
@@ -88,87 +88,55 @@ PRESETS = {
 }
 
 
+NAMES = {
+    "width": ("hidden_size", "n_embed", 64),
+    "layers": ("n_layer", "num_hidden_layers", 2),
+    "heads": ("n_head", "num_attention_heads", 8),
+    "vocab": ("vocab_size", 250880),
+    "context": ("seq_length", 2048),
+    "eps": ("layer_norm_epsilon", 1e-5),
+    "tied": ("tie_word_embeddings", True),
+    "deviation": ("initializer_range", 0.02),
+    "dropout": ("hidden_dropout", 0.0),
+    "attention_dropout": ("attention_dropout", 0.0),
+}
+
+
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a BLOOM configuration."""
-    keys.only("apply_residual_connection_post_layernorm", False)
-    keys.only("n_inner", None)
-    keys.only("skip_bias_add", True)
-    keys.only("skip_bias_add_qkv", False)
-    for name in ("pretraining_tp", "slow_but_exact", "attention_softmax_in_fp32"):
-        keys.take(name, default=None)  # the order and the precision of sums, no more
-    for name in ("bias_dropout_fusion", "masked_softmax_fusion", "offset_alibi", "unk_token_id"):
-        keys.take(name, default=None)  # how its trainer computed the same, and a token
-    return bloom(
-        width=keys.number("hidden_size", "n_embed", default=64),
-        layers=keys.layers("n_layer", "num_hidden_layers", default=2),
-        heads=keys.number("n_head", "num_attention_heads", default=8),
-        vocab=keys.number("vocab_size", default=250880),
-        context=keys.number("seq_length", default=2048),
-        eps=keys.number("layer_norm_epsilon", default=1e-5, whole=False),
-        tied=keys.flag("tie_word_embeddings", default=True),
-        deviation=keys.number("initializer_range", default=0.02, whole=False),
-        dropout=keys.number("hidden_dropout", default=0.0, whole=False),
-        attention_dropout=keys.number("attention_dropout", default=0.0, whole=False),
-    )
+    keys.only(apply_residual_connection_post_layernorm=False, n_inner=None, skip_bias_add=True, skip_bias_add_qkv=False)
+    keys.skip("pretraining_tp", "slow_but_exact", "attention_softmax_in_fp32")  # the order and precision of sums
+    # How its trainer computed the same, and a token.
+    keys.skip("bias_dropout_fusion", "masked_softmax_fusion", "offset_alibi", "unk_token_id")
+    return bloom(**read_named(keys, NAMES))
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a BLOOM spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a BLOOM spec."""
     match spec:
-        case Decoder(
-            layers=(Layer(mix=Residual(mixer=Attention(position=ALiBi()) as attention) as mix), *_),
-            norm=LayerNorm(eps=eps),
-            init=ScaledNormal(deviation=deviation),
-        ):
-            return {
-                "architectures": ["BloomForCausalLM"],
-                "vocab_size": spec.vocab,
-                "hidden_size": spec.width,
-                "n_layer": len(spec.layers),
-                "n_head": attention.heads,
-                "seq_length": spec.context,
-                "layer_norm_epsilon": eps,
-                "tie_word_embeddings": spec.head == Tied(),
-                "initializer_range": deviation,
-                "hidden_dropout": mix.dropout,
-                "attention_dropout": attention.dropout,
-            }
-    raise SpecError("no BLOOM of transformers is made of these parts; see groundup.families.bloom for those it has")
+        case Decoder(layers=(Layer(mix=Residual(mixer=Attention(position=ALiBi()))), *_), norm=LayerNorm()):
+            return write_named(spec, NAMES, architectures=["BloomForCausalLM"])
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; q, k and v are stored as one, head by head."""
     theirs, ours = "transformer.h.{l}", "layers.{l}"
-    both = ("weight", "bias")
-    maps = {
-        "input_layernorm": "mix.pre",
-        "self_attention.dense": "mix.mixer.out",
-        "post_attention_layernorm": "ffn.pre",
-        "mlp.dense_h_to_4h": "ffn.mixer.up",
-        "mlp.dense_4h_to_h": "ffn.mixer.down",
-    }
-    qkv = {end: " ".join(f"{ours}.mix.mixer.{x}.{end}" for x in "qkv") for end in both}
     by_heads = split_heads(attention_of(spec).heads)
-    return [
-        rule("transformer.word_embeddings.weight", "embed.weight"),
-        *(rule(f"transformer.word_embeddings_layernorm.{end}", f"embed.norm.{end}") for end in both),
-        *(rule(f"{theirs}.self_attention.query_key_value.{end}", qkv[end], by_heads) for end in both),
-        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps.items() for end in both),
-        *(rule(f"transformer.ln_f.{end}", f"norm.{end}") for end in both),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    same = {
+        "transformer.word_embeddings": "embed",
+        "transformer.word_embeddings_layernorm": "embed.norm",
+        f"{theirs}.input_layernorm": f"{ours}.mix.pre",
+        f"{theirs}.self_attention.dense": f"{ours}.mix.mixer.out",
+        f"{theirs}.post_attention_layernorm": f"{ours}.ffn.pre",
+        f"{theirs}.mlp.dense_h_to_4h": f"{ours}.ffn.mixer.up",
+        f"{theirs}.mlp.dense_4h_to_h": f"{ours}.ffn.mixer.down",
+        "transformer.ln_f": "norm",
+        "lm_head": "head",
+    }
+    return [*named(same), *joined(f"{theirs}.self_attention.query_key_value", f"{ours}.mix.mixer", "qkv", by_heads)]
 
 
 FAMILY = Family(
-    name="bloom",
-    model_types=("bloom",),
-    presets=PRESETS,
-    read=read,
-    write=write,
-    rules=rules,
-    prefix="transformer.",
+    name="bloom", model_types=("bloom",), presets=PRESETS, read=read, write=write, rules=rules, prefix="transformer."
 )

@@ -130,8 +130,7 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a DeepSeek-V2 configuration."""
     keys.assume(q_lora_rank=1536, n_shared_experts=2, routed_scaling_factor=1.0, first_k_dense_replace=0)
-    keys.only("scoring_func", "softmax")
-    keys.only("norm_topk_prob", False)
+    keys.only(scoring_func="softmax", norm_topk_prob=False)
     groups = {"groups": keys.number("n_group", default=1), "kept": keys.number("topk_group", default=1)}
     methods = {"greedy": {}, "group_limited_greedy": groups}
     return read_parts(keys, TopOfSoftmax, keys.choice("topk_method", known=methods, default="greedy"))
@@ -144,12 +143,11 @@ def read_parts(keys: Keys, router: type[Grouped], groups: dict[str, Any]) -> Dec
     keys.assume(head_dim=turned_width)
     known = {"qk_head_dim": key_width + turned_width, "head_dim": turned_width, "moe_layer_freq": 1}
     known |= {"attention_bias": False, "mlp_bias": False, "num_key_value_heads": keys.number("num_attention_heads")}
-    for name, value in known.items():
-        keys.only(name, value)
+    keys.only(**known)
     keys.flag("output_router_logits", default=False)
     keys.flag("seq_aux", default=True)  # within each sequence or not, which is training's
     keys.take("ep_size", default=1)  # over how many devices experts were spread
-    keys.take("quantization_config", default=None)  # how files are packed: their tensors say it themselves
+    keys.skip("quantization_config")  # how files are packed: their tensors say it themselves
     plain = llama.read(keys)
     rotated, mlp = llama.parts(plain)
     assert isinstance(rotated.position, RoPE)
@@ -197,11 +195,7 @@ def read_dense(keys: Keys, *, layers: int) -> int:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a DeepSeek-V2 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a DeepSeek-V2 spec."""
     said, router = write_parts(spec)
     method = "greedy" if router.groups == 1 else "group_limited_greedy"
     return {"architectures": ["DeepseekV2ForCausalLM"], **said, "topk_method": method, "norm_topk_prob": False}

@@ -44,21 +44,14 @@ def read(keys: Keys) -> Decoder:
     """Returns the spec of a DeepSeek-V3 configuration."""
     keys.assume(q_lora_rank=1536, n_shared_experts=1, routed_scaling_factor=2.5, first_k_dense_replace=3)
     keys.assume(num_experts_per_tok=8, n_routed_experts=256, moe_intermediate_size=2048, max_position_embeddings=4096)
-    keys.only("scoring_func", "sigmoid")
-    keys.only("norm_topk_prob", True)
-    keys.only("topk_method", "noaux_tc")
-    keys.only("rope_interleave", True)
+    keys.only(scoring_func="sigmoid", norm_topk_prob=True, topk_method="noaux_tc", rope_interleave=True)
     keys.take("num_nextn_predict_layers", "num_mtp_layers", default=1)
     groups = {"groups": keys.number("n_group", default=8), "kept": keys.number("topk_group", default=4)}
     return deepseek_v2.read_parts(keys, GroupedSigmoid, groups)
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a DeepSeek-V3 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a DeepSeek-V3 spec."""
     said, _ = deepseek_v2.write_parts(spec)
     return {"architectures": ["DeepseekV3ForCausalLM"], **said, "norm_topk_prob": True}
 

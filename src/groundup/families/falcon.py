@@ -11,8 +11,9 @@ from functools import partial
 from typing import Any
 
 from groundup.errors import SpecError
-from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, attention_of, head_width
+from groundup.families.family import Family, Keys, attention_of, head_width
 from groundup.families.llama import read_rope, write_rope
+from groundup.families.names import read_named, write_named
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
 from groundup.model.decoder import Decoder
@@ -22,7 +23,7 @@ from groundup.model.residual import Residual
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm, NoNorm
 from groundup.parts.position import RoPE
-from groundup.rules import Rule, rule, split_heads
+from groundup.rules import Rule, joined, named, split_heads
 
 
 def falcon(
@@ -99,13 +100,29 @@ PRESETS = {
 }
 
 
+NAMES = {
+    "width": ("hidden_size", "n_embed", 4544),
+    "layers": ("num_hidden_layers", "n_layer", 32),
+    "heads": ("num_attention_heads", "n_head", 71),
+    "hidden": ("ffn_hidden_size", None),
+    "vocab": ("vocab_size", 65024),
+    "context": ("max_position_embeddings", 2048),
+    "act": ("activation", "gelu"),
+    "eps": ("layer_norm_epsilon", 1e-5),
+    "bias": ("bias", False),
+    "tied": ("tie_word_embeddings", True),
+    "deviation": ("initializer_range", 0.02),
+}
+
+
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Falcon configuration."""
-    keys.only("alibi", False)
-    keys.only("hidden_dropout", 0.0)  # drops the sum of both parts at once
-    keys.only("attention_dropout", 0.0)  # drops no attention weights, but some of the stream
-    keys.only("apply_residual_connection_post_layernorm", False)
-    heads = keys.number("num_attention_heads", "n_head", default=71)
+    keys.only(alibi=False)
+    keys.only(hidden_dropout=0.0)  # drops the sum of both parts at once
+    keys.only(attention_dropout=0.0)  # drops no attention weights, but some of the stream
+    keys.only(apply_residual_connection_post_layernorm=False)
+    said = read_named(keys, NAMES)
+    heads = said["heads"]
     grouped = keys.flag("new_decoder_architecture", default=False)
     kv_heads = keys.number("num_kv_heads", "n_head_kv", default=heads)
     one = keys.flag("multi_query", default=True)
@@ -113,69 +130,36 @@ def read(keys: Keys) -> Decoder:
     norms = keys.number("num_ln_in_parallel_attn", default=2 if grouped else 1)
     if norms != 1 and not (grouped and parallel and norms == 2):
         raise SpecError(f"the configuration's num_ln_in_parallel_attn is {norms}, which its other keys have no use for")
-    context = keys.number("max_position_embeddings", default=2048)
-    width = keys.number("hidden_size", "n_embed", default=4544)
     return falcon(
-        width=width,
-        layers=keys.layers("num_hidden_layers", "n_layer", default=32),
-        heads=heads,
         kv_heads=kv_heads if grouped else 1 if one else heads,
         norms=norms,
         parallel=parallel,
-        hidden=keys.number("ffn_hidden_size", default=None),
-        vocab=keys.number("vocab_size", default=65024),
-        context=context,
-        position=read_rope(keys, context=context),
-        act=keys.choice("activation", known=ACTS, default="gelu"),
-        eps=keys.number("layer_norm_epsilon", default=1e-5, whole=False),
-        bias=keys.flag("bias", default=False),
-        tied=keys.flag("tie_word_embeddings", default=True),
-        deviation=keys.number("initializer_range", default=0.02, whole=False),
+        position=read_rope(keys, context=said["context"]),
+        **said,
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Falcon spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a Falcon spec."""
     match spec:
         case Decoder(
-            layers=(
-                LayerSpec(
-                    mix=Residual(mixer=Attention(position=RoPE() as position) as attention),
-                    ffn=Residual(mixer=MLP() as mlp),
-                ) as layer,
-                *_,
-            ),
-            norm=LayerNorm(eps=eps),
-            init=ScaledNormal(deviation=deviation),
-        ) if mlp.act in THEIR_ACTS:
+            layers=(LayerSpec(mix=Residual(mixer=Attention(position=RoPE() as position) as attention)) as layer, *_),
+            norm=LayerNorm(),
+        ):
             parallel, shared = isinstance(layer, Parallel), _shared(layer)
-            grouped = (parallel and not shared) or attention.kv_heads not in (1, attention.heads)
-            return {
-                "architectures": ["FalconForCausalLM"],
-                "vocab_size": spec.vocab,
-                "hidden_size": spec.width,
-                "ffn_hidden_size": mlp.hidden,
-                "num_hidden_layers": len(spec.layers),
-                "num_attention_heads": attention.heads,
-                "num_kv_heads": attention.kv_heads,
-                "new_decoder_architecture": grouped,
-                "multi_query": attention.kv_heads == 1,
-                "parallel_attn": parallel,
-                "num_ln_in_parallel_attn": 2 if parallel and not shared else 1,
-                "alibi": False,
-                "activation": THEIR_ACTS[mlp.act],
-                "max_position_embeddings": spec.context,
-                "layer_norm_epsilon": eps,
-                "rope_parameters": write_rope(position),
-                "bias": attention.bias,
-                "tie_word_embeddings": spec.head == Tied(),
-                "initializer_range": deviation,
-            }
-    raise SpecError("no Falcon of transformers is made of these parts; see groundup.families.falcon for those it has")
+            return write_named(
+                spec,
+                NAMES,
+                architectures=["FalconForCausalLM"],
+                num_kv_heads=attention.kv_heads,
+                new_decoder_architecture=(parallel and not shared) or attention.kv_heads not in (1, attention.heads),
+                multi_query=attention.kv_heads == 1,
+                parallel_attn=parallel,
+                num_ln_in_parallel_attn=2 if parallel and not shared else 1,
+                alibi=False,
+                rope_parameters=write_rope(position),
+            )
+    return None
 
 
 def _shared(layer: LayerSpec) -> bool:
@@ -188,36 +172,27 @@ def _shared(layer: LayerSpec) -> bool:
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; q, k and v are stored as one, head of keys by head of keys."""
     theirs, ours = "transformer.h.{l}", "layers.{l}"
-    both, attention, layer = ("weight", "bias"), attention_of(spec), spec.layers[0]
-    qkv = {end: " ".join(f"{ours}.mix.mixer.{x}.{end}" for x in "qkv") for end in both}
+    attention, layer = attention_of(spec), spec.layers[0]
     by_heads = split_heads(attention.kv_heads, queries=attention.heads // attention.kv_heads)
     if _shared(layer):
-        norms = {"input_layernorm": "pre"}
+        norms = {f"{theirs}.input_layernorm": f"{ours}.pre"}
     elif isinstance(layer, Parallel):
-        norms = {"ln_attn": "mix.pre", "ln_mlp": "ffn.pre"}
+        norms = {f"{theirs}.ln_attn": f"{ours}.mix.pre", f"{theirs}.ln_mlp": f"{ours}.ffn.pre"}
     else:
-        norms = {"input_layernorm": "mix.pre", "post_attention_layernorm": "ffn.pre"}
-    maps = {
+        second = f"{theirs}.post_attention_layernorm"
+        norms = {f"{theirs}.input_layernorm": f"{ours}.mix.pre", second: f"{ours}.ffn.pre"}
+    same = {
+        "transformer.word_embeddings": "embed",
         **norms,
-        "self_attention.dense": "mix.mixer.out",
-        "mlp.dense_h_to_4h": "ffn.mixer.up",
-        "mlp.dense_4h_to_h": "ffn.mixer.down",
+        f"{theirs}.self_attention.dense": f"{ours}.mix.mixer.out",
+        f"{theirs}.mlp.dense_h_to_4h": f"{ours}.ffn.mixer.up",
+        f"{theirs}.mlp.dense_4h_to_h": f"{ours}.ffn.mixer.down",
+        "transformer.ln_f": "norm",
+        "lm_head": "head",
     }
-    return [
-        rule("transformer.word_embeddings.weight", "embed.weight"),
-        *(rule(f"{theirs}.self_attention.query_key_value.{end}", qkv[end], by_heads) for end in both),
-        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps.items() for end in both),
-        *(rule(f"transformer.ln_f.{end}", f"norm.{end}") for end in both),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    return [*named(same), *joined(f"{theirs}.self_attention.query_key_value", f"{ours}.mix.mixer", "qkv", by_heads)]
 
 
 FAMILY = Family(
-    name="falcon",
-    model_types=("falcon",),
-    presets=PRESETS,
-    read=read,
-    write=write,
-    rules=rules,
-    prefix="transformer.",
+    name="falcon", model_types=("falcon",), presets=PRESETS, read=read, write=write, rules=rules, prefix="transformer."
 )

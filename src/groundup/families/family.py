@@ -35,6 +35,8 @@ ACTS = {
 }
 THEIR_ACTS = {ours: theirs for theirs, ours in reversed(ACTS.items())}
 
+# Keys of GPT-2 and GPT-J for a classification head, which is not part of the language model.
+SUMMARY = [f"summary_{name}" for name in ("type", "use_proj", "activation", "proj_to_labels", "first_dropout")]
 
 LARGEST, MOST_LAYERS = 2**31 - 1, 100_000  # of a size, and of layers, in a configuration
 
@@ -53,7 +55,8 @@ class Family:
         model_types: the values of config.json's ``model_type`` that it reads; the first is the one it writes. None
             where transformers has no class for the family, which then has none of what follows.
         read: a configuration to a spec.
-        write: a spec to a configuration that says what the family can say of it; `describes` tells whether that is all.
+        write: a spec to a configuration that says what the family can say of it, or None (or a SpecError) where the
+            spec is of other parts; `describes` tells whether that is all.
         rules: the weight rules of a spec.
         kind: what its specs are.
         prefix: what some files put before every name of a tensor.
@@ -65,7 +68,7 @@ class Family:
     presets: Mapping[str, Callable[[], Model]]
     model_types: tuple[str, ...] = ()
     read: Callable[[Keys], Model] = _has_no_class
-    write: Callable[[Any], dict[str, Any]] = _has_no_class
+    write: Callable[[Any], dict[str, Any] | None] = _has_no_class
     rules: Callable[[Any], list[Rule]] = _has_no_class
     kind: type[Model] = Decoder
     prefix: str = ""
@@ -96,6 +99,11 @@ class Family:
             SpecError: the spec is of other parts than the family's.
         """
         said = self.write(spec)
+        if said is None:
+            raise SpecError(
+                f"no {self.name} of transformers is made of these parts; "
+                f"see groundup.families.{self.name} for those it has"
+            )
         return {"model_type": self.model_types[0], **said}
 
     def describes(self, spec: Model) -> bool:
@@ -134,58 +142,16 @@ class Keys:
 
     # Keys that say nothing about what the model computes.
     inert = frozenset(
-        {
-            "model_type",
-            "architectures",
-            "torch_dtype",
-            "dtype",
-            "transformers_version",
-            "_name_or_path",
-            "name_or_path",
-            "use_cache",
-            "bos_token_id",
-            "eos_token_id",
-            "pad_token_id",
-            "sep_token_id",
-            "decoder_start_token_id",
-            "forced_bos_token_id",
-            "forced_eos_token_id",
-            "max_length",
-            "min_length",
-            "num_beams",
-            "early_stopping",
-            "length_penalty",
-            "no_repeat_ngram_size",
-            "do_sample",
-            "task_specific_params",
-            "output_attentions",
-            "output_hidden_states",
-            "output_past",
-            "_num_labels",
-            "return_dict",
-            "return_dict_in_generate",
-            "torchscript",
-            "use_bfloat16",
-            "id2label",
-            "label2id",
-            "problem_type",
-            "gradient_checkpointing",
-            "use_flash_attention",
-            "use_flash_attention_2",
-            "_attn_implementation",
-            "attn_implementation",
-            "_attn_implementation_autoset",
-            "cache_implementation",
-            "chunk_size_feed_forward",
-            "is_decoder",
-            "is_encoder_decoder",
-            "finetuning_task",
-            "prefix",
-            "tokenizer_class",
-            "auto_map",
-            "is_llama_config",
-            "transformers.js_config",
-        }
+        """
+        model_type architectures torch_dtype dtype transformers_version _name_or_path name_or_path use_cache
+        bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id forced_bos_token_id
+        forced_eos_token_id max_length min_length num_beams early_stopping length_penalty no_repeat_ngram_size
+        do_sample task_specific_params output_attentions output_hidden_states output_past _num_labels return_dict
+        return_dict_in_generate torchscript use_bfloat16 id2label label2id problem_type gradient_checkpointing
+        use_flash_attention use_flash_attention_2 _attn_implementation attn_implementation
+        _attn_implementation_autoset cache_implementation chunk_size_feed_forward is_decoder is_encoder_decoder
+        finetuning_task prefix tokenizer_class auto_map is_llama_config transformers.js_config
+        """.split()  # noqa: SIM905 - a paragraph is read faster than a line for each
     )
 
     def __init__(self, config: Config, *, family: str) -> None:
@@ -281,7 +247,20 @@ class Keys:
             raise SpecError(f"the configuration's {name} is {value!r}; expected the id of one token, or null")
         return value
 
-    def only(self, name: str, *values: Any) -> None:
+    def skip(self, *names: str) -> None:
+        """Takes keys that say nothing about what this family computes."""
+        self.taken.update(names)
+
+    def only(self, **values: Any) -> None:
+        """Takes keys that may only have these values, which are also what they are without being said.
+
+        Raises:
+            SpecError: one has another.
+        """
+        for name, value in values.items():
+            self.among(name, value)
+
+    def among(self, name: str, *values: Any) -> None:
         """Takes a key that may only have one of these values; the first is the default.
 
         Raises:

@@ -62,17 +62,12 @@ def read(keys: Keys) -> Decoder:
 def read_sizes(keys: Keys, *, position: RoPE | None = None) -> Decoder:
     """Returns a LLaMA with what the configurations of all Gemmas say alike, and `llama.read`'s ``position``."""
     keys.assume(max_position_embeddings=8192, head_dim=256, tie_word_embeddings=True)
-    keys.only("mlp_bias", False)
-    keys.only("use_bidirectional_attention", False)
+    keys.only(mlp_bias=False, use_bidirectional_attention=False)
     return llama.read(keys, position=position)
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Gemma spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Gemma spec."""
     attention, _ = llama.parts(spec)
     return {"architectures": ["GemmaForCausalLM"], **llama.write_sizes(spec), "attention_bias": attention.bias}
 

@@ -68,7 +68,7 @@ def read(keys: Keys) -> Decoder:
 def read_capped(keys: Keys, spec: Decoder, *, cap: float | None) -> Decoder:
     """Returns a Gemma 2 or 3, all its layers alike, of a LLaMA and the cap of its scores."""
     act = keys.take("hidden_activation", default="gelu_pytorch_tanh")
-    keys.only("hidden_act", None, act)
+    keys.among("hidden_act", None, act)
     changes = {
         "layers.*.ffn.mixer.act": keys.choice("hidden_activation", known=ACTS, default=act),
         "head.cap": keys.positive("final_logit_softcapping", default=None),
@@ -78,11 +78,7 @@ def read_capped(keys: Keys, spec: Decoder, *, cap: float | None) -> Decoder:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Gemma 2 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Gemma 2 spec."""
     attention, _ = llama.parts(spec)
     match attention.score:
         case Capped(cap=cap):

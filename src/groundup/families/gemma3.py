@@ -63,8 +63,8 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Gemma 3 text configuration."""
     keys.assume(num_key_value_heads=4, max_position_embeddings=131072, sliding_window=gemma2.WINDOW)
-    keys.only("attn_logit_softcapping", None)
-    keys.take("_sliding_window_pattern", default=None)  # what layer_types were made of
+    keys.only(attn_logit_softcapping=None)
+    keys.skip("_sliding_window_pattern")  # what layer_types were made of
     context = keys.number("max_position_embeddings")
     near, far = read_ropes(
         keys, context=context, near=("rope_local_base_freq", NEAR_THETA), far=("rope_theta", FAR_THETA)
@@ -76,11 +76,7 @@ def read(keys: Keys) -> Decoder:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Gemma 3 text spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Gemma 3 text spec."""
     ropes = write_ropes(spec, near=NEAR_THETA, far=FAR_THETA)
     return {"architectures": ["Gemma3ForCausalLM"], **gemma2.write_capped(spec), **ropes}
 

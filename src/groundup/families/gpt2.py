@@ -16,8 +16,8 @@ import re
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
-from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, head_width
+from groundup.families.family import SUMMARY, Family, Keys, head_width
+from groundup.families.names import read_named, write_named
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
 from groundup.model.decoder import Decoder
@@ -28,7 +28,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm
 from groundup.parts.position import Learned, NoPosition
-from groundup.rules import TRANSPOSE, Rule, rule, split, split_transposed
+from groundup.rules import TRANSPOSE, Rule, chain, joined, named, split
 
 
 def gpt2(
@@ -44,7 +44,9 @@ def gpt2(
     bias: bool = True,
     tied: bool = True,
     deviation: float = 0.02,
-    dropout: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    embed_dropout: float = 0.0,
+    dropout: float = 0.0,
+    attention_dropout: float = 0.0,
 ) -> Decoder:
     """Returns the spec of a GPT-2 of these sizes.
 
@@ -60,13 +62,14 @@ def gpt2(
         bias: whether maps and norms have biases.
         tied: whether the head reads the token embedding.
         deviation: of the first weights.
-        dropout: of the embeddings, of what layers add to the stream, and of attention weights.
+        embed_dropout: of the embeddings.
+        dropout: of what layers add to the stream.
+        attention_dropout: of attention weights.
 
     Raises:
         SpecError: ``heads`` does not divide ``width``.
     """
     norm = LayerNorm(eps=eps, bias=bias)
-    of_embeddings, of_stream, of_attention = dropout
     attention = Attention(
         heads=heads,
         kv_heads=heads,
@@ -74,16 +77,16 @@ def gpt2(
         position=NoPosition(),
         bias=bias,
         out_bias=bias,
-        dropout=of_attention,
+        dropout=attention_dropout,
     )
     mlp = MLP(hidden=hidden or 4 * width, act=act, bias=bias)
-    layer = Layer(mix=Residual(attention, pre=norm, dropout=of_stream), ffn=Residual(mlp, pre=norm, dropout=of_stream))
+    layer = Layer(mix=Residual(attention, pre=norm, dropout=dropout), ffn=Residual(mlp, pre=norm, dropout=dropout))
     return Decoder(
         width=width,
         vocab=vocab,
         context=context,
         layers=(layer,) * layers,
-        embed=Embed(position=Learned(context), dropout=of_embeddings),
+        embed=Embed(position=Learned(context), dropout=embed_dropout),
         norm=norm,
         head=Tied() if tied else Untied(),
         init=ScaledNormal(deviation=deviation),
@@ -118,82 +121,61 @@ PRESETS = {
 }
 
 
+NAMES = {
+    "width": ("n_embd", "hidden_size", 768),
+    "layers": ("n_layer", "num_hidden_layers", 12),
+    "heads": ("n_head", "num_attention_heads", 12),
+    "context": ("n_positions", "max_position_embeddings", 1024),
+    "vocab": ("vocab_size", 50257),
+    "hidden": ("n_inner", None),
+    "act": ("activation_function", "hidden_act", "gelu_new"),
+    "eps": ("layer_norm_epsilon", 1e-5),
+    "tied": ("tie_word_embeddings", True),
+    "deviation": ("initializer_range", 0.02),
+    "embed_dropout": ("embd_pdrop", 0.1),
+    "dropout": ("resid_pdrop", 0.1),
+    "attention_dropout": ("attn_pdrop", 0.1),
+}
+
+
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a GPT-2 configuration."""
-    keys.only("scale_attn_weights", True)
-    keys.only("scale_attn_by_inverse_layer_idx", False)
-    keys.only("reorder_and_upcast_attn", False, True)  # a matter of precision, not of mathematics
-    keys.only("add_cross_attention", False)
-    keys.only("n_special", 0)
-    keys.take("predict_special_tokens", default=None)  # of such tokens there are none
-    for name in ("type", "use_proj", "activation", "proj_to_labels", "first_dropout"):
-        keys.take(f"summary_{name}", default=None)  # a classification head that is not part of the language model
-    context = keys.number("n_positions", "max_position_embeddings", default=1024)
-    keys.only("n_ctx", context)
-    return gpt2(
-        width=keys.number("n_embd", "hidden_size", default=768),
-        layers=keys.layers("n_layer", "num_hidden_layers", default=12),
-        heads=keys.number("n_head", "num_attention_heads", default=12),
-        context=context,
-        vocab=keys.number("vocab_size", default=50257),
-        hidden=keys.number("n_inner", default=None),
-        act=keys.choice("activation_function", "hidden_act", known=ACTS, default="gelu_new"),
-        eps=keys.number("layer_norm_epsilon", default=1e-5, whole=False),
-        tied=keys.flag("tie_word_embeddings", default=True),
-        deviation=keys.number("initializer_range", default=0.02, whole=False),
-        dropout=tuple(keys.number(f"{name}_pdrop", default=0.1, whole=False) for name in ("embd", "resid", "attn")),
-    )
+    keys.only(scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False)
+    keys.among("reorder_and_upcast_attn", False, True)  # a matter of precision, not of mathematics
+    keys.only(add_cross_attention=False, n_special=0)
+    keys.skip("predict_special_tokens")  # of such tokens there are none
+    keys.skip(*SUMMARY)
+    said = read_named(keys, NAMES)
+    keys.only(n_ctx=said["context"])
+    return gpt2(**said)
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a GPT-2 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a GPT-2 spec."""
     match spec:
-        case Decoder(
-            layers=(Layer(mix=Residual(mixer=Attention() as attention) as mix, ffn=Residual(mixer=MLP() as mlp)), *_),
-            norm=LayerNorm(eps=eps),
-            init=ScaledNormal(deviation=deviation),
-        ) if mlp.act in THEIR_ACTS:
-            return {
-                "architectures": ["GPT2LMHeadModel"],
-                "vocab_size": spec.vocab,
-                "n_positions": spec.context,
-                "n_embd": spec.width,
-                "n_layer": len(spec.layers),
-                "n_head": attention.heads,
-                "n_inner": mlp.hidden,
-                "activation_function": (THEIR_ACTS | {"gelu_tanh": "gelu_new"})[mlp.act],  # its published name
-                "layer_norm_epsilon": eps,
-                "initializer_range": deviation,
-                "tie_word_embeddings": spec.head == Tied(),
-                "embd_pdrop": spec.embed.dropout,
-                "resid_pdrop": mix.dropout,
-                "attn_pdrop": attention.dropout,
-            }
-    raise SpecError("no GPT-2 of transformers is made of these parts; see groundup.families.gpt2 for those it has")
+        case Decoder(layers=(Layer(), *_), norm=LayerNorm()):
+            return write_named(spec, NAMES, architectures=["GPT2LMHeadModel"])
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; their matrices are stored transposed and q, k and v as one."""
     theirs, ours = "transformer.h.{l}", "layers.{l}"
-    both = ("weight", "bias")
-    maps = [("attn.c_proj", "mix.mixer.out"), ("mlp.c_fc", "ffn.mixer.up"), ("mlp.c_proj", "ffn.mixer.down")]
-    qkv = {end: " ".join(f"{ours}.mix.mixer.{x}.{end}" for x in "qkv") for end in both}
-    return [
-        rule("transformer.wte.weight", "embed.weight"),
-        rule("transformer.wpe.weight", "embed.position.weight"),
-        *(rule(f"{theirs}.ln_1.{end}", f"{ours}.mix.pre.{end}") for end in both),
-        rule(f"{theirs}.attn.c_attn.weight", qkv["weight"], split_transposed(3)),
-        rule(f"{theirs}.attn.c_attn.bias", qkv["bias"], split(3)),
-        *(rule(f"{theirs}.{a}.weight", f"{ours}.{b}.weight", TRANSPOSE) for a, b in maps),
-        *(rule(f"{theirs}.{a}.bias", f"{ours}.{b}.bias") for a, b in maps),
-        *(rule(f"{theirs}.ln_2.{end}", f"{ours}.ffn.pre.{end}") for end in both),
-        *(rule(f"transformer.ln_f.{end}", f"norm.{end}") for end in both),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    same = {
+        "transformer.wte": "embed",
+        "transformer.wpe": "embed.position",
+        f"{theirs}.ln_1": f"{ours}.mix.pre",
+        f"{theirs}.ln_2": f"{ours}.ffn.pre",
+        "transformer.ln_f": "norm",
+        "lm_head": "head",
+    }
+    turned = {
+        f"{theirs}.attn.c_proj": f"{ours}.mix.mixer.out",
+        f"{theirs}.mlp.c_fc": f"{ours}.ffn.mixer.up",
+        f"{theirs}.mlp.c_proj": f"{ours}.ffn.mixer.down",
+    }
+    qkv = joined(f"{theirs}.attn.c_attn", f"{ours}.mix.mixer", "qkv", chain(TRANSPOSE, split(3)))
+    return [*named(same), *named(turned, TRANSPOSE), *qkv]
 
 
 FAMILY = Family(

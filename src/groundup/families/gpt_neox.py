@@ -11,9 +11,9 @@ import re
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
-from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, attention_of, head_width
+from groundup.families.family import Family, Keys, attention_of, head_width
 from groundup.families.llama import read_rope, write_rope
+from groundup.families.names import read_named, write_named
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
 from groundup.model.decoder import Decoder
@@ -24,7 +24,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm
 from groundup.parts.position import RoPE
-from groundup.rules import Rule, rule, split_heads
+from groundup.rules import Rule, joined, named, split_heads
 
 
 def gpt_neox(
@@ -108,88 +108,66 @@ PRESETS = {
 }
 
 
+NAMES = {
+    "width": ("hidden_size", 6144),
+    "layers": ("num_hidden_layers", 44),
+    "heads": ("num_attention_heads", 64),
+    "hidden": ("intermediate_size", 24576),
+    "vocab": ("vocab_size", 50432),
+    "context": ("max_position_embeddings", 2048),
+    "act": ("hidden_act", "gelu"),
+    "eps": ("layer_norm_eps", 1e-5),
+    "bias": ("attention_bias", True),
+    "tied": ("tie_word_embeddings", False),
+    "deviation": ("initializer_range", 0.02),
+    "dropout": ("hidden_dropout", "hidden_dropout_prob", 0.0),
+    "attention_dropout": ("attention_dropout", "attention_probs_dropout_prob", 0.0),
+}
+
+
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a GPT-NeoX configuration."""
-    keys.take("classifier_dropout", default=None)  # of a head that is not part of the language model
-    context = keys.number("max_position_embeddings", default=2048)
+    keys.skip("classifier_dropout")  # of a head that is not part of the language model
+    said = read_named(keys, NAMES)
     return gpt_neox(
-        width=keys.number("hidden_size", default=6144),
-        layers=keys.layers("num_hidden_layers", default=44),
-        heads=keys.number("num_attention_heads", default=64),
-        hidden=keys.number("intermediate_size", default=24576),
-        vocab=keys.number("vocab_size", default=50432),
-        context=context,
-        position=read_rope(keys, context=context, fraction=0.25),
-        act=keys.choice("hidden_act", known=ACTS, default="gelu"),
-        eps=keys.number("layer_norm_eps", default=1e-5, whole=False),
-        bias=keys.flag("attention_bias", default=True),
+        position=read_rope(keys, context=said["context"], fraction=0.25),
         parallel=keys.flag("use_parallel_residual", default=True),
-        tied=keys.flag("tie_word_embeddings", default=False),
-        deviation=keys.number("initializer_range", default=0.02, whole=False),
-        dropout=keys.number("hidden_dropout", "hidden_dropout_prob", default=0.0, whole=False),
-        attention_dropout=keys.number("attention_dropout", "attention_probs_dropout_prob", default=0.0, whole=False),
+        **said,
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a GPT-NeoX spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a GPT-NeoX spec."""
     match spec:
         case Decoder(
-            layers=(
-                LayerSpec(
-                    mix=Residual(mixer=Attention(position=RoPE() as position) as attention) as mix,
-                    ffn=Residual(mixer=MLP() as mlp),
-                ) as layer,
-                *_,
-            ),
-            norm=LayerNorm(eps=eps),
-            init=ScaledNormal(deviation=deviation),
-        ) if mlp.act in THEIR_ACTS:
-            return {
-                "architectures": ["GPTNeoXForCausalLM"],
-                "vocab_size": spec.vocab,
-                "hidden_size": spec.width,
-                "intermediate_size": mlp.hidden,
-                "num_hidden_layers": len(spec.layers),
-                "num_attention_heads": attention.heads,
-                "hidden_act": THEIR_ACTS[mlp.act],
-                "max_position_embeddings": spec.context,
-                "layer_norm_eps": eps,
-                "rope_parameters": write_rope(position) | {"partial_rotary_factor": position.fraction},
-                "attention_bias": attention.bias,
-                "use_parallel_residual": isinstance(layer, Parallel),
-                "tie_word_embeddings": spec.head == Tied(),
-                "initializer_range": deviation,
-                "hidden_dropout": mix.dropout,
-                "attention_dropout": attention.dropout,
-            }
-    raise SpecError("no GPT-NeoX of transformers is made of these parts; see groundup.families.gpt_neox for its own")
+            layers=(LayerSpec(mix=Residual(mixer=Attention(position=RoPE() as position))) as layer, *_),
+            norm=LayerNorm(),
+        ):
+            return write_named(
+                spec,
+                NAMES,
+                architectures=["GPTNeoXForCausalLM"],
+                rope_parameters=write_rope(position) | {"partial_rotary_factor": position.fraction},
+                use_parallel_residual=isinstance(layer, Parallel),
+            )
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; q, k and v are stored as one, head by head."""
     theirs, ours = "gpt_neox.layers.{l}", "layers.{l}"
-    heads = attention_of(spec).heads
-    both = ("weight", "bias")
-    maps = {
-        "input_layernorm": "mix.pre",
-        "attention.dense": "mix.mixer.out",
-        "post_attention_layernorm": "ffn.pre",
-        "mlp.dense_h_to_4h": "ffn.mixer.up",
-        "mlp.dense_4h_to_h": "ffn.mixer.down",
+    by_heads = split_heads(attention_of(spec).heads)
+    same = {
+        "gpt_neox.embed_in": "embed",
+        f"{theirs}.input_layernorm": f"{ours}.mix.pre",
+        f"{theirs}.attention.dense": f"{ours}.mix.mixer.out",
+        f"{theirs}.post_attention_layernorm": f"{ours}.ffn.pre",
+        f"{theirs}.mlp.dense_h_to_4h": f"{ours}.ffn.mixer.up",
+        f"{theirs}.mlp.dense_4h_to_h": f"{ours}.ffn.mixer.down",
+        "gpt_neox.final_layer_norm": "norm",
+        "lm_head": "head",
     }
-    qkv = {end: " ".join(f"{ours}.mix.mixer.{x}.{end}" for x in "qkv") for end in both}
-    return [
-        rule("gpt_neox.embed_in.weight", "embed.weight"),
-        *(rule(f"{theirs}.attention.query_key_value.{end}", qkv[end], split_heads(heads)) for end in both),
-        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps.items() for end in both),
-        *(rule(f"gpt_neox.final_layer_norm.{end}", f"norm.{end}") for end in both),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    return [*named(same), *joined(f"{theirs}.attention.query_key_value", f"{ours}.mix.mixer", "qkv", by_heads)]
 
 
 FAMILY = Family(

@@ -11,7 +11,6 @@ import dataclasses
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
 from groundup.families import llama, mixtral
 from groundup.families.family import Keys
 from groundup.families.windows import on_layers, read_windows, write_kinds, write_window
@@ -83,11 +82,11 @@ def read(keys: Keys) -> Decoder:
     keys.assume(max_position_embeddings=131072, intermediate_size=2880)
     if not {"rope_parameters", "rope_scaling"} & {name for name, said in keys.config.items() if said is not None}:
         keys.assume(rope_parameters=llama.write_rope(rope))
-    keys.only("swiglu_alpha", 1.702)
-    keys.only("hidden_act", "silu")  # of which the class makes no use
-    keys.only("mlp_bias", False)
-    keys.take("initial_context_length", default=None)  # which rope_scaling says too
-    keys.take("quantization_config", default=None)  # how files are packed: their tensors say it themselves
+    keys.only(swiglu_alpha=1.702)
+    keys.only(hidden_act="silu")  # of which the class makes no use
+    keys.only(mlp_bias=False)
+    keys.skip("initial_context_length")  # which rope_scaling says too
+    keys.skip("quantization_config")  # how files are packed: their tensors say it themselves
     position = llama.read_rope(keys, context=keys.number("max_position_embeddings"), theta=THETA)
     spec = clamped(
         llama.read(keys, position=position),
@@ -100,12 +99,8 @@ def read(keys: Keys) -> Decoder:
     return read_windows(keys, spec, window=window, usual=lambda i: i % 2 == 0)
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a gpt-oss spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a gpt-oss spec."""
     plain, _, moe = mixtral.dense(spec)
     attention, _ = llama.parts(plain)
     match moe.gating:
@@ -120,7 +115,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "sliding_window": write_window(spec)["sliding_window"] or WINDOW,  # where no layer is local
             }
             return {"architectures": ["GptOssForCausalLM"], **llama.write_sizes(plain), **said, **write_kinds(spec)}
-    raise SpecError("gpt-oss has clamped experts; see groundup.families.gpt_oss")
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 from groundup.errors import SpecError
-from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, attention_of, head_width
+from groundup.families.family import SUMMARY, Family, Keys, attention_of, head_width
+from groundup.families.names import read_named, write_named
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
 from groundup.model.decoder import Decoder
@@ -22,7 +23,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm, NoNorm
 from groundup.parts.position import RoPE
-from groundup.rules import Rule, halves, rule
+from groundup.rules import Rule, halves, named
 
 
 def gptj(
@@ -38,7 +39,9 @@ def gptj(
     eps: float = 1e-5,
     tied: bool = False,
     deviation: float = 0.02,
-    dropout: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    embed_dropout: float = 0.0,
+    dropout: float = 0.0,
+    attention_dropout: float = 0.0,
 ) -> Decoder:
     """Returns the spec of a GPT-J of these sizes.
 
@@ -54,19 +57,20 @@ def gptj(
         eps: of the norms.
         tied: whether the head reads the token embedding.
         deviation: of the first weights.
-        dropout: of the embeddings, of what layers add to the stream, and of attention weights.
+        embed_dropout: of the embeddings.
+        dropout: of what layers add to the stream.
+        attention_dropout: of attention weights.
 
     Raises:
         SpecError: ``heads`` does not divide ``width``.
     """
     norm, each = LayerNorm(eps=eps), head_width(width, heads)
-    of_embeddings, of_stream, of_attention = dropout
     attention = Attention(
-        heads=heads, kv_heads=heads, head_width=each, position=RoPE(fraction=turned / each), dropout=of_attention
+        heads=heads, kv_heads=heads, head_width=each, position=RoPE(fraction=turned / each), dropout=attention_dropout
     )
     layer = Parallel(
-        mix=Residual(attention, pre=NoNorm(), dropout=of_stream),
-        ffn=Residual(MLP(hidden=hidden or 4 * width, act=act, bias=True), pre=NoNorm(), dropout=of_stream),
+        mix=Residual(attention, pre=NoNorm(), dropout=dropout),
+        ffn=Residual(MLP(hidden=hidden or 4 * width, act=act, bias=True), pre=NoNorm(), dropout=dropout),
         pre=norm,
     )
     return Decoder(
@@ -74,7 +78,7 @@ def gptj(
         vocab=vocab,
         context=context,
         layers=(layer,) * layers,
-        embed=Embed(dropout=of_embeddings),
+        embed=Embed(dropout=embed_dropout),
         norm=norm,
         head=(Tied if tied else Untied)(bias=True),
         init=ScaledNormal(deviation=deviation),
@@ -84,84 +88,61 @@ def gptj(
 PRESETS = {"gpt-j-6b": partial(gptj, width=4096, layers=28, heads=16)}
 
 
+NAMES = {
+    "width": ("n_embd", "hidden_size", 4096),
+    "layers": ("n_layer", "num_hidden_layers", 28),
+    "heads": ("n_head", "num_attention_heads", 16),
+    "hidden": ("n_inner", None),
+    "vocab": ("vocab_size", 50400),
+    "context": ("n_positions", "max_position_embeddings", 2048),
+    "act": ("activation_function", "gelu_new"),
+    "eps": ("layer_norm_epsilon", 1e-5),
+    "tied": ("tie_word_embeddings", False),
+    "deviation": ("initializer_range", 0.02),
+    "embed_dropout": ("embd_pdrop", 0.0),
+    "dropout": ("resid_pdrop", 0.0),
+    "attention_dropout": ("attn_pdrop", 0.0),
+}
+
+
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a GPT-J configuration."""
-    keys.only("rotary", True)
-    keys.only("scale_attn_weights", True)
-    for name in ("type", "use_proj", "activation", "proj_to_labels", "first_dropout"):
-        keys.take(f"summary_{name}", default=None)  # a classification head that is not part of the language model
-    return gptj(
-        width=keys.number("n_embd", "hidden_size", default=4096),
-        layers=keys.layers("n_layer", "num_hidden_layers", default=28),
-        heads=keys.number("n_head", "num_attention_heads", default=16),
-        turned=keys.number("rotary_dim", default=64),
-        hidden=keys.number("n_inner", default=None),
-        vocab=keys.number("vocab_size", default=50400),
-        context=keys.number("n_positions", "max_position_embeddings", default=2048),
-        act=keys.choice("activation_function", known=ACTS, default="gelu_new"),
-        eps=keys.number("layer_norm_epsilon", default=1e-5, whole=False),
-        tied=keys.flag("tie_word_embeddings", default=False),
-        deviation=keys.number("initializer_range", default=0.02, whole=False),
-        dropout=tuple(keys.number(f"{name}_pdrop", default=0.0, whole=False) for name in ("embd", "resid", "attn")),
-    )
+    keys.only(rotary=True, scale_attn_weights=True)
+    keys.skip(*SUMMARY)
+    return gptj(turned=keys.number("rotary_dim", default=64), **read_named(keys, NAMES))
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a GPT-J spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a GPT-J spec."""
     match spec:
         case Decoder(
-            layers=(
-                Parallel(
-                    mix=Residual(mixer=Attention(position=RoPE() as position) as attention) as mix,
-                    ffn=Residual(mixer=MLP() as mlp),
-                ),
-                *_,
-            ),
-            norm=LayerNorm(eps=eps),
-            init=ScaledNormal(deviation=deviation),
-        ) if mlp.act in THEIR_ACTS:
-            return {
-                "architectures": ["GPTJForCausalLM"],
-                "vocab_size": spec.vocab,
-                "n_positions": spec.context,
-                "n_embd": spec.width,
-                "n_layer": len(spec.layers),
-                "n_head": attention.heads,
-                "rotary_dim": int(attention.head_width * position.fraction),
-                "n_inner": mlp.hidden,
-                "activation_function": (THEIR_ACTS | {"gelu_tanh": "gelu_new"})[mlp.act],  # its published name
-                "layer_norm_epsilon": eps,
-                "tie_word_embeddings": isinstance(spec.head, Tied),
-                "initializer_range": deviation,
-                "embd_pdrop": spec.embed.dropout,
-                "resid_pdrop": mix.dropout,
-                "attn_pdrop": attention.dropout,
-            }
-    raise SpecError("no GPT-J of transformers is made of these parts; see groundup.families.gptj for those it has")
+            layers=(Parallel(mix=Residual(mixer=Attention(position=RoPE(fraction=fraction)) as attention)), *_),
+            norm=LayerNorm(),
+        ):
+            turned = int(attention.head_width * fraction)
+            return write_named(spec, NAMES, architectures=["GPTJForCausalLM"], rotary_dim=turned)
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; queries and keys are reordered for the rotation."""
     theirs, ours = "transformer.h.{l}", "layers.{l}"
-    both, attention = ("weight", "bias"), attention_of(spec)
+    attention = attention_of(spec)
     match attention.position:
         case RoPE(fraction=fraction):
             reordered = halves(attention.heads, int(attention.head_width * fraction))
         case other:
             raise SpecError(f"{other!r} is no position of GPT-J, which rotates")
-    maps = {"ln_1": "pre", "mlp.fc_in": "ffn.mixer.up", "mlp.fc_out": "ffn.mixer.down"}
-    return [
-        rule("transformer.wte.weight", "embed.weight"),
-        *(rule(f"{theirs}.attn.{x}_proj.weight", f"{ours}.mix.mixer.{x}.weight", reordered) for x in "qk"),
-        *(rule(f"{theirs}.attn.{x}_proj.weight", f"{ours}.mix.mixer.{x}.weight") for x in ("v", "out")),
-        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps.items() for end in both),
-        *(rule(f"transformer.ln_f.{end}", f"norm.{end}") for end in both),
-        *(rule(f"lm_head.{end}", f"head.{end}") for end in both),
-    ]
+    same = {
+        "transformer.wte": "embed",
+        f"{theirs}.ln_1": f"{ours}.pre",
+        **{f"{theirs}.attn.{x}_proj": f"{ours}.mix.mixer.{x}" for x in ("v", "out")},
+        f"{theirs}.mlp.fc_in": f"{ours}.ffn.mixer.up",
+        f"{theirs}.mlp.fc_out": f"{ours}.ffn.mixer.down",
+        "transformer.ln_f": "norm",
+        "lm_head": "head",
+    }
+    return [*named(same), *named({f"{theirs}.attn.{x}_proj": f"{ours}.mix.mixer.{x}" for x in "qk"}, reordered)]
 
 
 FAMILY = Family(

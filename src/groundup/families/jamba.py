@@ -27,30 +27,22 @@ from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import RMSNorm
 from groundup.parts.position import NoPosition
 from groundup.parts.router import TopOfSoftmax
-from groundup.rules import Rule, rule
+from groundup.rules import QKVO, Rule, named
 
 
 def jamba(
+    near: Mamba,
+    plain: GatedMLP,
+    routed: GatedMLP | MoE,
     *,
     width: int,
     layers: int,
     heads: int,
-    hidden: int,
     kv_heads: int = 8,
     far: Iterable[int] = (),
     sparse: Iterable[int] = (),
-    experts: int = 16,
-    active: int = 2,
-    balance: float = mixtral.BALANCE,
-    states: int = 16,
-    rank: int | None = None,
-    expand: int = 2,
-    conv: int = 4,
-    bias: bool = False,
-    conv_bias: bool = True,
     vocab: int = 65536,
     context: int = 262144,
-    act: str = "silu",
     eps: float = 1e-6,
     tied: bool = False,
     deviation: float = 0.02,
@@ -59,54 +51,28 @@ def jamba(
     """Returns the spec of a Jamba of these sizes.
 
     Args:
+        near: the mixer of most layers; its norm is set here.
+        plain: their feed-forward part.
+        routed: that of the layers with experts.
         width: the width of the residual stream.
         layers: the number of layers.
         heads: heads of queries, each ``width / heads`` wide.
-        hidden: the width inside the feed-forward part, and inside each expert.
         kv_heads: heads of keys and values.
         far: the layers with attention.
         sparse: the layers with experts.
-        experts: how many experts such a layer has.
-        active: through how many of them a token goes.
-        balance: the weight of the balance loss in training.
-        states: the states of each inner channel of the other layers.
-        rank: the width from which their steps are made; None means a sixteenth of ``width``.
-        expand: how many times the width their inner channels are.
-        conv: taps of their convolution.
-        bias: whether their maps from and to the stream have a bias.
-        conv_bias: whether their convolution has one.
         vocab: the number of token ids.
         context: the longest sequence that is meant.
-        act: the activation of all gates and after the convolution.
         eps: of all norms.
         tied: whether the head reads the token embedding.
         deviation: of the first weights.
         dropout: of attention weights.
     """
     norm, far, sparse = RMSNorm(eps=eps), set(far), set(sparse)
-    near = Mamba(
-        states=states,
-        rank=rank or math.ceil(width / 16),
-        expand=expand,
-        conv=conv,
-        act=act,
-        bias=bias,
-        conv_bias=conv_bias,
-        norm=norm,
-    )
-    attention = Attention(
-        heads=heads,
-        kv_heads=kv_heads,
-        head_width=head_width(width, heads),
-        position=NoPosition(),
-        dropout=dropout,
-    )
-    plain = GatedMLP(hidden=hidden, act=act)
-    router = TopOfSoftmax(balance=balance)
-    routed = MoE(experts=experts, active=active, hidden=hidden, act=act, router=router) if sparse else plain
+    each = head_width(width, heads)
+    attention = Attention(heads=heads, kv_heads=kv_heads, head_width=each, position=NoPosition(), dropout=dropout)
     made = {
         (i, j): Layer(mix=Residual(mixer, pre=norm), ffn=Residual(ffn, pre=norm))
-        for i, mixer in enumerate((near, attention))
+        for i, mixer in enumerate((near.replace(norm=norm), attention))
         for j, ffn in enumerate((plain, routed))
     }
     return Decoder(
@@ -120,9 +86,12 @@ def jamba(
     )
 
 
-def published(*, layers: int, **sizes: Any) -> Decoder:
+def published(*, width: int, layers: int, heads: int, hidden: int) -> Decoder:
     """Returns the spec of a Jamba as published: attention in layers 4, 12, 20 ..., experts in 1, 3, 5 ..."""
-    return jamba(layers=layers, far=range(4, layers, 8), sparse=range(1, layers, 2), **sizes)
+    near = Mamba(states=16, rank=math.ceil(width / 16))
+    moe = MoE(experts=16, active=2, hidden=hidden, router=TopOfSoftmax(balance=mixtral.BALANCE))
+    chosen = {"far": range(4, layers, 8), "sparse": range(1, layers, 2)}
+    return jamba(near, GatedMLP(hidden=hidden), moe, width=width, layers=layers, heads=heads, **chosen)
 
 
 PRESETS = {
@@ -134,39 +103,48 @@ PRESETS = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Jamba configuration."""
-    keys.only("mamba_inner_layernorms", True)
-    keys.only("sliding_window", None)
-    for name in ("use_mamba_kernels", "use_mambapy", "use_associative_scan"):
-        keys.take(name, default=None)  # how transformers computes it
-    for name in ("num_logits_to_keep", "calc_logits_for_entire_prompt"):
-        keys.take(name, default=None)  # of which tokens it computes logits
-    layers, heads = keys.layers("num_hidden_layers", default=32), keys.number("num_attention_heads", default=32)
-    experts, rank = keys.number("num_experts", "num_local_experts", default=16), keys.take("mamba_dt_rank", default="")
-    far, sparse = _read_every(keys, "attn", layers, (8, 4)), _read_every(keys, "expert", layers, (2, 1))
+    keys.only(mamba_inner_layernorms=True, sliding_window=None)
+    keys.skip("use_mamba_kernels", "use_mambapy", "use_associative_scan")  # how transformers computes it
+    keys.skip("num_logits_to_keep", "calc_logits_for_entire_prompt")  # of which tokens it computes logits
+    width, layers = keys.number("hidden_size", default=4096), keys.layers("num_hidden_layers", default=32)
+    act = keys.choice("hidden_act", known=ACTS, default="silu")
+    plain = GatedMLP(hidden=keys.number("intermediate_size", default=14336), act=act)
+    sparse = _read_every(keys, "expert", layers, (2, 1))
+    experts = keys.number("num_experts", "num_local_experts", default=16)
+    active, balance = keys.number("num_experts_per_tok", default=2), mixtral.read_balance(keys)
+    routed = plain
+    if experts > 1 and sparse:
+        router = TopOfSoftmax(balance=balance)
+        routed = MoE(experts=experts, active=active, hidden=plain.hidden, act=act, router=router)
     return jamba(
-        width=keys.number("hidden_size", default=4096),
+        _read_mamba(keys, width=width, act=act),
+        plain,
+        routed,
+        width=width,
         layers=layers,
-        heads=heads,
-        hidden=keys.number("intermediate_size", default=14336),
+        heads=keys.number("num_attention_heads", default=32),
         kv_heads=keys.number("num_key_value_heads", default=8),
-        far=far,
-        sparse=sparse if experts > 1 else (),
-        experts=experts,
-        active=keys.number("num_experts_per_tok", default=2),
-        balance=mixtral.read_balance(keys),
-        states=keys.number("mamba_d_state", default=16),
-        rank=None if rank in ("", "auto") else keys.number("mamba_dt_rank"),
-        expand=keys.number("mamba_expand", default=2),
-        conv=keys.number("mamba_d_conv", default=4),
-        bias=keys.flag("mamba_proj_bias", default=False),
-        conv_bias=keys.flag("mamba_conv_bias", default=True),
+        far=_read_every(keys, "attn", layers, (8, 4)),
+        sparse=sparse,
         vocab=keys.number("vocab_size", default=65536),
         context=keys.number("max_position_embeddings", "n_ctx", default=262144),
-        act=keys.choice("hidden_act", known=ACTS, default="silu"),
         eps=keys.number("rms_norm_eps", default=1e-6, whole=False),
         tied=keys.flag("tie_word_embeddings", default=False),
         deviation=keys.number("initializer_range", default=0.02, whole=False),
         dropout=keys.number("attention_dropout", default=0.0, whole=False),
+    )
+
+
+def _read_mamba(keys: Keys, *, width: int, act: str) -> Mamba:
+    rank = keys.take("mamba_dt_rank", default="")
+    return Mamba(
+        states=keys.number("mamba_d_state", default=16),
+        rank=math.ceil(width / 16) if rank in ("", "auto") else keys.number("mamba_dt_rank"),
+        expand=keys.number("mamba_expand", default=2),
+        conv=keys.number("mamba_d_conv", default=4),
+        act=act,
+        bias=keys.flag("mamba_proj_bias", default=False),
+        conv_bias=keys.flag("mamba_conv_bias", default=True),
     )
 
 
@@ -181,12 +159,8 @@ def _read_every(keys: Keys, kind: str, layers: int, usual: tuple[int, int]) -> r
     return range(first, layers, period)
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Jamba spec.
-
-    Raises:
-        SpecError: the spec is of other parts, or has no layer of Mamba or of attention to say the sizes of.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a Jamba spec."""
     mixers = [layer.mix.mixer for layer in spec.layers if layer.mix]
     near = next((mixer for mixer in mixers if isinstance(mixer, Mamba)), None)
     attention = next((mixer for mixer in mixers if isinstance(mixer, Attention)), None)
@@ -225,7 +199,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "tie_word_embeddings": spec.head == Tied(),
                 "initializer_range": deviation,
             }
-    raise SpecError("Jamba has layers of Mamba and of attention without places; see groundup.families.jamba")
+    return None
 
 
 def _write_every(kind: str, chosen: list[int], layers: int) -> dict[str, Any]:
@@ -244,18 +218,21 @@ def _hidden(layer: LayerSpec) -> int:
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; layers of either kind have their own, for both have an ``out``."""
-    theirs, ours, maps = "model.layers.{l}", "layers.{l}", ("gate", "up", "down")
+    theirs, ours = "model.layers.{l}", "layers.{l}"
     experts = max((moe.experts for layer in spec.layers if (moe := mixture(layer)) is not None), default=0)
-    named = {name: f"{name}_proj" for name in maps}
+    maps = {name: f"{name}_proj" for name in ("gate", "up", "down")}
+    same = {
+        "model.embed_tokens": "embed",
+        f"{theirs}.input_layernorm": f"{ours}.mix.pre",
+        f"{theirs}.pre_ff_layernorm": f"{ours}.ffn.pre",
+        **{f"{theirs}.feed_forward.{a}": f"{ours}.ffn.mixer.{b}" for b, a in maps.items()},
+        "model.final_layernorm": "norm",
+        "lm_head": "head",
+    }
     return [
-        rule("model.embed_tokens.weight", "embed.weight"),
-        rule(f"{theirs}.input_layernorm.weight", f"{ours}.mix.pre.weight"),
+        *named(same),
         *(part for i, layer in enumerate(spec.layers) for part in _mixer_rules(layer, i)),
-        rule(f"{theirs}.pre_ff_layernorm.weight", f"{ours}.ffn.pre.weight"),
-        *(rule(f"{theirs}.feed_forward.{name}_proj.weight", f"{ours}.ffn.mixer.{name}.weight") for name in maps),
-        *(mixtral.expert_rules("feed_forward", experts, named, router="router") if experts else ()),
-        rule("model.final_layernorm.weight", "norm.weight"),
-        rule("lm_head.weight", "head.weight"),
+        *(mixtral.expert_rules("feed_forward", experts, maps, router="router") if experts else ()),
     ]
 
 
@@ -263,21 +240,12 @@ def _mixer_rules(layer: LayerSpec, i: int) -> list[Rule]:
     theirs, ours = f"model.layers.{i}", f"layers.{i}.mix.mixer"
     match layer.mix:
         case Residual(mixer=Mamba()):
-            norms = {"dt": "step", "b": "b", "c": "c"}
-            return [
-                *mamba.mixer_rules(f"{theirs}.mamba", ours),
-                *(rule(f"{theirs}.mamba.{a}_layernorm.weight", f"{ours}.{b}_norm.weight") for a, b in norms.items()),
-            ]
-    names = zip("qkvo", ("q", "k", "v", "out"), strict=True)
-    return [rule(f"{theirs}.self_attn.{a}_proj.weight", f"{ours}.{b}.weight") for a, b in names]
+            names = {"dt": "step", "b": "b", "c": "c"}
+            norms = named({f"{theirs}.mamba.{a}_layernorm": f"{ours}.{b}_norm" for a, b in names.items()})
+            return [*mamba.mixer_rules(f"{theirs}.mamba", ours), *norms]
+    return named({f"{theirs}.self_attn.{a}_proj": f"{ours}.{b}" for a, b in QKVO.items()})
 
 
 FAMILY = Family(
-    name="jamba",
-    model_types=("jamba",),
-    presets=PRESETS,
-    read=read,
-    write=write,
-    rules=rules,
-    prefix="model.",
+    name="jamba", model_types=("jamba",), presets=PRESETS, read=read, write=write, rules=rules, prefix="model."
 )

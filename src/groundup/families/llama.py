@@ -31,7 +31,7 @@ from groundup.parts.position import (
     YaRN,
     yarn_amplitude,
 )
-from groundup.rules import Rule, rule
+from groundup.rules import QKVO, Rule, named
 
 GATED_ACTS = ACTS | {"swiglu": "silu", "geglu": "gelu"}  # a gated layer's own name says its activation
 THETA = ("rope_theta", "rotary_emb_base")
@@ -139,7 +139,7 @@ def read(keys: Keys, *, position: RoPE | None = None) -> Decoder:
         keys: the configuration.
         position: the rotation of queries and keys; None means the one that `read_rope` finds.
     """
-    keys.only("rope_interleaved", False)
+    keys.only(rope_interleaved=False)
     keys.take("pretraining_tp", default=1)  # over how many devices its maps were cut: the order of sums, no more
     width, heads = keys.number("hidden_size"), keys.number("num_attention_heads")
     context = keys.number("max_position_embeddings", "max_sequence_length", default=2048)
@@ -300,18 +300,17 @@ def write_sizes(spec: Decoder) -> dict[str, Any]:
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules: names only, for theirs and ours are laid out alike."""
     theirs, ours = "model.layers.{l}", "layers.{l}"
-    maps = [
-        *((f"self_attn.{x}_proj", f"mix.mixer.{y}") for x, y in zip("qkvo", ("q", "k", "v", "out"), strict=True)),
-        *((f"mlp.{x}_proj", f"ffn.mixer.{x}") for x in ("gate", "up", "down")),
-    ]
-    return [
-        rule("model.embed_tokens.weight", "embed.weight"),
-        rule(f"{theirs}.input_layernorm.weight", f"{ours}.mix.pre.weight"),
-        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps for end in ("weight", "bias")),
-        rule(f"{theirs}.post_attention_layernorm.weight", f"{ours}.ffn.pre.weight"),
-        rule("model.norm.weight", "norm.weight"),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    return named(
+        {
+            "model.embed_tokens": "embed",
+            f"{theirs}.input_layernorm": f"{ours}.mix.pre",
+            **{f"{theirs}.self_attn.{a}_proj": f"{ours}.mix.mixer.{b}" for a, b in QKVO.items()},
+            f"{theirs}.post_attention_layernorm": f"{ours}.ffn.pre",
+            **{f"{theirs}.mlp.{x}_proj": f"{ours}.ffn.mixer.{x}" for x in ("gate", "up", "down")},
+            "model.norm": "norm",
+            "lm_head": "head",
+        }
+    )
 
 
 FAMILY = Family(

@@ -18,7 +18,7 @@ from groundup.families.family import Family, Keys
 from groundup.mixers.local_global import LocalGlobalAttention
 from groundup.model.encoder import Encoder
 from groundup.model.pool import FirstToken, NoPool
-from groundup.rules import Rule
+from groundup.rules import Rule, named
 
 ARCHITECTURES = {"LongformerForMaskedLM": (True, NoPool()), "LongformerModel": (False, FirstToken())}
 
@@ -57,9 +57,8 @@ PRESETS = {
 def read(keys: Keys) -> Encoder:
     """Returns the spec of a Longformer configuration."""
     keys.assume(vocab_size=30522)
-    keys.only("ignore_attention_mask", False)
-    for says_nothing in ("onnx_export", "attention_mode"):
-        keys.take(says_nothing, default=None)
+    keys.only(ignore_attention_mask=False)
+    keys.skip("onnx_export", "attention_mode")
     spec = roberta.read(keys, architectures=ARCHITECTURES)
     layers, windows = len(spec.layers), keys.take("attention_window", default=512)
     windows = [windows] * layers if isinstance(windows, int) else windows
@@ -68,16 +67,12 @@ def read(keys: Keys) -> Encoder:
     return windowed(spec, windows)
 
 
-def write(spec: Encoder) -> dict[str, Any]:
-    """Returns the configuration of a Longformer spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Encoder) -> dict[str, Any] | None:
+    """Returns the configuration of a Longformer spec."""
     mixers = [layer.parts["mix"].mixer for layer in spec.layers]
     windows = [2 * mixer.reach for mixer in mixers if isinstance(mixer, LocalGlobalAttention)]
     if len(windows) < len(mixers):
-        raise SpecError("no Longformer of transformers is made of these parts; see groundup.families.longformer")
+        return None
     return roberta.write(spec, architectures=ARCHITECTURES) | {"attention_window": windows}
 
 
@@ -85,7 +80,7 @@ def rules(spec: Encoder) -> list[Rule]:
     """Returns the weight rules: RoBERTa's, and those of the maps of global tokens."""
     theirs, ours = f"{bert.start(spec, 'longformer')}encoder.layer.{{l}}.attention.self", "layers.{l}.mix.mixer"
     maps = {"query_global": "global_q", "key_global": "global_k", "value_global": "global_v"}
-    more = bert.named({f"{theirs}.{a}": f"{ours}.{b}" for a, b in maps.items()})
+    more = named({f"{theirs}.{a}": f"{ours}.{b}" for a, b in maps.items()})
     return [*roberta.rules(spec, root="longformer"), *more]
 
 

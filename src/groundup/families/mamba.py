@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
 from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys
 from groundup.mixers.base import MixerSpec
 from groundup.mixers.mamba import Mamba
@@ -22,7 +21,7 @@ from groundup.model.layer import Layer
 from groundup.model.residual import Residual
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import RMSNorm
-from groundup.rules import SQUEEZE, Op, Rule, rule, split
+from groundup.rules import SQUEEZE, Op, Rule, joined, named, rule, split
 
 CONTEXT = 2048  # tokens that the published models were trained on; a configuration does not say
 
@@ -88,11 +87,9 @@ def read(keys: Keys) -> Decoder:
     """Returns the spec of a Mamba configuration."""
     width = keys.number("hidden_size", "d_model", default=768)
     expand = keys.number("expand", default=2)
-    keys.only("intermediate_size", expand * width)
-    keys.only("d_inner", expand * width)
+    keys.only(intermediate_size=expand * width, d_inner=expand * width)
     rank = keys.take("time_step_rank", default="auto")
-    for name in ("use_mambapy", "use_associative_scan"):
-        keys.take(name, default=None)  # how transformers computes it
+    keys.skip("use_mambapy", "use_associative_scan")  # how transformers computes it
     return mamba(
         width=width,
         expand=expand,
@@ -108,13 +105,11 @@ def read(keys: Keys) -> Decoder:
 
 def read_settings(keys: Keys) -> dict[str, Any]:
     """Returns what configurations of Mamba and Mamba-2 have in common, but for sizes."""
-    keys.only("residual_in_fp32", True, False)  # a matter of precision, not of mathematics
-    keys.only("rms_norm", True)
-    keys.only("ssm_cfg", {})
-    for name in ("time_step_scale", "time_step_floor", "time_step_init_scheme", "rescale_prenorm_residual"):
-        keys.take(name, default=None)  # first weights; they are drawn as the original's are by default
-    for name in ("fused_add_norm", "pad_vocab_size_multiple"):
-        keys.take(name, default=None)  # the original's kernels, and what vocab_size already holds
+    keys.among("residual_in_fp32", True, False)  # a matter of precision, not of mathematics
+    keys.only(rms_norm=True, ssm_cfg={})
+    # First weights; they are drawn as the original's are by default.
+    keys.skip("time_step_scale", "time_step_floor", "time_step_init_scheme", "rescale_prenorm_residual")
+    keys.skip("fused_add_norm", "pad_vocab_size_multiple")  # the original's kernels, and what vocab_size already holds
     return {
         "context": keys.number("max_position_embeddings", default=CONTEXT),
         "conv": keys.number("conv_kernel", default=4),
@@ -126,12 +121,8 @@ def read_settings(keys: Keys) -> dict[str, Any]:
     }
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Mamba spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a Mamba spec."""
     match spec:
         case Decoder(
             layers=(Layer(mix=Residual(mixer=Mamba() as mixer)), *_),
@@ -144,7 +135,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "time_step_rank": mixer.rank,
                 "expand": mixer.expand,
             }
-    raise SpecError("no Mamba of transformers is made of these parts; see groundup.families.mamba for those it has")
+    return None
 
 
 def write_settings(spec: Decoder, mixer: Mamba | Mamba2, *, eps: float, deviation: float) -> dict[str, Any]:
@@ -199,23 +190,15 @@ def state_space_rules(theirs: str, ours: str, *, entry: Sequence[str], cut: Op, 
         cut: how they hold them.
         names: of other tensors of the mixer, theirs to ours.
     """
-    both = ("weight", "bias")
-    maps = {end: " ".join(f"{ours}.{name}.{end}" for name in entry) for end in both}
     alike = {"conv1d.bias": "conv.bias", "A_log": "rates.log", "D": "skip", **names}
-    alike |= {f"out_proj.{end}": f"out.{end}" for end in both}
     return [
-        *(rule(f"{theirs}.in_proj.{end}", maps[end], cut) for end in both),
+        *joined(f"{theirs}.in_proj", ours, entry, cut),
         rule(f"{theirs}.conv1d.weight", f"{ours}.conv.weight", SQUEEZE),
         *(rule(f"{theirs}.{a}", f"{ours}.{b}") for a, b in alike.items()),
+        *named({f"{theirs}.out_proj": f"{ours}.out"}),
     ]
 
 
 FAMILY = Family(
-    name="mamba",
-    model_types=("mamba",),
-    presets=PRESETS,
-    read=read,
-    write=write,
-    rules=rules,
-    prefix="backbone.",
+    name="mamba", model_types=("mamba",), presets=PRESETS, read=read, write=write, rules=rules, prefix="backbone."
 )

@@ -69,9 +69,8 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Mamba-2 configuration."""
     no_limit = ([0.0, math.inf], [0.0, {"__float__": "Infinity"}])  # as older and newer files say it
-    keys.only("time_step_limit", *no_limit)
-    for name in ("chunk_size", "time_step_rank"):
-        keys.take(name, default=None)  # how it is computed; a width that nothing has
+    keys.among("time_step_limit", *no_limit)
+    keys.skip("chunk_size", "time_step_rank")  # how it is computed; a width that nothing has
     width, heads = keys.number("hidden_size", default=4096), keys.number("num_heads", default=128)
     head_width = keys.number("head_dim", default=64)
     if keys.number("expand", default=2) * width != heads * head_width:
@@ -92,12 +91,8 @@ def read(keys: Keys) -> Decoder:
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Mamba-2 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a Mamba-2 spec."""
     match spec:
         case Decoder(
             layers=(Layer(mix=Residual(mixer=Mamba2() as mixer)), *_),
@@ -112,7 +107,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "n_groups": mixer.groups,
                 "expand": mixer.heads * mixer.head_width // spec.width,
             }
-    raise SpecError("no Mamba-2 of transformers is made of these parts; see groundup.families.mamba2 for those it has")
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:
@@ -131,11 +126,5 @@ def mixer_rules(mixer: Mamba2, theirs: str, ours: str) -> list[Rule]:
 
 
 FAMILY = Family(
-    name="mamba2",
-    model_types=("mamba2",),
-    presets=PRESETS,
-    read=read,
-    write=write,
-    rules=rules,
-    prefix="backbone.",
+    name="mamba2", model_types=("mamba2",), presets=PRESETS, read=read, write=write, rules=rules, prefix="backbone."
 )

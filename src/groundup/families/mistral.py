@@ -48,17 +48,12 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Mistral configuration."""
     keys.assume(num_key_value_heads=8, max_position_embeddings=131072, sliding_window=4096)
-    keys.only("attention_bias", False)
-    keys.only("mlp_bias", False)
+    keys.only(attention_bias=False, mlp_bias=False)
     return windowed(llama.read(keys), keys.number("sliding_window", default=None))
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Mistral spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Mistral spec."""
     return {"architectures": ["MistralForCausalLM"], **llama.write_sizes(spec), **write_window(spec)}
 
 

@@ -91,9 +91,7 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Mixtral configuration."""
     keys.assume(num_key_value_heads=8, max_position_embeddings=131072)
-    keys.only("attention_bias", False)
-    keys.only("mlp_bias", False)
-    keys.only("router_jitter_noise", 0.0)
+    keys.only(attention_bias=False, mlp_bias=False, router_jitter_noise=0.0)
     position = llama.read_rope(keys, context=keys.number("max_position_embeddings"), theta=1e6)
     spec = mistral.windowed(llama.read(keys, position=position), keys.number("sliding_window", default=None))
     sizes = {
@@ -110,11 +108,7 @@ def read_balance(keys: Keys) -> float:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Mixtral spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Mixtral spec."""
     plain, _, moe = dense(spec)
     said = {
         "num_local_experts": moe.experts,

@@ -23,7 +23,7 @@ from groundup.parts.init import ScaledNormal
 from groundup.parts.mask import Everything, Near
 from groundup.parts.norm import LayerNorm, NoNorm
 from groundup.parts.position import RoPE
-from groundup.rules import Rule, rule, split
+from groundup.rules import Rule, joined, named, split
 
 NEAR_THETA, FAR_THETA, PATTERN = 1e4, 1.6e5, 3
 
@@ -123,11 +123,8 @@ ARCHITECTURES = ("ModernBertForMaskedLM", "ModernBertModel")
 
 def read(keys: Keys) -> Encoder:
     """Returns the spec of a ModernBERT configuration."""
-    for name in OTHERS:
-        keys.take(name, default=None)
-    keys.only("mlp_dropout", 0.0)
-    keys.only("tie_word_embeddings", True)
-    keys.only("rope_scaling", None)
+    keys.skip(*OTHERS)
+    keys.only(mlp_dropout=0.0, tie_word_embeddings=True, rope_scaling=None)
     named = keys.config.get("architectures") or ARCHITECTURES
     if named[0] not in ARCHITECTURES:
         raise SpecError(f"the ModernBERT architecture {named[0]} is not known; known are {', '.join(ARCHITECTURES)}")
@@ -167,12 +164,8 @@ def read(keys: Keys) -> Encoder:
     return read_windows(keys, spec, window=reach, usual=lambda i: i % every > 0, mask=Near, position=near)
 
 
-def write(spec: Encoder) -> dict[str, Any]:
-    """Returns the configuration of a ModernBERT spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Encoder) -> dict[str, Any] | None:
+    """Returns the configuration of a ModernBERT spec."""
     match spec:
         case Encoder(
             layers=(Layer(mix=Residual(mixer=Attention() as attention), ffn=Residual(mixer=GatedMLP() as mlp)), *_),
@@ -201,7 +194,7 @@ def write(spec: Encoder) -> dict[str, Any]:
                 **write_kinds(spec),
                 **write_ropes(spec, near=NEAR_THETA, far=FAR_THETA),
             }
-    raise SpecError("no ModernBERT is made of these parts; see groundup.families.modernbert for those it has")
+    return None
 
 
 def _written_head(spec: Encoder) -> dict[str, Any]:
@@ -217,24 +210,20 @@ def rules(spec: Encoder) -> list[Rule]:
     """Returns the weight rules; queries, keys and values are one matrix of theirs, gate and up another."""
     start, ours = "" if spec.head == NoHead() else "model.", "layers.{l}"
     theirs = f"{start}layers.{{l}}"
-    made: list[Rule] = [rule(f"{start}embeddings.tok_embeddings.weight", "embed.weight")]
-    for end in ("weight", "bias"):
-        qkv = " ".join(f"{ours}.mix.mixer.{x}.{end}" for x in "qkv")
-        fed = " ".join(f"{ours}.ffn.mixer.{x}.{end}" for x in ("gate", "up"))
-        made += [
-            rule(f"{start}embeddings.norm.{end}", f"embed.norm.{end}"),
-            rule(f"{theirs}.attn_norm.{end}", f"{ours}.mix.pre.{end}"),
-            rule(f"{theirs}.attn.Wqkv.{end}", qkv, split(3)),
-            rule(f"{theirs}.attn.Wo.{end}", f"{ours}.mix.mixer.out.{end}"),
-            rule(f"{theirs}.mlp_norm.{end}", f"{ours}.ffn.pre.{end}"),
-            rule(f"{theirs}.mlp.Wi.{end}", fed, split(2)),
-            rule(f"{theirs}.mlp.Wo.{end}", f"{ours}.ffn.mixer.down.{end}"),
-            rule(f"{start}final_norm.{end}", f"norm.{end}"),
-            rule(f"head.dense.{end}", f"transform.dense.{end}"),
-            rule(f"head.norm.{end}", f"transform.norm.{end}"),
-            rule(f"decoder.{end}", f"head.{end}"),
-        ]
-    return made
+    same = {
+        f"{start}embeddings.tok_embeddings": "embed",
+        f"{start}embeddings.norm": "embed.norm",
+        f"{theirs}.attn_norm": f"{ours}.mix.pre",
+        f"{theirs}.attn.Wo": f"{ours}.mix.mixer.out",
+        f"{theirs}.mlp_norm": f"{ours}.ffn.pre",
+        f"{theirs}.mlp.Wo": f"{ours}.ffn.mixer.down",
+        f"{start}final_norm": "norm",
+        "head.dense": "transform.dense",
+        "head.norm": "transform.norm",
+        "decoder": "head",
+    }
+    qkv = joined(f"{theirs}.attn.Wqkv", f"{ours}.mix.mixer", "qkv", split(3))
+    return [*named(same), *qkv, *joined(f"{theirs}.mlp.Wi", f"{ours}.ffn.mixer", ("gate", "up"), split(2))]
 
 
 FAMILY = Family(

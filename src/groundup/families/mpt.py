@@ -13,6 +13,7 @@ from typing import Any
 
 from groundup.errors import SpecError
 from groundup.families.family import Family, Keys, head_width
+from groundup.families.names import read_named, write_named
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
 from groundup.model.decoder import Decoder
@@ -23,7 +24,7 @@ from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm
 from groundup.parts.position import ALiBi
 from groundup.parts.score import Scaled
-from groundup.rules import Rule, rule, split
+from groundup.rules import Rule, joined, named, split
 
 
 def mpt(
@@ -82,31 +83,28 @@ PRESETS = {
 }
 
 
+NAMES = {
+    "width": ("d_model", "hidden_size", 2048),
+    "layers": ("n_layers", "num_hidden_layers", 24),
+    "heads": ("n_heads", "num_attention_heads", 16),
+    "vocab": ("vocab_size", 50368),
+    "context": ("max_seq_len", 2048),
+    "eps": ("layer_norm_epsilon", 1e-5),
+    "tied": ("tie_word_embeddings", True),
+    "deviation": ("initializer_range", 0.02),
+}
+
+
 def read(keys: Keys) -> Decoder:
     """Returns the spec of an MPT configuration."""
-    keys.only("no_bias", True)
-    keys.only("expansion_ratio", 4)
-    keys.only("norm_type", "low_precision_layernorm", "layernorm")
-    keys.only("logit_scale", None)
-    keys.only("embedding_fraction", 1.0)
-    keys.only("resid_pdrop", 0.0)
-    keys.only("emb_pdrop", 0.0)
-    keys.only("learned_pos_emb", True, False)  # with ALiBi, there are none either way
-    for name in ("init_config", "init_device", "tokenizer_name", "verbose"):
-        keys.take(name, default=None)  # how weights start, and what its trainer needs besides
+    keys.only(no_bias=True, expansion_ratio=4)
+    keys.among("norm_type", "low_precision_layernorm", "layernorm")
+    keys.only(logit_scale=None, embedding_fraction=1.0, resid_pdrop=0.0, emb_pdrop=0.0)
+    keys.among("learned_pos_emb", True, False)  # with ALiBi, there are none either way
+    # How weights start, and what its trainer needs besides.
+    keys.skip("init_config", "init_device", "tokenizer_name", "verbose")
     steepest, scale = _read_attention(keys)
-    return mpt(
-        width=keys.number("d_model", "hidden_size", default=2048),
-        layers=keys.layers("n_layers", "num_hidden_layers", default=24),
-        heads=keys.number("n_heads", "num_attention_heads", default=16),
-        vocab=keys.number("vocab_size", default=50368),
-        context=keys.number("max_seq_len", default=2048),
-        steepest=steepest,
-        scale=scale,
-        eps=keys.number("layer_norm_epsilon", default=1e-5, whole=False),
-        tied=keys.flag("tie_word_embeddings", default=True),
-        deviation=keys.number("initializer_range", default=0.02, whole=False),
-    )
+    return mpt(steepest=steepest, scale=scale, **read_named(keys, NAMES))
 
 
 def _read_attention(keys: Keys) -> tuple[float, float | None]:
@@ -115,13 +113,8 @@ def _read_attention(keys: Keys) -> tuple[float, float | None]:
     if not isinstance(given, Mapping):
         raise SpecError(f"the configuration's attn_config is {given!r}; expected a mapping with alibi")
     attention = Keys(given, family=f"{keys.family} (its attn_config)")
-    attention.only("alibi", True)
-    attention.only("attn_type", "multihead_attention")
-    attention.only("attn_pdrop", 0.0)
-    attention.only("clip_qkv", None)
-    attention.only("qk_ln", False)
-    attention.only("prefix_lm", False)
-    attention.only("attn_uses_sequence_id", False)
+    attention.only(alibi=True, attn_type="multihead_attention", attn_pdrop=0.0, clip_qkv=None)
+    attention.only(qk_ln=False, prefix_lm=False, attn_uses_sequence_id=False)
     attention.take("attn_impl", default="torch")  # which kernel, no more
     steepest = attention.positive("alibi_bias_max", default=8.0)
     scale = attention.positive("softmax_scale", default=None)
@@ -129,63 +122,34 @@ def _read_attention(keys: Keys) -> tuple[float, float | None]:
     return steepest, scale
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of an MPT spec.
-
-    Raises:
-        SpecError: the spec is of other parts; or its slopes are others than transformers knows, which does not read
-            alibi_bias_max.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of an MPT spec, whose slopes are transformers' own: it does not read alibi_bias_max."""
     match spec:
         case Decoder(
-            layers=(
-                Layer(mix=Residual(mixer=Attention(position=ALiBi(steepest=8.0), score=score) as attention)),
-                *_,
-            ),
-            norm=LayerNorm(eps=eps),
-            init=ScaledNormal(deviation=deviation),
+            layers=(Layer(mix=Residual(mixer=Attention(position=ALiBi(steepest=8.0), score=score))), *_),
+            norm=LayerNorm(),
         ):
-            return {
-                "architectures": ["MptForCausalLM"],
-                "vocab_size": spec.vocab,
-                "d_model": spec.width,
-                "n_layers": len(spec.layers),
-                "n_heads": attention.heads,
-                "max_seq_len": spec.context,
-                "layer_norm_epsilon": eps,
-                "attn_config": {"alibi": True, "softmax_scale": score.scale},
-                "tie_word_embeddings": spec.head == Tied(),
-                "initializer_range": deviation,
-            }
-    raise SpecError("no MPT of transformers is made of these parts; see groundup.families.mpt for those it has")
+            inside = {"alibi": True, "softmax_scale": score.scale}
+            return write_named(spec, NAMES, architectures=["MptForCausalLM"], attn_config=inside)
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; q, k and v are stored as one."""
     theirs, ours = "transformer.blocks.{l}", "layers.{l}"
-    maps = {
-        "norm_1": "mix.pre",
-        "attn.out_proj": "mix.mixer.out",
-        "norm_2": "ffn.pre",
-        "ffn.up_proj": "ffn.mixer.up",
-        "ffn.down_proj": "ffn.mixer.down",
+    same = {
+        "transformer.wte": "embed",
+        f"{theirs}.norm_1": f"{ours}.mix.pre",
+        f"{theirs}.attn.out_proj": f"{ours}.mix.mixer.out",
+        f"{theirs}.norm_2": f"{ours}.ffn.pre",
+        f"{theirs}.ffn.up_proj": f"{ours}.ffn.mixer.up",
+        f"{theirs}.ffn.down_proj": f"{ours}.ffn.mixer.down",
+        "transformer.norm_f": "norm",
+        "lm_head": "head",
     }
-    qkv = " ".join(f"{ours}.mix.mixer.{x}.weight" for x in "qkv")
-    return [
-        rule("transformer.wte.weight", "embed.weight"),
-        rule(f"{theirs}.attn.Wqkv.weight", qkv, split(3)),
-        *(rule(f"{theirs}.{a}.weight", f"{ours}.{b}.weight") for a, b in maps.items()),
-        rule("transformer.norm_f.weight", "norm.weight"),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    return [*named(same), *joined(f"{theirs}.attn.Wqkv", f"{ours}.mix.mixer", "qkv", split(3))]
 
 
 FAMILY = Family(
-    name="mpt",
-    model_types=("mpt",),
-    presets=PRESETS,
-    read=read,
-    write=write,
-    rules=rules,
-    prefix="transformer.",
+    name="mpt", model_types=("mpt",), presets=PRESETS, read=read, write=write, rules=rules, prefix="transformer."
 )

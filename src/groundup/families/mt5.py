@@ -25,11 +25,7 @@ def read(keys: Keys) -> EncoderDecoder:
 
 
 def write(spec: EncoderDecoder) -> dict[str, Any]:
-    """Returns the configuration of an mT5 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of an mT5 spec."""
     return {**t5.write(spec), "architectures": ["MT5ForConditionalGeneration"]}
 
 

@@ -42,17 +42,12 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of an OLMo configuration."""
     keys.assume(max_position_embeddings=2048)
-    keys.only("clip_qkv", None)
-    keys.only("mlp_bias", False)
+    keys.only(clip_qkv=None, mlp_bias=False)
     return centred(llama.read(keys))
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of an OLMo spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of an OLMo spec."""
     attention, _ = llama.parts(spec)
     said = llama.write_sizes(override(spec, "norm", RMSNorm()))
     del said["rms_norm_eps"]  # OLMo's is always 1e-5

@@ -54,16 +54,12 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of an OLMo 2 configuration."""
     keys.assume(max_position_embeddings=2048, rms_norm_eps=1e-5)
-    keys.only("mlp_bias", False)
+    keys.only(mlp_bias=False)
     return reordered(llama.read(keys))
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of an OLMo 2 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of an OLMo 2 spec."""
     attention, _ = llama.parts(spec)
     return {"architectures": ["Olmo2ForCausalLM"], **llama.write_sizes(spec), "attention_bias": attention.bias}
 

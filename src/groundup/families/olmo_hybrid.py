@@ -29,7 +29,7 @@ from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import AcrossHeads, NoNorm, RMSNorm
 from groundup.parts.position import NoPosition, RoPE
 from groundup.parts.update import Delta
-from groundup.rules import Op, Rule, rule
+from groundup.rules import QKVO, Op, Rule, named, rule
 
 LINEAR, FAR = "linear_attention", "full_attention"
 
@@ -94,8 +94,8 @@ def read(keys: Keys) -> Decoder:
     Raises:
         SpecError: ``layer_types`` has another length, other words, or only one of the two.
     """
-    keys.only("hidden_act", "silu")
-    keys.take("linear_dt_init_floor", default=None)  # of first weights, below the least step by default
+    keys.only(hidden_act="silu")
+    keys.skip("linear_dt_init_floor")  # of first weights, below the least step by default
     width, layers = keys.number("hidden_size", default=3840), keys.layers("num_hidden_layers", default=32)
     usual = [FAR if i % 4 == 3 or i == layers - 1 < 3 else LINEAR for i in range(layers)]
     kinds = read_kinds(keys, usual)
@@ -158,15 +158,11 @@ def _read_linear(keys: Keys, *, width: int, heads: int) -> LinearAttention:
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of an OLMo Hybrid spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of an OLMo Hybrid spec."""
     kinds = [kind_of(layer) for layer in spec.layers]
     if not {LINEAR, FAR} <= set(kinds):
-        raise SpecError("OLMo Hybrid has layers of Gated DeltaNet and of attention; see groundup.families.olmo_hybrid")
+        return None
     near, far = spec.layers[kinds.index(LINEAR)], spec.layers[kinds.index(FAR)]
     match spec, near, far:
         case (
@@ -211,7 +207,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "pad_token_id": None,  # their default is beyond a smaller vocabulary
                 "initializer_range": deviation,
             }
-    raise SpecError("OLMo Hybrid has RMSNorm and ScaledNormal weights; see groundup.families.olmo_hybrid")
+    return None
 
 
 def kind_of(layer: LayerSpec) -> str | None:
@@ -224,24 +220,24 @@ def kind_of(layer: LayerSpec) -> str | None:
     return None
 
 
-MAPS = tuple((f"mlp.{part}_proj", f"ffn.mixer.{part}") for part in ("gate", "up", "down"))
-FAR_NAMES = (
-    *((f"self_attn.{a}_proj", f"mix.mixer.{b}") for a, b in (("q", "q"), ("k", "k"), ("v", "v"), ("o", "out"))),
-    *((f"self_attn.{part}_norm", f"mix.mixer.{part}_norm.norm") for part in "qk"),
-    ("post_attention_layernorm", "mix.post"),
-    ("post_feedforward_layernorm", "ffn.post"),
-    *MAPS,
-)
-LINEAR_NAMES = (
-    *((f"linear_attn.{a}_proj", f"mix.mixer.{b}") for a, b in (("q", "q"), ("k", "k"), ("v", "v"), ("o", "out"))),
-    ("linear_attn.a_proj", "mix.mixer.decay.step"),
-    ("linear_attn.b_proj", "mix.mixer.update.part"),
-    ("linear_attn.g_proj", "mix.mixer.reading.gate"),
-    ("linear_attn.o_norm", "mix.mixer.reading.norm"),
-    ("input_layernorm", "mix.pre"),
-    ("post_attention_layernorm", "ffn.pre"),
-    *MAPS,
-)
+MAPS = {f"mlp.{part}_proj": f"ffn.mixer.{part}" for part in ("gate", "up", "down")}
+FAR_NAMES = {
+    **{f"self_attn.{a}_proj": f"mix.mixer.{b}" for a, b in QKVO.items()},
+    **{f"self_attn.{part}_norm": f"mix.mixer.{part}_norm.norm" for part in "qk"},
+    "post_attention_layernorm": "mix.post",
+    "post_feedforward_layernorm": "ffn.post",
+    **MAPS,
+}
+LINEAR_NAMES = {
+    **{f"linear_attn.{a}_proj": f"mix.mixer.{b}" for a, b in QKVO.items()},
+    "linear_attn.a_proj": "mix.mixer.decay.step",
+    "linear_attn.b_proj": "mix.mixer.update.part",
+    "linear_attn.g_proj": "mix.mixer.reading.gate",
+    "linear_attn.o_norm": "mix.mixer.reading.norm",
+    "input_layernorm": "mix.pre",
+    "post_attention_layernorm": "ffn.pre",
+    **MAPS,
+}
 LONE = (  # tensors of the linear layers that are called neither weight nor bias
     ("linear_attn.A_log", "mix.mixer.decay.rate"),
     ("linear_attn.dt_bias", "mix.mixer.decay.bias"),
@@ -251,15 +247,11 @@ CONVS = tuple(f"linear_attn.{part}_conv1d.weight" for part in "qkv")
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules, layer by layer: our names are the same in both kinds, theirs are not."""
-    made = [
-        rule("model.embed_tokens.weight", "embed.weight"),
-        rule("model.norm.weight", "norm.weight"),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    made = named({"model.embed_tokens": "embed", "model.norm": "norm", "lm_head": "head"})
     for i, layer in enumerate(spec.layers):
         theirs, ours = f"model.layers.{i}.", f"layers.{i}."
         names = LINEAR_NAMES if kind_of(layer) == LINEAR else FAR_NAMES
-        made += [rule(f"{theirs}{a}.{end}", f"{ours}{b}.{end}") for a, b in names for end in ("weight", "bias")]
+        made += named({theirs + a: ours + b for a, b in names.items()})
         match layer.mix:
             case Residual(mixer=LinearAttention() as linear):
                 made += [rule(theirs + a, ours + b) for a, b in LONE]

@@ -10,8 +10,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
-from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, head_width
+from groundup.families.family import Family, Keys, head_width
+from groundup.families.names import read_named, write_named
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
 from groundup.model.decoder import Decoder
@@ -22,7 +22,7 @@ from groundup.parts.embed import Embed, NarrowEmbed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm, NoNorm
 from groundup.parts.position import Learned, NoPosition
-from groundup.rules import Rule, rule
+from groundup.rules import Rule, named
 
 
 def opt(
@@ -111,98 +111,74 @@ PRESETS = {
 }
 
 
+NAMES = {
+    "width": ("hidden_size", 768),
+    "layers": ("num_hidden_layers", 12),
+    "heads": ("num_attention_heads", 12),
+    "hidden": ("ffn_dim", 3072),
+    "vocab": ("vocab_size", 50272),
+    "context": ("max_position_embeddings", 2048),
+    "act": ("activation_function", "relu"),
+    "bias": ("enable_bias", True),
+    "tied": ("tie_word_embeddings", True),
+    "deviation": ("init_std", 0.02),
+    "dropout": ("dropout", 0.1),
+    "attention_dropout": ("attention_dropout", 0.0),
+}
+
+
 def read(keys: Keys) -> Decoder:
     """Returns the spec of an OPT configuration."""
-    keys.only("layerdrop", 0.0)
-    keys.only("activation_dropout", 0.0)
-    width = keys.number("hidden_size", default=768)
-    table_width = keys.number("word_embed_proj_dim", default=width)
+    keys.only(layerdrop=0.0, activation_dropout=0.0)
+    said = read_named(keys, NAMES)
+    table_width = keys.number("word_embed_proj_dim", default=said["width"])
     pre_norm = keys.flag("do_layer_norm_before", default=True)
     return opt(
-        width=width,
-        layers=keys.layers("num_hidden_layers", default=12),
-        heads=keys.number("num_attention_heads", default=12),
-        hidden=keys.number("ffn_dim", default=3072),
-        vocab=keys.number("vocab_size", default=50272),
-        context=keys.number("max_position_embeddings", default=2048),
-        table_width=None if table_width == width else table_width,
-        act=keys.choice("activation_function", known=ACTS, default="relu"),
+        table_width=None if table_width == said["width"] else table_width,
         pre_norm=pre_norm,
         last_norm=not keys.flag("_remove_final_layer_norm", default=False) and pre_norm,
-        bias=keys.flag("enable_bias", default=True),
         learnt_norms=keys.flag("layer_norm_elementwise_affine", default=True),
-        tied=keys.flag("tie_word_embeddings", default=True),
-        deviation=keys.number("init_std", default=0.02, whole=False),
-        dropout=keys.number("dropout", default=0.1, whole=False),
-        attention_dropout=keys.number("attention_dropout", default=0.0, whole=False),
+        **said,
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of an OPT spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of an OPT spec."""
     match spec:
-        case Decoder(
-            layers=(Layer(mix=Residual(mixer=Attention() as attention) as mix, ffn=Residual(mixer=MLP() as mlp)), *_),
-            embed=Embed(position=Learned()),
-            init=ScaledNormal(deviation=deviation),
-        ) if mlp.act in THEIR_ACTS:
+        case Decoder(layers=(Layer(mix=Residual() as mix), *_), embed=Embed(position=Learned()) as embed):
             pre_norm = mix.pre != NoNorm()
-            table_width = spec.embed.table_width if isinstance(spec.embed, NarrowEmbed) else spec.width
-            return {
-                "architectures": ["OPTForCausalLM"],
-                "vocab_size": spec.vocab,
-                "hidden_size": spec.width,
-                "num_hidden_layers": len(spec.layers),
-                "num_attention_heads": attention.heads,
-                "ffn_dim": mlp.hidden,
-                "max_position_embeddings": spec.context,
-                "word_embed_proj_dim": table_width,
-                "activation_function": THEIR_ACTS[mlp.act],
-                "do_layer_norm_before": pre_norm,
-                "_remove_final_layer_norm": pre_norm and spec.norm == NoNorm(),
-                "enable_bias": attention.bias,
-                "layer_norm_elementwise_affine": LayerNorm() in (mix.pre, mix.out),
-                "tie_word_embeddings": isinstance(spec.head, Tied),
-                "init_std": deviation,
-                "dropout": mix.dropout,
-                "attention_dropout": attention.dropout,
-            }
-    raise SpecError("no OPT of transformers is made of these parts; see groundup.families.opt for those it has")
+            return write_named(
+                spec,
+                NAMES,
+                architectures=["OPTForCausalLM"],
+                word_embed_proj_dim=embed.table_width if isinstance(embed, NarrowEmbed) else spec.width,
+                do_layer_norm_before=pre_norm,
+                _remove_final_layer_norm=pre_norm and spec.norm == NoNorm(),
+                layer_norm_elementwise_affine=LayerNorm() in (mix.pre, mix.out),
+            )
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules: names only, for theirs and ours are laid out alike."""
     theirs, ours = "model.decoder.layers.{l}", "layers.{l}"
     mix = spec.layers[0].mix
-    both, norm = ("weight", "bias"), "out" if mix and mix.pre == NoNorm() else "pre"
-    maps = {
-        **{f"self_attn.{x}_proj": f"mix.mixer.{x}" for x in ("q", "k", "v", "out")},
-        "self_attn_layer_norm": f"mix.{norm}",
-        "fc1": "ffn.mixer.up",
-        "fc2": "ffn.mixer.down",
-        "final_layer_norm": f"ffn.{norm}",
-    }
-    return [
-        rule("model.decoder.embed_tokens.weight", "embed.weight"),
-        rule("model.decoder.project_in.weight", "embed.widen.weight"),
-        rule("model.decoder.embed_positions.weight", "embed.position.weight"),
-        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps.items() for end in both),
-        *(rule(f"model.decoder.final_layer_norm.{end}", f"norm.{end}") for end in both),
-        rule("model.decoder.project_out.weight", "transform.weight"),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    norm = "out" if mix and mix.pre == NoNorm() else "pre"
+    return named(
+        {
+            "model.decoder.embed_tokens": "embed",
+            "model.decoder.project_in": "embed.widen",
+            "model.decoder.embed_positions": "embed.position",
+            **{f"{theirs}.self_attn.{x}_proj": f"{ours}.mix.mixer.{x}" for x in ("q", "k", "v", "out")},
+            f"{theirs}.self_attn_layer_norm": f"{ours}.mix.{norm}",
+            f"{theirs}.fc1": f"{ours}.ffn.mixer.up",
+            f"{theirs}.fc2": f"{ours}.ffn.mixer.down",
+            f"{theirs}.final_layer_norm": f"{ours}.ffn.{norm}",
+            "model.decoder.final_layer_norm": "norm",
+            "model.decoder.project_out": "transform",
+            "lm_head": "head",
+        }
+    )
 
 
-FAMILY = Family(
-    name="opt",
-    model_types=("opt",),
-    presets=PRESETS,
-    read=read,
-    write=write,
-    rules=rules,
-    prefix="model.",
-)
+FAMILY = Family(name="opt", model_types=("opt",), presets=PRESETS, read=read, write=write, rules=rules, prefix="model.")

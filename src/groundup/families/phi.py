@@ -10,9 +10,9 @@ import re
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
-from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys, head_width
+from groundup.families.family import Family, Keys, head_width
 from groundup.families.llama import read_rope, write_rope
+from groundup.families.names import read_named, write_named
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
 from groundup.model.decoder import Decoder
@@ -23,7 +23,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm, NoNorm
 from groundup.parts.position import RoPE
-from groundup.rules import Rule, rule
+from groundup.rules import Rule, named
 
 
 def phi(
@@ -41,7 +41,9 @@ def phi(
     normed: bool = False,
     tied: bool = False,
     deviation: float = 0.02,
-    dropout: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    embed_dropout: float = 0.0,
+    dropout: float = 0.0,
+    attention_dropout: float = 0.0,
 ) -> Decoder:
     """Returns the spec of a Phi of these sizes.
 
@@ -59,13 +61,14 @@ def phi(
         normed: whether each head's queries and keys are normed.
         tied: whether the head reads the token embedding.
         deviation: of the first weights.
-        dropout: of the embeddings, of what layers add to the stream, and of attention weights.
+        embed_dropout: of the embeddings.
+        dropout: of what layers add to the stream.
+        attention_dropout: of attention weights.
 
     Raises:
         SpecError: ``heads`` does not divide ``width``.
     """
     norm = LayerNorm(eps=eps)
-    of_embeddings, of_stream, of_attention = dropout
     attention = Attention(
         heads=heads,
         kv_heads=kv_heads or heads,
@@ -74,11 +77,11 @@ def phi(
         norm=norm if normed else NoNorm(),
         bias=True,
         out_bias=True,
-        dropout=of_attention,
+        dropout=attention_dropout,
     )
     layer = Parallel(
-        mix=Residual(attention, pre=NoNorm(), dropout=of_stream),
-        ffn=Residual(MLP(hidden=hidden or 4 * width, act=act, bias=True), pre=NoNorm(), dropout=of_stream),
+        mix=Residual(attention, pre=NoNorm(), dropout=dropout),
+        ffn=Residual(MLP(hidden=hidden or 4 * width, act=act, bias=True), pre=NoNorm(), dropout=dropout),
         pre=norm,
     )
     return Decoder(
@@ -86,7 +89,7 @@ def phi(
         vocab=vocab,
         context=context,
         layers=(layer,) * layers,
-        embed=Embed(dropout=of_embeddings),
+        embed=Embed(dropout=embed_dropout),
         norm=norm,
         head=(Tied if tied else Untied)(bias=True),
         init=ScaledNormal(deviation=deviation),
@@ -100,86 +103,67 @@ PRESETS = {
 }
 
 
+NAMES = {
+    "width": ("hidden_size", 2048),
+    "layers": ("num_hidden_layers", 24),
+    "heads": ("num_attention_heads", 32),
+    "kv_heads": ("num_key_value_heads", None),
+    "hidden": ("intermediate_size", 8192),
+    "vocab": ("vocab_size", 51200),
+    "context": ("max_position_embeddings", 2048),
+    "act": ("hidden_act", "gelu_new"),
+    "eps": ("layer_norm_eps", 1e-5),
+    "tied": ("tie_word_embeddings", False),
+    "deviation": ("initializer_range", 0.02),
+    "embed_dropout": ("embd_pdrop", 0.0),
+    "dropout": ("resid_pdrop", 0.0),
+    "attention_dropout": ("attention_dropout", 0.0),
+}
+
+
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Phi configuration."""
-    context = keys.number("max_position_embeddings", default=2048)
-    names = ("embd_pdrop", "resid_pdrop", "attention_dropout")
+    said = read_named(keys, NAMES)
     return phi(
-        width=keys.number("hidden_size", default=2048),
-        layers=keys.layers("num_hidden_layers", default=24),
-        heads=keys.number("num_attention_heads", default=32),
-        kv_heads=keys.number("num_key_value_heads", default=None),
-        hidden=keys.number("intermediate_size", default=8192),
-        vocab=keys.number("vocab_size", default=51200),
-        context=context,
-        position=read_rope(keys, context=context, fraction=0.5),
-        act=keys.choice("hidden_act", known=ACTS, default="gelu_new"),
-        eps=keys.number("layer_norm_eps", default=1e-5, whole=False),
+        position=read_rope(keys, context=said["context"], fraction=0.5),
         normed=keys.flag("qk_layernorm", default=False),
-        tied=keys.flag("tie_word_embeddings", default=False),
-        deviation=keys.number("initializer_range", default=0.02, whole=False),
-        dropout=tuple(keys.number(name, default=0.0, whole=False) for name in names),
+        **said,
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Phi spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a Phi spec."""
     match spec:
         case Decoder(
-            layers=(
-                Parallel(
-                    mix=Residual(mixer=Attention(position=RoPE() as position) as attention) as mix,
-                    ffn=Residual(mixer=MLP() as mlp),
-                ),
-                *_,
-            ),
-            norm=LayerNorm(eps=eps),
-            init=ScaledNormal(deviation=deviation),
-        ) if mlp.act in THEIR_ACTS:
-            return {
-                "architectures": ["PhiForCausalLM"],
-                "vocab_size": spec.vocab,
-                "hidden_size": spec.width,
-                "intermediate_size": mlp.hidden,
-                "num_hidden_layers": len(spec.layers),
-                "num_attention_heads": attention.heads,
-                "num_key_value_heads": attention.kv_heads,
-                "hidden_act": (THEIR_ACTS | {"gelu_tanh": "gelu_new"})[mlp.act],  # its published name
-                "max_position_embeddings": spec.context,
-                "layer_norm_eps": eps,
-                "rope_parameters": write_rope(position) | {"partial_rotary_factor": position.fraction},
-                "qk_layernorm": attention.norm != NoNorm(),
-                "tie_word_embeddings": isinstance(spec.head, Tied),
-                "initializer_range": deviation,
-                "embd_pdrop": spec.embed.dropout,
-                "resid_pdrop": mix.dropout,
-                "attention_dropout": attention.dropout,
-            }
-    raise SpecError("no Phi of transformers is made of these parts; see groundup.families.phi for those it has")
+            layers=(Parallel(mix=Residual(mixer=Attention(position=RoPE() as position) as attention)), *_),
+            norm=LayerNorm(),
+        ):
+            return write_named(
+                spec,
+                NAMES,
+                architectures=["PhiForCausalLM"],
+                rope_parameters=write_rope(position) | {"partial_rotary_factor": position.fraction},
+                qk_layernorm=attention.norm != NoNorm(),
+            )
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules: names only, for theirs and ours are laid out alike."""
     theirs, ours = "model.layers.{l}", "layers.{l}"
-    both = ("weight", "bias")
-    maps = {
-        "input_layernorm": "pre",
-        **{f"self_attn.{x}_proj": f"mix.mixer.{x}" for x in "qkv"},
-        **{f"self_attn.{x}_layernorm": f"mix.mixer.{x}_norm" for x in "qk"},
-        "self_attn.dense": "mix.mixer.out",
-        "mlp.fc1": "ffn.mixer.up",
-        "mlp.fc2": "ffn.mixer.down",
-    }
-    return [
-        rule("model.embed_tokens.weight", "embed.weight"),
-        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in maps.items() for end in both),
-        *(rule(f"model.final_layernorm.{end}", f"norm.{end}") for end in both),
-        *(rule(f"lm_head.{end}", f"head.{end}") for end in both),
-    ]
+    return named(
+        {
+            "model.embed_tokens": "embed",
+            f"{theirs}.input_layernorm": f"{ours}.pre",
+            **{f"{theirs}.self_attn.{x}_proj": f"{ours}.mix.mixer.{x}" for x in "qkv"},
+            **{f"{theirs}.self_attn.{x}_layernorm": f"{ours}.mix.mixer.{x}_norm" for x in "qk"},
+            f"{theirs}.self_attn.dense": f"{ours}.mix.mixer.out",
+            f"{theirs}.mlp.fc1": f"{ours}.ffn.mixer.up",
+            f"{theirs}.mlp.fc2": f"{ours}.ffn.mixer.down",
+            "model.final_layernorm": "norm",
+            "lm_head": "head",
+        }
+    )
 
 
 FAMILY = Family(

@@ -17,7 +17,7 @@ from groundup.families.windows import write_window
 from groundup.model.decoder import Decoder
 from groundup.model.residual import Residual
 from groundup.parts.position import NoScaling, RoPE
-from groundup.rules import Rule, instead, rule, split, split_sizes
+from groundup.rules import Rule, instead, joined, split, split_sizes
 from groundup.specs import override_all
 
 phi3 = partial(mistral.mistral, vocab=32064, context=4096, window=2047)
@@ -42,10 +42,8 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Phi-3 configuration."""
     keys.assume(max_position_embeddings=4096, rms_norm_eps=1e-5)
-    keys.only("attention_bias", False)
-    keys.only("mlp_bias", False)
-    keys.only("embd_pdrop", 0.0)
-    keys.take("original_max_position_embeddings", default=None)  # where longrope would begin
+    keys.only(attention_bias=False, mlp_bias=False, embd_pdrop=0.0)
+    keys.skip("original_max_position_embeddings")  # where longrope would begin
     dropout = keys.number("resid_pdrop", default=0.0, whole=False)
     window = keys.number("sliding_window", default=None)
     spec = override_all(llama.read(keys), dict.fromkeys(("layers.*.mix.dropout", "layers.*.ffn.dropout"), dropout))
@@ -55,12 +53,8 @@ def read(keys: Keys) -> Decoder:
     raise SpecError("Phi-3 scales its rotations by longrope alone, which is not known here; remove rope_scaling")
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Phi-3 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a Phi-3 spec."""
     match spec.layers[0].mix, llama.parts(spec)[0].position:
         case Residual(dropout=dropout), RoPE(fraction=fraction, scaling=NoScaling()) as position:
             return {
@@ -71,7 +65,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "resid_pdrop": dropout,
                 "pad_token_id": None,  # transformers' own, 32000, is beyond smaller vocabularies
             }
-    raise SpecError("no Phi-3 of transformers is made of these parts; see groundup.families.phi3 for those it has")
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:
@@ -79,12 +73,10 @@ def rules(spec: Decoder) -> list[Rule]:
     attention, _ = llama.parts(spec)
     queries, keys = (heads * attention.head_width for heads in (attention.heads, attention.kv_heads))
     theirs, ours = "model.layers.{l}", "layers.{l}"
-    qkv = " ".join(f"{ours}.mix.mixer.{x}.weight" for x in "qkv")
-    gate_up = " ".join(f"{ours}.ffn.mixer.{x}.weight" for x in ("gate", "up"))
     return instead(
         llama.rules(spec),
-        rule(f"{theirs}.self_attn.qkv_proj.weight", qkv, split_sizes(queries, keys, keys)),
-        rule(f"{theirs}.mlp.gate_up_proj.weight", gate_up, split(2)),
+        *joined(f"{theirs}.self_attn.qkv_proj", f"{ours}.mix.mixer", "qkv", split_sizes(queries, keys, keys)),
+        *joined(f"{theirs}.mlp.gate_up_proj", f"{ours}.ffn.mixer", ("gate", "up"), split(2)),
     )
 
 

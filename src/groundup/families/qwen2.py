@@ -61,15 +61,15 @@ PRESETS = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Qwen2 configuration."""
-    keys.only("attention_bias", True)  # its name in LLaMA, where it means the output too
-    keys.only("mlp_bias", False)
+    keys.only(attention_bias=True)  # its name in LLaMA, where it means the output too
+    keys.only(mlp_bias=False)
     return biased(read_windowed(keys))
 
 
 def read_windowed(keys: Keys) -> Decoder:
     """Returns a LLaMA with the windows of a Qwen2 or Qwen3 configuration."""
     keys.assume(num_key_value_heads=32, max_position_embeddings=32768, sliding_window=4096)
-    keys.only("use_mrope", False)
+    keys.only(use_mrope=False)
     spec = llama.read(keys)
     window = keys.number("sliding_window", default=None)
     window = window if keys.flag("use_sliding_window", default=False) else None
@@ -78,11 +78,7 @@ def read_windowed(keys: Keys) -> Decoder:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Qwen2 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Qwen2 spec."""
     return {"architectures": ["Qwen2ForCausalLM"], **llama.write_sizes(spec), **write_windowed(spec)}
 
 

@@ -49,16 +49,12 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Qwen3 configuration."""
     keys.assume(head_dim=128)
-    keys.only("mlp_bias", False)
+    keys.only(mlp_bias=False)
     return normed(qwen2.read_windowed(keys))
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Qwen3 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Qwen3 spec."""
     attention, _ = llama.parts(spec)
     said = {"attention_bias": attention.bias, **qwen2.write_windowed(spec)}
     return {"architectures": ["Qwen3ForCausalLM"], **llama.write_sizes(spec), **said}

@@ -52,8 +52,8 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Qwen3-MoE configuration."""
     keys.assume(num_key_value_heads=4, max_position_embeddings=32768, sliding_window=4096, intermediate_size=6144)
-    keys.only("mlp_bias", False)
-    keys.take("max_window_layers", default=None)  # transformers' class gives all layers the window, or none
+    keys.only(mlp_bias=False)
+    keys.skip("max_window_layers")  # transformers' class gives all layers the window, or none
     plain = qwen3.normed(llama.read(keys))
     window = keys.number("sliding_window", default=None)
     plain = mistral.windowed(plain, window if keys.flag("use_sliding_window", default=False) else None)
@@ -84,11 +84,7 @@ def read_sparse(keys: Keys, layers: int) -> list[int]:
 
 
 def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Qwen3-MoE spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Qwen3-MoE spec."""
     plain, sparse, moe = mixtral.dense(spec)
     attention, _ = llama.parts(plain)
     window = write_window(spec)

@@ -31,7 +31,7 @@ from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import RMSNorm
 from groundup.parts.position import RoPE
 from groundup.parts.router import SoftmaxOfTop
-from groundup.rules import SQUEEZE, Rule, rule, split_within
+from groundup.rules import SQUEEZE, Rule, joined, named, rule, split_within
 
 EVERY = 4  # layers of which the last has attention
 
@@ -115,9 +115,7 @@ def read(keys: Keys) -> Decoder:
         head_dim=256,
         max_position_embeddings=32768,
     )
-    keys.only("hidden_act", "silu")
-    keys.only("mlp_bias", False)
-    keys.only("use_sliding_window", False)
+    keys.only(hidden_act="silu", mlp_bias=False, use_sliding_window=False)
     position = llama.read_rope(keys, context=keys.number("max_position_embeddings"), fraction=0.25)
     plain: Any = llama.read(keys, position=position)  # whose norm and init are known
     attention, mlp = llama.parts(plain)
@@ -160,12 +158,8 @@ def _read_experts(keys: Keys) -> MoE:
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Qwen3-Next spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a Qwen3-Next spec."""
     attention, linear, moe, hidden = _parts(spec)
     layer = Layer(mix=Residual(attention), ffn=Residual(GatedMLP(hidden=hidden, act=moe.act)))
     sizes = llama.write_sizes(spec.replace(layers=(layer,) * len(spec.layers)))
@@ -191,7 +185,7 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "decoder_sparse_step": 1,
                 "mlp_only_layers": [i for i, layer in enumerate(spec.layers) if network(layer) is not None],
             }
-    raise SpecError("Qwen3-Next has RoPE and an expert that all tokens share; see groundup.families.qwen3_next")
+    return None
 
 
 def _parts(spec: Decoder) -> tuple[GatedAttention, LinearAttention, MoE, int]:
@@ -212,24 +206,25 @@ def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; layers of either kind have their own, for both have an ``out``."""
     attention, linear, moe, _ = _parts(spec)
     theirs, ours, maps = "model.layers.{l}", "layers.{l}", ("gate", "up", "down")
-    shared = {f"shared_expert.{name}_proj": f"shared.{name}" for name in maps} | {
-        "shared_expert_gate": "shared.weigh",
-        **{f"{name}_proj": name for name in maps},
+    same = {
+        "model.embed_tokens": "embed",
+        f"{theirs}.input_layernorm": f"{ours}.mix.pre",
+        f"{theirs}.post_attention_layernorm": f"{ours}.ffn.pre",
+        **{f"{theirs}.mlp.{name}_proj": f"{ours}.ffn.mixer.{name}" for name in maps},
+        **{f"{theirs}.mlp.shared_expert.{name}_proj": f"{ours}.ffn.mixer.shared.{name}" for name in maps},
+        f"{theirs}.mlp.shared_expert_gate": f"{ours}.ffn.mixer.shared.weigh",
+        "model.norm": "norm",
+        "lm_head": "head",
     }
     inside = {FAR: _far_rules(attention), LINEAR: _linear_rules(linear)}
     return [
-        rule("model.embed_tokens.weight", "embed.weight"),
-        rule(f"{theirs}.input_layernorm.weight", f"{ours}.mix.pre.weight"),
+        *named(same),
         *(
             Rule(_at(i, each.theirs), _at(i, each.ours), each.op)
             for i, layer in enumerate(spec.layers)
             for each in inside[kind_of(layer) or FAR]
         ),
-        rule(f"{theirs}.post_attention_layernorm.weight", f"{ours}.ffn.pre.weight"),
         *mixtral.expert_rules("mlp", moe.experts, {name: f"{name}_proj" for name in maps}),
-        *(rule(f"{theirs}.mlp.{a}.weight", f"{ours}.ffn.mixer.{b}.weight") for a, b in shared.items()),
-        rule("model.norm.weight", "norm.weight"),
-        rule("lm_head.weight", "head.weight"),
     ]
 
 
@@ -240,12 +235,9 @@ def _at(layer: int, names: Sequence[str]) -> tuple[str, ...]:
 def _far_rules(attention: GatedAttention) -> list[Rule]:
     theirs, ours = "model.layers.{l}.self_attn", "layers.{l}.mix.mixer"
     cut = split_within(attention.heads, attention.head_width, attention.head_width)
-    alike = {"k_proj": "k", "v_proj": "v", "o_proj": "out"}
-    return [
-        *(rule(f"{theirs}.q_proj.{e}", f"{ours}.q.{e} {ours}.gate.{e}", cut) for e in ("weight", "bias")),
-        *(rule(f"{theirs}.{a}.{e}", f"{ours}.{b}.{e}") for a, b in alike.items() for e in ("weight", "bias")),
-        *(rule(f"{theirs}.{x}_norm.weight", f"{ours}.{x}_norm.weight") for x in "qk"),
-    ]
+    alike = {"k_proj": "k", "v_proj": "v", "o_proj": "out", "q_norm": "q_norm", "k_norm": "k_norm"}
+    same = named({f"{theirs}.{a}": f"{ours}.{b}" for a, b in alike.items()})
+    return [*joined(f"{theirs}.q_proj", ours, ("q", "gate"), cut), *same]
 
 
 def _linear_rules(linear: LinearAttention) -> list[Rule]:

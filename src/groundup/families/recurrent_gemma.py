@@ -24,7 +24,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.mask import Window
 from groundup.parts.norm import RMSNorm
 from groundup.parts.position import NoScaling, RoPE
-from groundup.rules import SAME, SQUEEZE, Op, Rule, rule
+from groundup.rules import QKVO, SQUEEZE, Op, Rule, named, rule
 
 CONTEXT = 8192  # tokens that the published models were trained on; a configuration does not say
 RECURRENT, ATTENTION = "recurrent", "attention"
@@ -107,10 +107,8 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a RecurrentGemma configuration."""
     width, heads = keys.number("hidden_size", default=2560), keys.number("num_attention_heads", default=10)
-    keys.only("head_dim", width // heads)
-    keys.only("embeddings_scale_by_sqrt_dim", True)
-    for name in ("w_init_variance_scale", "final_w_init_variance_scale"):
-        keys.take(name, default=None)  # first weights
+    keys.only(head_dim=width // heads, embeddings_scale_by_sqrt_dim=True)
+    keys.skip("w_init_variance_scale", "final_w_init_variance_scale")  # first weights
     hidden, layers = keys.number("intermediate_size", default=7680), keys.layers("num_hidden_layers", default=26)
     if hidden % 2:
         raise SpecError(f"the configuration's intermediate_size is {hidden}; expected twice the width inside the MLP")
@@ -142,12 +140,8 @@ def read(keys: Keys) -> Decoder:
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a RecurrentGemma spec.
-
-    Raises:
-        SpecError: the spec is of other parts, or has no layer of each kind to say the sizes of.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a RecurrentGemma spec."""
     mixers = [layer.mix.mixer for layer in spec.layers if layer.mix]
     recurrence = next((mixer for mixer in mixers if isinstance(mixer, RGLRU)), None)
     attention = next((mixer for mixer in mixers if isinstance(mixer, Attention)), None)
@@ -186,47 +180,37 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "tie_word_embeddings": isinstance(spec.head, Tied),
                 "attention_dropout": attention.dropout,
             }
-    raise SpecError(
-        "no RecurrentGemma of transformers is made of these parts; "
-        "see groundup.families.recurrent_gemma for those it has"
-    )
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; layers of either kind have their own, for both have an ``out``."""
     theirs, ours = "model.layers.{l}", "layers.{l}"
-    names = [f"{x}_proj.{end}" for x in ("gate", "up", "down") for end in ("weight", "bias")]
-    return [
-        rule("model.embed_tokens.weight", "embed.weight"),
-        rule(f"{theirs}.temporal_pre_norm.weight", f"{ours}.mix.pre.weight"),
-        *(
-            rule(f"model.layers.{i}.temporal_block.{a}", f"layers.{i}.mix.mixer.{b}", op)
-            for i, layer in enumerate(spec.layers)
-            for a, b, op in _block(layer)
-        ),
-        rule(f"{theirs}.channel_pre_norm.weight", f"{ours}.ffn.pre.weight"),
-        *(rule(f"{theirs}.mlp_block.{name}", f"{ours}.ffn.mixer.{name.replace('_proj', '')}") for name in names),
-        rule("model.final_norm.weight", "norm.weight"),
-        rule("lm_head.weight", "head.weight"),
-    ]
+    same = {
+        "model.embed_tokens": "embed",
+        f"{theirs}.temporal_pre_norm": f"{ours}.mix.pre",
+        f"{theirs}.channel_pre_norm": f"{ours}.ffn.pre",
+        **{f"{theirs}.mlp_block.{x}_proj": f"{ours}.ffn.mixer.{x}" for x in ("gate", "up", "down")},
+        "model.final_norm": "norm",
+        "lm_head": "head",
+    }
+    return [*named(same), *(part for i, layer in enumerate(spec.layers) for part in _mixer_rules(layer, i))]
 
 
-def _block(layer: LayerSpec) -> list[tuple[str, str, Op]]:
-    """Returns the names of a layer's first part, theirs and ours."""
-    both = ("weight", "bias")
+def _mixer_rules(layer: LayerSpec, i: int) -> list[Rule]:
+    theirs, ours = f"model.layers.{i}.temporal_block", f"layers.{i}.mix.mixer"
     match layer.mix:
         case Residual(mixer=RGLRU(heads=heads)):
             maps, gates = {"x": "x", "y": "gate", "out": "out"}, {"input": "enter", "recurrent": "forget"}
             return [
-                *((f"linear_{a}.{end}", f"{b}.{end}", SAME) for a, b in maps.items() for end in both),
-                ("conv_1d.weight", "conv.weight", SQUEEZE),
-                ("conv_1d.bias", "conv.bias", SAME),
-                ("rg_lru.recurrent_param", "decay", SAME),
-                *((f"rg_lru.{a}_gate_weight", f"{b}.weight", SAME) for a, b in gates.items()),
-                *((f"rg_lru.{a}_gate_bias", f"{b}.bias", _flat(heads)) for a, b in gates.items()),
+                *named({f"{theirs}.linear_{a}": f"{ours}.{b}" for a, b in maps.items()}),
+                rule(f"{theirs}.conv_1d.weight", f"{ours}.conv.weight", SQUEEZE),
+                rule(f"{theirs}.conv_1d.bias", f"{ours}.conv.bias"),
+                rule(f"{theirs}.rg_lru.recurrent_param", f"{ours}.decay"),
+                *(rule(f"{theirs}.rg_lru.{a}_gate_weight", f"{ours}.{b}.weight") for a, b in gates.items()),
+                *(rule(f"{theirs}.rg_lru.{a}_gate_bias", f"{ours}.{b}.bias", _flat(heads)) for a, b in gates.items()),
             ]
-    maps = {"q": "q", "k": "k", "v": "v", "o": "out"}
-    return [(f"{a}_proj.{end}", f"{b}.{end}", SAME) for a, b in maps.items() for end in both]
+    return named({f"{theirs}.{a}_proj": f"{ours}.{b}" for a, b in QKVO.items()})
 
 
 def _flat(heads: int) -> Op:

@@ -25,7 +25,7 @@ from groundup.parts.embed import Embed
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm
 from groundup.parts.position import Axial, Learned
-from groundup.rules import SQUEEZE, Op, Rule, rule
+from groundup.rules import SQUEEZE, Op, Rule, named, rule
 
 KINDS = {"local": ChunkedAttention, "lsh": HashedAttention}
 FIRST = Op(lambda ts: [ts[0][0]], lambda ts: [ts[0][None]])  # a table with an axis of length 1 in front
@@ -103,14 +103,9 @@ def read(keys: Keys) -> ReversibleDecoder:
     Raises:
         SpecError: a value is none that the family has, or chunks of both kinds do not fit together.
     """
-    keys.only("is_decoder", True)
-    keys.only("tie_word_embeddings", False)
-    for kind in ("local", "lsh"):
-        keys.only(f"{kind}_num_chunks_after", 0)
-    for says_nothing in ("chunk_size_lm_head", "classifier_dropout", "num_hidden_layers", "intermediate_size"):
-        keys.take(says_nothing, default=None)
-    for old in ("num_chunks_before", "num_chunks_after", "attention_probs_dropout_prob", "sinusoidal_pos_embds"):
-        keys.take(old, default=None)
+    keys.only(is_decoder=True, tie_word_embeddings=False, local_num_chunks_after=0, lsh_num_chunks_after=0)
+    keys.skip("chunk_size_lm_head", "classifier_dropout", "num_hidden_layers", "intermediate_size")
+    keys.skip("num_chunks_before", "num_chunks_after", "attention_probs_dropout_prob", "sinusoidal_pos_embds")
     sizes = {
         "heads": keys.number("num_attention_heads", default=12),
         "head_width": keys.number("attention_head_size", default=64),
@@ -173,12 +168,8 @@ def _position(keys: Keys, context: int) -> Axial | Learned:
     return Axial(shape=shape, widths=widths, deviation=deviation)
 
 
-def write(spec: ReversibleDecoder) -> dict[str, Any]:
-    """Returns the configuration of a Reformer spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: ReversibleDecoder) -> dict[str, Any] | None:
+    """Returns the configuration of a Reformer spec."""
     match spec:
         case ReversibleDecoder(
             layers=(
@@ -193,7 +184,7 @@ def write(spec: ReversibleDecoder) -> dict[str, Any]:
             mixers: list[Any] = [layer.parts["mix"].mixer for layer in spec.layers]
             names = {kind: name for name, kind in KINDS.items()}
             if any(type(mixer) not in names for mixer in mixers):
-                raise SpecError(f"a Reformer of transformers has the layers {', '.join(KINDS)}, and no others")
+                return None
             return {
                 "architectures": ["ReformerModelWithLMHead"],
                 "pad_token_id": 0,  # with which theirs fills the last chunk
@@ -214,7 +205,7 @@ def write(spec: ReversibleDecoder) -> dict[str, Any]:
                 **_said_of_chunks(next((m for m in mixers if isinstance(m, ChunkedAttention)), None)),
                 **_said_of_hashes(next((m for m in mixers if isinstance(m, HashedAttention)), None)),
             }
-    raise SpecError("no Reformer of transformers is made of these parts; see groundup.families.reformer")
+    return None
 
 
 def _said_of_places(position: Any) -> dict[str, Any]:
@@ -250,14 +241,20 @@ def _said_of_hashes(hashed: HashedAttention | None) -> dict[str, Any]:
 def rules(spec: ReversibleDecoder) -> list[Rule]:
     """Returns the weight rules: theirs and ours are laid out alike, but for the tables of positions."""
     places, theirs, ours = "reformer.embeddings.position_embeddings", "reformer.encoder.layers.{l}", "layers.{l}"
-    both = ("weight", "bias")
     attention = (("query", "q"), ("query_key", "q"), ("key", "k"), ("value", "v"))
-    norms = (("attention.layer_norm", "mix.pre"), ("feed_forward.layer_norm", "ffn.pre"))
-    maps = (("feed_forward.dense.dense", "ffn.mixer.up"), ("feed_forward.output.dense", "ffn.mixer.down"))
+    same = {
+        "reformer.embeddings.word_embeddings": "embed",
+        f"{places}.embedding": "embed.position",
+        f"{theirs}.attention.layer_norm": f"{ours}.mix.pre",
+        f"{theirs}.attention.output.dense": f"{ours}.mix.mixer.out",
+        f"{theirs}.feed_forward.layer_norm": f"{ours}.ffn.pre",
+        f"{theirs}.feed_forward.dense.dense": f"{ours}.ffn.mixer.up",
+        f"{theirs}.feed_forward.output.dense": f"{ours}.ffn.mixer.down",
+        "reformer.encoder.layer_norm": "norm",
+    }
     hashes = [isinstance(layer.parts["mix"].mixer, HashedAttention) for layer in spec.layers]
     return [
-        rule("reformer.embeddings.word_embeddings.weight", "embed.weight"),
-        rule(f"{places}.embedding.weight", "embed.position.weight"),
+        *named(same),
         rule(f"{places}.weights.0", "embed.position.row.weight", SQUEEZE),
         rule(f"{places}.weights.1", "embed.position.column.weight", FIRST),
         *(
@@ -266,9 +263,6 @@ def rules(spec: ReversibleDecoder) -> list[Rule]:
             for a, b in attention
             if (a == "value") or (a == "query_key") == hashed
         ),
-        rule(f"{theirs}.attention.output.dense.weight", f"{ours}.mix.mixer.out.weight"),
-        *(rule(f"{theirs}.{a}.{end}", f"{ours}.{b}.{end}") for a, b in (*norms, *maps) for end in both),
-        *(rule(f"reformer.encoder.layer_norm.{end}", f"norm.{end}") for end in both),
         rule("lm_head.decoder.weight", "head.weight"),
         rule("lm_head.bias", "head.bias"),
     ]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
 from groundup.families.family import Family, Keys
 from groundup.mixers.rwkv import RWKV4, ChannelMix
 from groundup.model.decoder import Decoder
@@ -19,7 +18,7 @@ from groundup.model.layer import Layer
 from groundup.model.residual import Residual
 from groundup.parts.embed import Embed
 from groundup.parts.norm import LayerNorm
-from groundup.rules import BARE, Rule, rule
+from groundup.rules import BARE, Rule, named, rule
 
 
 def rwkv4(
@@ -73,7 +72,7 @@ PRESETS = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of an RWKV-4 configuration."""
-    keys.take("rescale_every", default=None)
+    keys.skip("rescale_every")
     return rwkv4(
         width=keys.number("hidden_size", default=4096),
         layers=keys.layers("num_hidden_layers", default=32),
@@ -86,12 +85,8 @@ def read(keys: Keys) -> Decoder:
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of an RWKV-4 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of an RWKV-4 spec."""
     match spec:
         case Decoder(
             layers=(Layer(mix=Residual(mixer=RWKV4() as mix), ffn=Residual(mixer=ChannelMix() as ffn)), *_),
@@ -108,34 +103,34 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "layer_norm_epsilon": eps,
                 "tie_word_embeddings": spec.head == Tied(),
             }
-    raise SpecError("no RWKV of transformers is made of these parts; see groundup.families.rwkv for those it has")
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; their vectors have two axes of length 1 in front."""
-    theirs, ours, both = "rwkv.blocks.{l}", "layers.{l}", ("weight", "bias")
+    theirs, ours = "rwkv.blocks.{l}", "layers.{l}"
     mixes = [
         *((f"attention.time_mix_{a}", f"mix.mixer.mix_{a[0]}") for a in ("receptance", "key", "value")),
         *((f"feed_forward.time_mix_{a}", f"ffn.mixer.mix_{a[0]}") for a in ("receptance", "key")),
     ]
-    maps = [
-        *((f"attention.{a}", f"mix.mixer.{a[0]}") for a in ("receptance", "key", "value")),
-        ("attention.output", "mix.mixer.out"),
-        ("feed_forward.receptance", "ffn.mixer.gate"),
-        ("feed_forward.key", "ffn.mixer.up"),
-        ("feed_forward.value", "ffn.mixer.down"),
-    ]
+    same = {
+        "rwkv.embeddings": "embed",
+        "rwkv.blocks.0.pre_ln": "embed.norm",
+        f"{theirs}.ln1": f"{ours}.mix.pre",
+        **{f"{theirs}.attention.{a}": f"{ours}.mix.mixer.{a[0]}" for a in ("receptance", "key", "value")},
+        f"{theirs}.attention.output": f"{ours}.mix.mixer.out",
+        f"{theirs}.ln2": f"{ours}.ffn.pre",
+        f"{theirs}.feed_forward.receptance": f"{ours}.ffn.mixer.gate",
+        f"{theirs}.feed_forward.key": f"{ours}.ffn.mixer.up",
+        f"{theirs}.feed_forward.value": f"{ours}.ffn.mixer.down",
+        "rwkv.ln_out": "norm",
+        "head": "head",
+    }
     return [
-        rule("rwkv.embeddings.weight", "embed.weight"),
-        *(rule(f"rwkv.blocks.0.pre_ln.{end}", f"embed.norm.{end}") for end in both),
-        *(rule(f"{theirs}.ln1.{end}", f"{ours}.mix.pre.{end}") for end in both),
+        *named(same),
         rule(f"{theirs}.attention.time_decay", f"{ours}.mix.mixer.decay"),
         rule(f"{theirs}.attention.time_first", f"{ours}.mix.mixer.bonus"),
         *(rule(f"{theirs}.{a}", f"{ours}.{b}", BARE) for a, b in mixes),
-        *(rule(f"{theirs}.{a}.weight", f"{ours}.{b}.weight") for a, b in maps),
-        *(rule(f"{theirs}.ln2.{end}", f"{ours}.ffn.pre.{end}") for end in both),
-        *(rule(f"rwkv.ln_out.{end}", f"norm.{end}") for end in both),
-        rule("head.weight", "head.weight"),
     ]
 
 

@@ -85,12 +85,11 @@ def read(keys: Keys) -> EncoderDecoder:
     keys.assume(num_decoder_layers=12)  # also where the encoder has others
     keys.choice("dense_act_fn", known=ACTS, default="relu")
     keys.assume(feed_forward_proj=keys.take("dense_act_fn", default="relu"))
-    keys.only("feed_forward_proj", keys.take("dense_act_fn", default="relu"))
-    keys.only("router_dtype", "float32")
-    keys.only("router_type", "tokens_masked")
+    keys.only(feed_forward_proj=keys.take("dense_act_fn", default="relu"), router_dtype="float32")
+    keys.only(router_type="tokens_masked")
     keys.flag("router_ignore_padding_tokens", default=False)  # of which the class makes no use
     keys.flag("add_router_probs", default=False)
-    keys.only("add_cross_attention", False, True)
+    keys.among("add_cross_attention", False, True)
     router = TopOfSoftmax(
         capacity=keys.number("expert_capacity", default=64),
         bias=keys.flag("router_bias", default=False),
@@ -113,11 +112,7 @@ def _count(keys: Keys, name: str) -> int:
 
 
 def write(spec: EncoderDecoder) -> dict[str, Any]:
-    """Returns the configuration of a Switch Transformer's spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+    """Returns the configuration of a Switch Transformer's spec."""
     sparse, moe = _sparse(spec)
     places = [f"{name}.layers.{i}.ffn.mixer" for name, layers in sparse.items() for i in layers]
     said = t5.write(override_all(spec, dict.fromkeys(places, MLP(hidden=moe.hidden, act=moe.act))))

@@ -28,7 +28,7 @@ from groundup.parts.mask import Causal, Everything
 from groundup.parts.norm import RMSNorm
 from groundup.parts.position import RelativeBias, SharedBias
 from groundup.parts.score import Scaled
-from groundup.rules import Rule, rule
+from groundup.rules import QKVO, Rule, named
 
 
 def t5(
@@ -123,9 +123,8 @@ PRESETS = {
 
 def read(keys: Keys) -> EncoderDecoder:
     """Returns the spec of a T5 configuration."""
-    for name in ("initializer_factor", "classifier_dropout", "dense_act_fn"):
-        keys.take(name, default=None)
-    keys.only("is_gated_act", *([True] if "gated" in str(keys.config.get("feed_forward_proj")) else [False]))
+    keys.skip("initializer_factor", "classifier_dropout", "dense_act_fn")
+    keys.only(is_gated_act="gated" in str(keys.config.get("feed_forward_proj")))
     said = keys.take("feed_forward_proj", default="relu")
     gate, _, act = str(said).rpartition("-")
     if gate not in ("", "gated") or act not in ACTS:
@@ -213,25 +212,19 @@ def rules(spec: EncoderDecoder, *, ffn: str = "DenseReluDense") -> list[Rule]:
         spec: the model.
         ffn: what they call the feed-forward part.
     """
-    attended = list(zip("qkvo", ("q", "k", "v", "out"), strict=True))
     gated = isinstance(mixer_of(spec), GatedMLP)
-    fed = [("wi_0", "gate"), ("wi_1", "up"), ("wo", "down")] if gated else [("wi", "up"), ("wo", "down")]
-    inside = {
-        "mix": ("SelfAttention", attended),
-        "cross": ("EncDecAttention", attended),
-        "ffn": (ffn, fed),
-    }
-    made = [rule("shared.weight", "encoder.embed.weight")]
+    fed = {"wi_0": "gate", "wi_1": "up", "wo": "down"} if gated else {"wi": "up", "wo": "down"}
+    inside = {"mix": ("SelfAttention", QKVO), "cross": ("EncDecAttention", QKVO), "ffn": (ffn, fed)}
+    same = {"shared": "encoder.embed", "lm_head": "decoder.head"}
     for stack, parts in (("encoder", ("mix", "ffn")), ("decoder", ("mix", "cross", "ffn"))):
         table = "block.0.layer.0.SelfAttention.relative_attention_bias"
-        made.append(rule(f"{stack}.{table}.weight", f"{stack}.embed.position.weight"))
+        same |= {f"{stack}.{table}": f"{stack}.embed.position", f"{stack}.final_layer_norm": f"{stack}.norm"}
         for place, part in enumerate(parts):
             theirs, ours = f"{stack}.block.{{l}}.layer.{place}", f"{stack}.layers.{{l}}.{part}"
             name, maps = inside[part]
-            made.append(rule(f"{theirs}.layer_norm.weight", f"{ours}.pre.weight"))
-            made += [rule(f"{theirs}.{name}.{a}.weight", f"{ours}.mixer.{b}.weight") for a, b in maps]
-        made.append(rule(f"{stack}.final_layer_norm.weight", f"{stack}.norm.weight"))
-    return [*made, rule("lm_head.weight", "decoder.head.weight")]
+            same[f"{theirs}.layer_norm"] = f"{ours}.pre"
+            same |= {f"{theirs}.{name}.{a}": f"{ours}.mixer.{b}" for a, b in maps.items()}
+    return named(same)
 
 
 def mixer_of(spec: EncoderDecoder) -> MixerSpec | None:

@@ -23,7 +23,7 @@ from groundup.model.residual import Residual
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import NoNorm, RMSNorm
 from groundup.parts.position import NoPosition, RoPE
-from groundup.rules import Rule, rule, split
+from groundup.rules import Rule, joined, named, split
 
 LINEAR, HYBRID = "linear_attention", "hybrid"
 KINDS = {LINEAR: LINEAR, HYBRID: HYBRID, "mamba": LINEAR}  # as newer and older configurations say it
@@ -132,17 +132,16 @@ PRESETS = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Zamba2 configuration."""
-    keys.only("use_long_context", False)
-    keys.only("tie_word_embeddings", True)  # untied, transformers' class has a block for each use, not shared ones
-    for name in ("use_mamba_kernels", "use_mem_eff_path", "chunk_size", "num_logits_to_keep", "time_step_floor"):
-        keys.take(name, default=None)  # how it is computed, of which tokens, and first weights
-    keys.take("use_conv_bias", default=True)  # transformers' class has the bias, whatever is said
+    keys.only(use_long_context=False)
+    keys.only(tie_word_embeddings=True)  # untied, transformers' class has a block for each use, not shared ones
+    # How it is computed, of which tokens, and first weights.
+    keys.skip("use_mamba_kernels", "use_mem_eff_path", "chunk_size", "num_logits_to_keep", "time_step_floor")
+    keys.skip("use_conv_bias")  # transformers' class has the bias, whatever is said
     width, heads = keys.number("hidden_size", default=2560), keys.number("num_attention_heads", default=32)
     both = 2 * width
     derived = {"attention_hidden_size": both, "attention_head_dim": both // heads, "head_dim": both // heads}
     derived |= {"kv_channels": width // heads, "num_query_groups": heads}
-    for name, value in derived.items():
-        keys.only(name, value)
+    keys.only(**derived)
     kinds = _read_kinds(keys)
     context = keys.number("max_position_embeddings", default=4096)
     position = read_rope(keys, context=context)
@@ -182,15 +181,14 @@ def _read_kinds(keys: Keys) -> list[str]:
     kinds = [KINDS[kind] for kind in said]
     if HYBRID not in kinds or LINEAR not in kinds:
         raise SpecError(f"the configuration's layers_block_type has to have {LINEAR} and {HYBRID}; add one of either")
-    keys.only("hybrid_layer_ids", [i for i, kind in enumerate(kinds) if kind == HYBRID])
+    keys.only(hybrid_layer_ids=[i for i, kind in enumerate(kinds) if kind == HYBRID])
     return kinds
 
 
 def _read_mamba(keys: Keys, *, width: int) -> Mamba2:
     heads, least = keys.number("n_mamba_heads", default=8), keys.positive("time_step_min", default=1e-3)
     inner = keys.number("mamba_expand", default=2) * width
-    keys.only("mamba_headdim", inner // heads)
-    keys.only("time_step_limit", None)
+    keys.only(mamba_headdim=inner // heads, time_step_limit=None)
     bias = keys.flag("add_bias_linear", default=False)
     return Mamba2(
         heads=heads,
@@ -204,12 +202,8 @@ def _read_mamba(keys: Keys, *, width: int) -> Mamba2:
     )
 
 
-def write(spec: Decoder) -> dict[str, Any]:
-    """Returns the configuration of a Zamba2 spec.
-
-    Raises:
-        SpecError: the spec is of other parts.
-    """
+def write(spec: Decoder) -> dict[str, Any] | None:
+    """Returns the configuration of a Zamba2 spec."""
     blocks = list(dict.fromkeys(layer.block for layer in spec.layers if isinstance(layer, Fed)))
     match spec, blocks:
         case (
@@ -256,11 +250,12 @@ def write(spec: Decoder) -> dict[str, Any]:
                 "tie_word_embeddings": True,
                 "initializer_range": deviation,
             }
-    raise SpecError("Zamba2 has layers of Mamba-2, some of them fed by shared blocks; see groundup.families.zamba2")
+    return None
 
 
 def rules(spec: Decoder) -> list[Rule]:
     """Returns the weight rules; what uses have for themselves lies with the block's first use, in a list of all."""
+    same = {"model.embed_tokens": "embed", "model.final_layernorm": "norm", "lm_head": "head"}
     made, first, use = [], {}, 0
     for i, layer in enumerate(spec.layers):
         theirs, ours = f"model.layers.{i}", f"layers.{i}"
@@ -269,58 +264,41 @@ def rules(spec: Decoder) -> list[Rule]:
                 owner = first.setdefault(block, i)
                 made += _own_rules(f"model.layers.{owner}.shared_transformer", f"{ours}.block", use)
                 made += _shared_rules(block, f"{theirs}.shared_transformer", f"{ours}.block") if owner == i else []
-                made.append(rule(f"{theirs}.linear.weight", f"{ours}.feed.weight"))
+                same[f"{theirs}.linear"] = f"{ours}.feed"
                 theirs, use = f"{theirs}.mamba_decoder", use + 1
         match layer.mix:
             case Residual(mixer=Mamba2() as mamba):
                 made += mamba2.mixer_rules(mamba, f"{theirs}.mamba", f"{ours}.mix.mixer")
-        made.append(rule(f"{theirs}.input_layernorm.weight", f"{ours}.mix.pre.weight"))
-    return [
-        rule("model.embed_tokens.weight", "embed.weight"),
-        *made,
-        rule("model.final_layernorm.weight", "norm.weight"),
-        rule("lm_head.weight", "head.weight"),
-    ]
+        same[f"{theirs}.input_layernorm"] = f"{ours}.mix.pre"
+    return [*named(same), *made]
 
 
 def _shared_rules(block: LayerSpec, theirs: str, ours: str) -> list[Rule]:
     """The rules of a block; maps that have narrow ones beside them lie a level deeper."""
-    both, deeper = ("weight", "bias"), ""
+    deeper = ""
     match block.mix:
         case Residual(mixer=RecallAttention(rank=rank)) if rank:
             deeper = ".shared"
-    pair = {end: f"{ours}.ffn.mixer.gate.{end} {ours}.ffn.mixer.up.{end}" for end in both}
-    return [
-        rule(f"{theirs}.input_layernorm.weight", f"{ours}.mix.mixer.both.weight"),
-        *(rule(f"{theirs}.self_attn.{x}_proj.weight", f"{ours}.mix.mixer.{x}{deeper}.weight") for x in "qkv"),
-        rule(f"{theirs}.self_attn.o_proj.weight", f"{ours}.mix.mixer.out.weight"),
-        rule(f"{theirs}.pre_ff_layernorm.weight", f"{ours}.ffn.pre.weight"),
-        *(rule(f"{theirs}.feed_forward.gate_up_proj.{end}", pair[end], split(2)) for end in both),
-        *(rule(f"{theirs}.feed_forward.down_proj.{end}", f"{ours}.ffn.mixer.down.{end}") for end in both),
-    ]
+    same = {
+        f"{theirs}.input_layernorm": f"{ours}.mix.mixer.both",
+        **{f"{theirs}.self_attn.{x}_proj": f"{ours}.mix.mixer.{x}{deeper}" for x in "qkv"},
+        f"{theirs}.self_attn.o_proj": f"{ours}.mix.mixer.out",
+        f"{theirs}.pre_ff_layernorm": f"{ours}.ffn.pre",
+        f"{theirs}.feed_forward.down_proj": f"{ours}.ffn.mixer.down",
+    }
+    return [*named(same), *joined(f"{theirs}.feed_forward.gate_up_proj", f"{ours}.ffn.mixer", ("gate", "up"), split(2))]
 
 
 def _own_rules(theirs: str, ours: str, use: int) -> list[Rule]:
     """The rules of what one use of a block has for itself."""
-    mlp, attention = f"{ours}.ffn.mixer.own", f"{theirs}.self_attn.linear_{{x}}_adapter_list.{use}"
-    lists = f"{theirs}.feed_forward.gate_up_proj_adapter_list.{use}"
-    return [
-        *(
-            rule(f"{attention.replace('{x}', x)}.{i}.weight", f"{ours}.mix.mixer.{x}.own.{end}.weight")
-            for x in "qkv"
-            for i, end in enumerate(("low", "high"))
-        ),
-        rule(f"{lists}.0.weight", f"{mlp}.low.weight"),
-        rule(f"{lists}.1.weight", f"{mlp}.gate.weight {mlp}.up.weight", split(2)),
-    ]
+    mlp, list_of_mlp = f"{ours}.ffn.mixer.own", f"{theirs}.feed_forward.gate_up_proj_adapter_list.{use}"
+    same = {f"{list_of_mlp}.0": f"{mlp}.low"}
+    for x in "qkv":
+        list_of_map = f"{theirs}.self_attn.linear_{x}_adapter_list.{use}"
+        same |= {f"{list_of_map}.{i}": f"{ours}.mix.mixer.{x}.own.{end}" for i, end in enumerate(("low", "high"))}
+    return [*named(same), *joined(f"{list_of_mlp}.1", mlp, ("gate", "up"), split(2))]
 
 
 FAMILY = Family(
-    name="zamba2",
-    model_types=("zamba2",),
-    presets=PRESETS,
-    read=read,
-    write=write,
-    rules=rules,
-    prefix="model.",
+    name="zamba2", model_types=("zamba2",), presets=PRESETS, read=read, write=write, rules=rules, prefix="model."
 )

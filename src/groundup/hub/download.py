@@ -1,7 +1,8 @@
 """Models from the Hugging Face hub, through huggingface_hub's cache (extra ``hub``).
 
 ``HF_HUB_OFFLINE``, ``HF_ENDPOINT``, ``HF_HOME`` and ``HF_TOKEN`` are read by huggingface_hub itself. Only safetensors,
-configurations and tokenizers at the top of a repository are fetched: no pickles, no code, no second copies.
+configurations and tokenizers at the top of a repository are fetched, and how an encoder's sentences are made (see
+`sentences`): no pickles, no code, no second copies.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 SMALL = ("*.json", "*.jinja", "*.txt", "*.model")
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
+BELOW = "[!1]*/*"  # all that lies in folders, but for 1_Pooling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ def fetch(repo: Repo, *, weights: bool) -> Path:
                 revision=repo.revision,
                 local_files_only=repo.offline,
                 allow_patterns=[*SMALL, *WEIGHTS] if weights else list(SMALL),
-                ignore_patterns=["*/*"],
+                ignore_patterns=[BELOW],
             )
         )
     except errors.GatedRepoError as fault:

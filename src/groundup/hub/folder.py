@@ -9,6 +9,7 @@ a weight, and then takes the weights one rule at a time, so that the whole is ne
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ SHARD_BYTES = 5_000_000_000  # what transformers cuts large files into
 
 def spec_file(folder: Path) -> Path | None:
     """Returns the file in a folder that describes a model, or None."""
-    return next((folder / name for name in (OURS, THEIRS) if (folder / name).is_file()), None)
+    return next((folder / name for name in (OURS, THEIRS) if os.path.isfile(folder / name)), None)
 
 
 def read(folder: Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> ModelModule:

@@ -11,10 +11,11 @@ from typing import Literal
 
 import torch
 
-from groundup.errors import CheckpointError, ModelError, nearest
+from groundup.errors import ModelError, nearest
 from groundup.families import PRESETS
 from groundup.hub import folder as folders
 from groundup.hub import manifest
+from groundup.hub.checkpoints import CHECKPOINTS, latest_of
 from groundup.hub.download import ID, Repo, fetch
 from groundup.hub.own_file import OWN, read_own
 from groundup.hub.spec_file import OURS, read_spec
@@ -23,7 +24,7 @@ from groundup.model.model import Model, ModelModule
 
 Kind = Literal["spec", "preset", "file", "run", "checkpoint", "huggingface", "hub"]
 
-CHECKPOINTS, LATEST, TOKENIZER = "checkpoints", "latest", "tokenizer"
+TOKENIZER = "tokenizer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Found:
         name: what was given, as text.
         kind: what it turned out to be.
         spec: the model's description.
-        weights: the folder that its weights come from; None where it has none.
+        weights: the folder that its weights come from, where `weights` puts those of the hub; None where it has none.
         tokenizer: the folder that holds its tokenizer.json; None where it has none.
         repo: where on the hub it comes from, at a fixed commit where that is known; None for others.
     """
@@ -58,11 +59,11 @@ def find(model: str | Path | Model, *, revision: str | None = None, offline: boo
         offline: whether a hub id may only come from the cache.
 
     Raises:
-        ModelError: there is no such model; the message names the nearest.
+        ModelError: there is no such model, and the message names the nearest; or its folder cannot be read.
         SpecError: its configuration has a key that no family knows, or sizes that do not fit together.
         ConfigError: its spec has a setting that does not exist or a value of another type.
         WeightsError: it is a pickle.
-        CheckpointError: a run's pointer leads nowhere, or a checksum does not hold.
+        CheckpointError: a checksum does not hold.
     """
     if isinstance(model, Model):
         return Found(name="a spec", kind="spec", spec=model)
@@ -78,7 +79,7 @@ def find(model: str | Path | Model, *, revision: str | None = None, offline: boo
         raise ModelError(f"{name!r} is no hub id, so revision={revision!r} means nothing; leave it out")
     if isinstance(model, str) and name in PRESETS:
         return Found(name=name, kind="preset", spec=PRESETS[name]())
-    # os.path answers no, where pathlib raises, for names that no file could have.
+    # os.path answers no, where pathlib raises, for names that no file could have and for folders that are closed.
     if name and os.path.isdir(path):
         return _in_folder(path, name)
     if os.path.isfile(path):
@@ -104,11 +105,8 @@ def weights(found: Found, *, dtype: torch.dtype | None = None, device: torch.dev
         WeightsError: the weights are missing, damaged, or of another model.
         CheckpointError: a file is not what the checksums say.
     """
-    if found.repo is not None:
-        path = fetch(found.repo, weights=True)
-        if not any(path.glob("*.safetensors")):
-            raise ModelError(f"{found.name} on the hub has no safetensors, or its weights only as pickles; use a copy")
-        return folders.read(path, dtype=dtype, device=device)
+    if found.repo is not None and not any(fetch(found.repo, weights=True).glob("*.safetensors")):
+        raise ModelError(f"{found.name} on the hub has no safetensors, or its weights only as pickles; use a copy")
     if found.weights is None:
         raise ModelError(
             f"{found.name} describes a model but has no weights yet; train it, or give a checkpoint, a Hugging Face "
@@ -118,33 +116,35 @@ def weights(found: Found, *, dtype: torch.dtype | None = None, device: torch.dev
 
 
 def _in_folder(path: Path, name: str) -> Found:
-    if (path / CHECKPOINTS).is_dir():
+    if os.path.isdir(path / CHECKPOINTS):
         return _in_run(path, name)
+    files = _files_of(path)
     described = folders.spec_file(path)
     if described is None:
-        pickles = [file for file in sorted(path.iterdir()) if file.suffix in PICKLES]
+        pickles = [file for file in files if file.suffix in PICKLES]
         if pickles:
             raise pickle_refused(pickles[0])
         near = _nearby(path.name, within=path)
         raise ModelError(f"{path} holds no model (no spec.json or config.json); {near or 'give the folder of a model'}")
-    if (path / manifest.MANIFEST).exists():
+    if os.path.exists(path / manifest.MANIFEST):
         manifest.verify(path, only=[described.name])
     kind = "checkpoint" if described.name == OURS else "huggingface"
-    weights = path if any(file.suffix in (".safetensors", *PICKLES) for file in path.iterdir()) else None
+    weights = path if any(file.suffix in (".safetensors", *PICKLES) for file in files) else None
     return Found(name=name, kind=kind, spec=read_spec(described), weights=weights, tokenizer=_tokenizer_of(path))
 
 
+def _files_of(path: Path) -> list[Path]:
+    try:
+        return sorted(path.iterdir())
+    except OSError as fault:
+        raise ModelError(f"{path} cannot be read: {fault.strerror}; check its permissions") from fault
+
+
 def _in_run(path: Path, name: str) -> Found:
-    latest = path / CHECKPOINTS / LATEST
-    if latest.is_file():
-        step = latest.read_text(encoding="utf-8", errors="replace").strip()
-        checkpoint = next((beside for beside in latest.parent.iterdir() if beside.name == step), latest)
-        if not (checkpoint / OURS).is_file():
-            raise CheckpointError(
-                f"{latest} names {step!r}, which is no checkpoint beside it; give a checkpoint's folder"
-            )
-        return replace(_in_folder(checkpoint, name), kind="run", tokenizer=_tokenizer_of(checkpoint))
-    if not (path / OURS).is_file():
+    latest = latest_of(path / CHECKPOINTS)
+    if latest is not None:
+        return replace(_in_folder(latest, name), kind="run")
+    if not os.path.isfile(path / OURS):
         raise ModelError(f"{path} is a run without a checkpoint and without spec.json; give another, or train it anew")
     return Found(name=name, kind="run", spec=read_spec(path / OURS), tokenizer=_holding_tokenizer(path / TOKENIZER))
 
@@ -158,7 +158,7 @@ def _tokenizer_of(path: Path) -> Path | None:
 
 
 def _holding_tokenizer(place: Path) -> Path | None:
-    return place if (place / "tokenizer.json").is_file() else None
+    return place if os.path.isfile(place / "tokenizer.json") else None
 
 
 def _in_file(path: Path, name: str) -> Found:
@@ -181,7 +181,7 @@ def _on_hub(repo: Repo, name: str) -> Found:
     if folders.spec_file(path) is None:
         raise ModelError(f"{repo} on the hub has no config.json; choose a model in the form of transformers")
     pinned = replace(repo, revision=path.name)  # the cache names its folders by commit
-    return replace(_in_folder(path, name), kind="hub", repo=pinned)
+    return replace(_in_folder(path, name), kind="hub", repo=pinned, weights=path)
 
 
 def _unknown(name: str, path: Path) -> ModelError:
@@ -203,5 +203,5 @@ def _nearby(name: str, *, within: Path) -> str:
 
 def _models_in(place: Path) -> Iterator[Path]:
     for path in (*place.glob("*/"), *place.glob("runs/*/")):
-        if (path / CHECKPOINTS).is_dir() or folders.spec_file(path) is not None:
+        if os.path.isdir(path / CHECKPOINTS) or folders.spec_file(path) is not None:
             yield path

@@ -16,6 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from groundup.errors import GenerationError
+from groundup.infer.fill import check_head
 from groundup.infer.ids import as_rows
 from groundup.model.encoder import EncoderModel
 
@@ -47,8 +48,9 @@ def diffuse(
         vocab: choose among the ids below this; None means among all.
 
     Raises:
-        GenerationError: a setting or the ids cannot be used.
+        GenerationError: a setting or the ids cannot be used, or the model has no head.
     """
+    check_head(model)
     if not isinstance(steps, int) or steps < 1:
         raise GenerationError(f"steps={steps!r} fill in nothing; choose a whole number from 1 on")
     if order not in get_args(Order):

@@ -52,8 +52,7 @@ def fillings(
     places = [place for place, id in enumerate(ids) if id == mask]
     if not places:
         raise GenerationError("nothing is masked in the text, and an encoder does not continue one; write a mask in it")
-    if isinstance(model.spec.head, NoHead):
-        raise GenerationError("the encoder has no head that fills in tokens; load a model that has, such as a BERT's")
+    check_head(model)
     rows = as_rows([list(ids)], model.spec, device=model.embed.table.device)
     logits = model(rows)[0, places, :vocab]
     logits[:, mask] = -math.inf
@@ -63,3 +62,13 @@ def fillings(
         longer = [([*way, id], nats + more) for way, nats in ways for id, more in zip(tokens, sure, strict=True)]
         ways = sorted(longer, key=lambda way: -way[1])[:count]
     return [(way, math.exp(nats)) for way, nats in ways]
+
+
+def check_head(model: EncoderModel) -> None:
+    """Checks that an encoder can fill in tokens.
+
+    Raises:
+        GenerationError: it has no head.
+    """
+    if isinstance(model.spec.head, NoHead):
+        raise GenerationError("the encoder has no head that fills in tokens; load a model that has, such as a BERT's")

@@ -47,17 +47,20 @@ def load(
         offline: whether a hub id may only come from the cache.
 
     Raises:
-        ModelError: there is no such model, or it has no weights: a preset or a spec.
+        ModelError: there is no such model; it has no weights, as a preset or a spec; or it is an encoder that makes
+            vectors of texts in a way that is not known.
         WeightsError: the weights are missing, damaged or of another model.
         CheckpointError: a file is not what the checksums say.
         TextError: the tokenizer is damaged.
         ConfigError: no such dtype, or no such device on this machine.
     """
-    place, kind = pick_device(device), _dtype(dtype)
+    device, kind = pick_device(device), _dtype(dtype)
     found = resolve.find(model, revision=revision, offline=offline)
-    module = resolve.weights(found, dtype=kind, device=place)
+    module = resolve.weights(found, dtype=kind, device=device)
     tokenizer = None if found.tokenizer is None else Tokenizer.load(found.tokenizer)
-    said = Sentences() if found.weights is None else read_sentences(found.weights)
+    said = Sentences()
+    if isinstance(module, EncoderModel) and found.weights is not None:
+        said = read_sentences(found.weights)
     return as_called(module, tokenizer=tokenizer, sentences=said)
 
 

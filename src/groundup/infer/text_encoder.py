@@ -57,12 +57,13 @@ class TextEncoder(LanguageModel):
 
         Raises:
             TextError: the model has no tokenizer, or a single text was given instead of several.
+            GenerationError: a text has no token, and the tokenizer adds none.
         """
         if isinstance(texts, str):
             raise TextError("expected several texts, not one str; give [text]")
         if self.tokenizer is None:
             raise TextError("the model has no tokenizer; call module.hidden with ids")
-        rows = [self._ids(self.tokenizer, text) for text in texts]
+        rows = [self._cut(self.tokenizer, self._ids(self.tokenizer, text)) for text in texts]
         vectors = torch.empty(len(rows), self.spec.width)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
         while order:
@@ -74,12 +75,21 @@ class TextEncoder(LanguageModel):
     def _write_beside(self, folder: Path) -> None:
         write_sentences(self.sentences, folder, width=self.spec.width, context=self.spec.context)
 
-    def _ids(self, tokenizer: Tokenizer, text: str) -> list[int]:
-        ids = tokenizer.encode(text, framed=True)
+    @staticmethod
+    def _ids(words: Tokenizer, text: str, *, markup: bool = False) -> list[int]:
+        """The ids of a text in its frame; where the tokenizer has none, after the end token, as our own runs read."""
+        ids = words.encode(text, markup=markup, framed=True)
+        if words.end is not None and not words.encode("", framed=True):
+            ids = [words.end, *ids]
+        if not ids:
+            raise GenerationError(f"the text {text!r} has no token, and the tokenizer adds none; give some text")
+        return ids
+
+    def _cut(self, words: Tokenizer, ids: list[int]) -> list[int]:
         most = min(self.spec.context, self.sentences.context or self.spec.context)
         if len(ids) <= most:
             return ids
-        last = ids[-1:] if tokenizer.is_special(ids[-1]) else []
+        last = ids[-1:] if words.is_special(ids[-1]) else []
         return ids[: most - len(last)] + last
 
     def _embed(self, rows: list[list[int]]) -> Float[Tensor, "B D"]:
@@ -103,9 +113,7 @@ class TextEncoder(LanguageModel):
             raise GenerationError("the tokenizer has no mask token, so nothing can be filled in; use embed or hidden")
         if not isinstance(count, int) or count < 1:
             raise GenerationError(f"count={count!r} asks for no filling; choose a whole number from 1 on")
-        ids = words.encode(text, markup=True, framed=True)
-        if ids == words.encode(text, markup=True) and words.end is not None:
-            ids = [words.end, *ids]  # which stands before every text that our own runs read
+        ids = self._ids(words, text, markup=True)
         made = fillings(self.module, ids, mask=words.mask, count=count, vocab=words.vocab)
         return [self._filling(words, ids, way, probability) for way, probability in made]
 
@@ -133,7 +141,7 @@ class TextEncoder(LanguageModel):
 
         Raises:
             TextError: the model has no tokenizer.
-            GenerationError: a setting that cannot be used, or the tokenizer has no mask.
+            GenerationError: a setting that cannot be used, the tokenizer has no mask, or the model no head.
         """
         words = self._words()
         if words.mask is None:

@@ -1,11 +1,12 @@
-"""S4D: a state space of each channel whose states turn and fade at rates that no token changes, and a gate after it.
+"""S4 and S4D: a state space of each channel that no token changes, and a gate after it.
 
-    h_t = exp(a d) h_{t-1} + (exp(a d) - 1) / a u_t;   y_t = 2 Re(c . h_t) + D u_t
-    out = (W_o z + b) * sigmoid(W_g z + g),   z = act(y)
+    S4:   h_t = A h_{t-1} + B u_t,   A and B of (diag(a) - p p*) and b by the bilinear rule
+    S4D:  h_t = exp(a d) h_{t-1} + (exp(a d) - 1) / a u_t
+    y_t = 2 Re(c . h_t) + D u_t;   out = (W_o z + b) * sigmoid(W_g z + g),   z = act(y)
 
-The inputs' weights are 1: only their products with c matter. Sources: Gu et al. 2021 (S4, arXiv:2111.00396), sections
-2 and 3.4; Gu et al. 2022 (S4D, arXiv:2206.11893), section 4. Left out: the low-rank part of S4's matrix, without which
-S4D does as well. Letters: E channels, N pairs of states of a channel.
+S4's matrix remembers by Legendre polynomials; S4D leaves out its low-rank part p p*, and the inputs' weights, of which
+only products with c matter. Sources: Gu et al. 2021 (S4, arXiv:2111.00396), sections 2 and 3.4; Gu et al. 2022 (S4D,
+arXiv:2206.11893), section 4. Letters: E channels, N pairs of states of a channel.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
-from groundup.ops import diagonal_scan
+from groundup.ops import diagonal_scan, low_rank_scan
 from groundup.parts.act import activation
 from groundup.parts.linear import Linear
-from groundup.parts.rates import Turning, check_steps
+from groundup.parts.rates import Remembering, Turning, check_steps
 from groundup.parts.spectrum import Lin, Spectrum
 from groundup.specs import Size
 from groundup.state import State
@@ -48,12 +49,41 @@ class S4D(MixerSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_steps(self.steps)
-        if self.states % 2:
-            raise SpecError(f"states={self.states} is odd, and states come in pairs; choose an even number")
+        _check_pairs(self.states)
 
-    def build(self, width: int) -> S4DMixer:
+    def build(self, width: int) -> ChannelsMixer:
         """Returns the module for a stream of ``width``."""
         return S4DMixer(self, width)
+
+
+class S4(MixerSpec):
+    """A state space of each channel that starts as the matrix which remembers by Legendre polynomials.
+
+    Attributes:
+        states: the states of a channel, two for each pair.
+        act: the activation after it, a key of `groundup.parts.act.ACTIVATIONS`.
+        bias: whether the maps after it have biases.
+        steps: between which steps the first ones are drawn.
+    """
+
+    states: Size = 64
+    act: str = "gelu"
+    bias: bool = True
+    steps: tuple[float, float] = (1e-3, 1e-1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_steps(self.steps)
+        _check_pairs(self.states)
+
+    def build(self, width: int) -> ChannelsMixer:
+        """Returns the module for a stream of ``width``."""
+        return S4Mixer(self, width)
+
+
+def _check_pairs(states: int) -> None:
+    if states % 2:
+        raise SpecError(f"states={states} is odd, and states come in pairs; choose an even number")
 
 
 @dataclass
@@ -68,18 +98,16 @@ class TurningState(State):
         return False
 
 
-class S4DMixer(Mixer):
-    """The module of `S4D`."""
+class ChannelsMixer(Mixer):
+    """What both have around the recurrence."""
 
-    def __init__(self, spec: S4D, width: int) -> None:
+    def __init__(self, width: int, *, pairs: int, act: str, bias: bool) -> None:
         super().__init__()
-        pairs = spec.states // 2
-        self.turning = Turning(width, pairs, steps=(width, 1), between=spec.steps, spectrum=spec.spectrum)
         self.read = nn.Parameter(torch.empty(width, pairs, 2))
         self.skip = nn.Parameter(torch.ones(width))
-        self.act = activation(spec.act)
-        self.out = Linear(width, width, bias=spec.bias, role="out")
-        self.gate = Linear(width, width, bias=spec.bias, role="in")
+        self.act = activation(act)
+        self.out = Linear(width, width, bias=bias, role="out")
+        self.gate = Linear(width, width, bias=bias, role="in")
 
     def draw(self, generator: torch.Generator) -> None:
         """Draws how states are read: a complex normal of variance one."""
@@ -89,14 +117,24 @@ class S4DMixer(Mixer):
         self, x: Float[Tensor, "B T D"], ctx: Context, state: TurningState | None = None
     ) -> Float[Tensor, "B T D"]:
         """Returns the mixed stream; a state is continued, in place."""
-        log, enter = self.turning()
-        c = torch.view_as_complex(self.read.to(log.real.dtype)) * enter
-        before = None if state is None else torch.view_as_complex(state.h).to(log.dtype)
-        y, after = diagonal_scan.chunked(x, log, c, before=before, starts=ctx.starts, lengths=ctx.lengths)
+        wide = torch.promote_types(self.read.dtype, torch.float32)
+        c = torch.view_as_complex(self.read.to(wide))
+        before = None if state is None else torch.view_as_complex(state.h).to(c.dtype)
+        y, after = self.recur(x, c, before, ctx)
         if state is not None:
             state.h.copy_(torch.view_as_real(after))
         z = self.act(torch.addcmul(y, self.skip.to(y.dtype), x))
         return self.out(z) * self.gate(z).sigmoid()
+
+    def recur(
+        self,
+        x: Float[Tensor, "B T D"],
+        c: Complex[Tensor, "D N"],
+        before: Complex[Tensor, "B D N"] | None,
+        ctx: Context,
+    ) -> tuple[Float[Tensor, "B T D"], Complex[Tensor, "B D N"]]:
+        """Returns what the states make of the stream, read by c, and the states after it."""
+        raise NotImplementedError(type(self).__name__)
 
     def new_state(
         self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -105,7 +143,50 @@ class S4DMixer(Mixer):
         wide = torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)
         return TurningState(h=torch.zeros(rows, *self.read.shape, device=device, dtype=wide))
 
+
+class S4DMixer(ChannelsMixer):
+    """The module of `S4D`."""
+
+    def __init__(self, spec: S4D, width: int) -> None:
+        super().__init__(width, pairs=spec.states // 2, act=spec.act, bias=spec.bias)
+        self.turning = Turning(width, spec.states // 2, steps=(width, 1), between=spec.steps, spectrum=spec.spectrum)
+
+    def recur(
+        self,
+        x: Float[Tensor, "B T D"],
+        c: Complex[Tensor, "D N"],
+        before: Complex[Tensor, "B D N"] | None,
+        ctx: Context,
+    ) -> tuple[Float[Tensor, "B T D"], Complex[Tensor, "B D N"]]:
+        """Returns what the states make of the stream, and the states after it."""
+        log, enter = self.turning()
+        return diagonal_scan.chunked(x, log, c * enter, before=before, starts=ctx.starts, lengths=ctx.lengths)
+
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of the products within chunks of tokens and between them."""
         channels, pairs, _ = self.read.shape
         return diagonal_scan.flops(tokens, channels=channels, states=pairs)
+
+
+class S4Mixer(ChannelsMixer):
+    """The module of `S4`."""
+
+    def __init__(self, spec: S4, width: int) -> None:
+        super().__init__(width, pairs=spec.states // 2, act=spec.act, bias=spec.bias)
+        self.remembering = Remembering(width, spec.states // 2, between=spec.steps)
+
+    def recur(
+        self,
+        x: Float[Tensor, "B T D"],
+        c: Complex[Tensor, "D N"],
+        before: Complex[Tensor, "B D N"] | None,
+        ctx: Context,
+    ) -> tuple[Float[Tensor, "B T D"], Complex[Tensor, "B D N"]]:
+        """Returns what the states make of the stream, and the states after it."""
+        matrix, enter = self.remembering.matrix()
+        return low_rank_scan.chunked(x, matrix, enter, c, before=before, starts=ctx.starts, lengths=ctx.lengths)
+
+    def mix_flops(self, tokens: int, seen: int) -> int:
+        """Returns the operations of the products within chunks of tokens and between them."""
+        channels, pairs, _ = self.read.shape
+        return low_rank_scan.flops(tokens, channels=channels, states=pairs)

@@ -13,6 +13,8 @@ Source: Peng et al. 2025 (RWKV-7, arXiv:2503.14456), section 3, where it is the 
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -78,26 +80,22 @@ def chunked(
             n = n.masked_fill(starts[:, None, :, None], 0)
         # What a token forgets is read before its own decay: as a query, it belongs to the token before.
         early = F.pad(n[:, :, 1:], (0, 0, 0, 1))
-        decay = decay.expand(-1, k.shape[1], -1, -1).repeat(1, 4, 1, 1)
-        queries, keys = torch.cat([q, q, early, early], 1), torch.cat([k, p, k, p], 1)
-        at = cut(queries, keys, v.repeat(1, 4, 1, 1), decay=decay, starts=starts)
-        read_k, read_p, gone_k, gone_p = at.scores.chunk(4, 1)
-        gone_k, gone_p = (F.pad(t[:, :, :, :-1], (0, 0, 1, 0)) for t in (gone_k, gone_p))
-        values, heads = at.v[:, : v.shape[1]], v.shape[1]
-        first = in_chunks(n, at.k.shape[3])[:, :, :, :1]
-        from_start = torch.cat([first, at.q_to_start[:, 2 * heads : 3 * heads, :, :-1]], 3)
-        right = torch.cat([gone_k @ values, from_start], -1)
-        solved = torch.linalg.solve_triangular(gone_p, right, upper=False, unitriangular=True)
+        cuts = partial(cut, v=v, decay=decay.expand_as(k), starts=starts)
+        read_k, read_p, gone_k, gone_p = cuts(q, k), cuts(q, p), cuts(early, k), cuts(early, p)
+        values = read_k.v
+        system, taken = (F.pad(at.scores[:, :, :, :-1], (0, 0, 1, 0)) for at in (gone_p, gone_k))
+        first = in_chunks(n, values.shape[3])[:, :, :, :1]
+        from_start = torch.cat([first, gone_k.q_to_start[:, :, :, :-1]], 3)
+        right = torch.cat([taken @ values, from_start], -1)
+        solved = torch.linalg.solve_triangular(system, right, upper=False, unitriangular=True)
         fresh, known = solved.split([v.shape[-1], k.shape[-1]], -1)
-        k_end, p_end = at.k_to_end[:, : 2 * heads].mT.chunk(2, 1)
-        kept = at.kept[:, :heads]
+        k_end, p_end, kept = read_k.k_to_end.mT, read_p.k_to_end.mT, read_k.kept
         before, gone = [], []
         for c in range(fresh.shape[2]):
             before.append(memory)
             gone.append(fresh[:, :, c] + known[:, :, c] @ memory)
             memory = kept[:, :, c] * memory + k_end[:, :, c] @ values[:, :, c] - p_end[:, :, c] @ gone[-1]
-        read = read_k @ values - read_p @ torch.stack(gone, 2)
-        read = read + at.q_to_start[:, :heads] @ torch.stack(before, 2)
+        read = read_k.read(values, torch.stack(before, 2)) - read_p.scores @ torch.stack(gone, 2)
     return read.flatten(2, 3)[:, :, :tokens].to(narrow), memory
 
 

@@ -11,13 +11,14 @@ a row. All is in float32 or wider. Letters: E channels, N states of a channel, Q
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from groundup.ops import linear_scan
 from groundup.ops.causal_conv import causal_conv
 
 CHUNK = 64
@@ -64,28 +65,66 @@ def chunked(
     lengths: Int[Tensor, "B"] | None = None,
 ) -> tuple[Float[Tensor, "B T E"], Complex[Tensor, "B E N"]]:
     """Returns what `reference` does, as products of matrices within chunks and between them."""
-    rows, tokens, size = u.shape[0], u.shape[1], min(CHUNK, u.shape[1])
-    first = log.new_zeros(rows, *log.shape) if before is None else before
+    size = min(CHUNK, u.shape[1])
     with torch.autocast(u.device.type, enabled=False):
-        x = _chunks(u.to(log.real.dtype), size)  # (B, C, Q, E)
-        number = None if starts is None else _chunks(starts.long(), size).cumsum(2)  # of the chunk's document
         # An angle of many turns has to be exact, for only what is left of whole turns counts.
         exact = log if u.device.type == "mps" else log.to(torch.complex128)
         rise = (exact[..., None] * torch.arange(size, device=u.device)).exp().to(log.dtype)  # (E, N, Q)
-        y = _within(x, 2 * (c[..., None] * rise).real.sum(1), number)
+        powers = Powers(
+            kernel=2 * (c[..., None] * rise).real.sum(1),
+            enter=rise,
+            leave=c[..., None] * rise * log.exp()[..., None],
+            carry=lambda h, count: (log * count[:, None, None]).exp() * h,
+        )
+        return in_chunks(u, powers, before=before, starts=starts, lengths=lengths)
 
-        last = x if number is None else x * (number == number[..., -1:])[..., None]
-        entered = _enter(last.flatten(0, 1), rise).unflatten(0, (rows, -1))  # (B, C, E, N)
-        over = (log * size).exp()[None, None]
-        if number is not None:
-            over = over * (number[..., -1] == 0)[..., None, None]
-        begins = torch.cat([first[:, None], linear_scan.scan(over, entered, first)[:, :-1]], 1)
-        left = _leave(begins.flatten(0, 1), 2 * c[..., None] * rise * log.exp()[..., None]).unflatten(0, (rows, -1))
-        y = y + (left if number is None else left * (number == 0)[..., None])
 
-        ends = torch.full((rows,), tokens, device=u.device) if lengths is None else lengths
-        after = _after(x, begins, number, log, rise, ends)
-    return y.flatten(1, 2)[:, :tokens].to(u.dtype), after
+@dataclass(frozen=True)
+class Powers:
+    """What the tokens of a chunk are to each other, whatever the matrix A of the recurrence is.
+
+    Attributes:
+        kernel: what an input is in the output so many tokens later.
+        enter: what an input is in the states so many tokens later.
+        leave: how states before a chunk make the output of each of its tokens: y = 2 Re(leave . h).
+        carry: states (R, E, N), and for each row of them over how many tokens, at most Q, to the states after these.
+    """
+
+    kernel: Float[Tensor, "E Q"]
+    enter: Complex[Tensor, "E N Q"]
+    leave: Complex[Tensor, "E N Q"]
+    carry: Callable[[Tensor, Tensor], Tensor]
+
+
+def in_chunks(
+    u: Float[Tensor, "B T E"],
+    powers: Powers,
+    *,
+    before: Complex[Tensor, "B E N"] | None,
+    starts: Bool[Tensor, "B T"] | None,
+    lengths: Int[Tensor, "B"] | None,
+) -> tuple[Float[Tensor, "B T E"], Complex[Tensor, "B E N"]]:
+    """Returns the outputs and the last states, by what tokens of a chunk are to each other."""
+    rows, tokens, size = u.shape[0], u.shape[1], powers.kernel.shape[1]
+    h = powers.enter.new_zeros(rows, *powers.enter.shape[:2]) if before is None else before
+    x = _chunks(u.to(powers.kernel.dtype), size)  # (B, C, Q, E)
+    number = None if starts is None else _chunks(starts.long(), size).cumsum(2)  # of the chunk's document
+    y = _within(x, powers.kernel, number)
+
+    last = x if number is None else x * (number == number[..., -1:])[..., None]
+    entered, every = enter(last.flatten(0, 1), powers.enter).unflatten(0, (rows, -1)), []  # (B, C, E, N)
+    whole = torch.full((rows,), size, device=u.device)
+    for chunk in range(x.shape[1]):
+        every.append(h)
+        if chunk + 1 < x.shape[1]:
+            h = powers.carry(h, whole)
+            h = entered[:, chunk] + (h if number is None else h * (number[:, chunk, -1] == 0)[:, None, None])
+    begins = torch.stack(every, 1)
+    left = leave(begins.flatten(0, 1), powers.leave).unflatten(0, (rows, -1))
+    y = y + (left if number is None else left * (number == 0)[..., None])
+
+    ends = torch.full((rows,), tokens, device=u.device) if lengths is None else lengths
+    return y.flatten(1, 2)[:, :tokens].to(u.dtype), _after(x, begins, number, powers, ends)
 
 
 def flops(tokens: int, *, channels: int, states: int) -> int:
@@ -113,39 +152,42 @@ def _within(x: Float[Tensor, "B C Q E"], kernel: Float[Tensor, "E Q"], number: T
     return (rows.permute(2, 0, 1) @ toeplitz).permute(1, 2, 0).view_as(x)
 
 
-def _enter(x: Float[Tensor, "R Q E"], rise: Complex[Tensor, "E N Q"]) -> Complex[Tensor, "R E N"]:
-    """Returns what chunks come to at their ends, by themselves."""
+def enter(x: Float[Tensor, "R Q E"], rise: Complex[Tensor, "E N Q"]) -> Complex[Tensor, "R E N"]:
+    """Returns what the inputs of chunks come to at their ends, by what an input is so many tokens later."""
     to_end = torch.view_as_real(rise.flip(-1).mT.contiguous()).flatten(2)  # (E, Q, 2N)
     made = x.permute(2, 0, 1) @ to_end
     return torch.view_as_complex(made.unflatten(-1, (-1, 2)).transpose(0, 1).contiguous())
 
 
-def _leave(held: Complex[Tensor, "R E N"], leave: Complex[Tensor, "E N Q"]) -> Float[Tensor, "R Q E"]:
-    """Returns what the states before chunks give to their tokens: the real part of a complex product."""
+def leave(held: Complex[Tensor, "R E N"], read: Complex[Tensor, "E N Q"]) -> Float[Tensor, "R Q E"]:
+    """Returns 2 Re(read . h) of the states before chunks, for each of their tokens."""
     pairs = torch.view_as_real(held.transpose(0, 1).contiguous()).flatten(2)  # (E, R, 2N)
-    weights = torch.stack([leave.real, -leave.imag], 2).flatten(1, 2)  # (E, 2N, Q)
+    weights = 2 * torch.stack([read.real, -read.imag], 2).flatten(1, 2)  # (E, 2N, Q)
     return (pairs @ weights).permute(1, 2, 0)
+
+
+def at_end(x: Float[Tensor, "R Q E"], count: Int[Tensor, "R"]) -> Float[Tensor, "R Q E"]:
+    """Returns the first so many tokens of each chunk moved to its end, behind zeros."""
+    size = x.shape[1]
+    place = torch.arange(size, device=x.device) - (size - count)[:, None]
+    return x.gather(1, place.clamp(min=0)[..., None].expand_as(x)) * (place >= 0)[..., None]
 
 
 def _after(
     x: Float[Tensor, "B C Q E"],
     begins: Complex[Tensor, "B C E N"],
     number: Int[Tensor, "B C Q"] | None,
-    log: Complex[Tensor, "E N"],
-    rise: Complex[Tensor, "E N Q"],
+    powers: Powers,
     ends: Int[Tensor, "B"],
 ) -> Complex[Tensor, "B E N"]:
     """Returns the states after the last real token of each row, which may lie anywhere in a chunk."""
     size, row = x.shape[2], torch.arange(len(x), device=x.device)
     chunk = ((ends - 1) // size).clamp(min=0)
     count = ends - chunk * size  # real tokens of that chunk
-    place = torch.arange(size, device=x.device) - (size - count)[:, None]  # so that the last of them is at the end
-    kept = place >= 0
-    carried = (log * count[:, None, None]).exp() * begins[row, chunk]
+    carried, tail = powers.carry(begins[row, chunk], count), x[row, chunk]
     if number is not None:
         document = number[row, chunk]  # (B, Q)
         of_last = document.gather(1, (count - 1).clamp(min=0)[:, None])
-        kept = kept & (document.gather(1, place.clamp(min=0)) == of_last)
+        tail = tail * (document == of_last)[..., None]
         carried = carried * (of_last[..., None] == 0)
-    tail = x[row, chunk].gather(1, place.clamp(min=0)[..., None].expand(-1, -1, x.shape[3])) * kept[..., None]
-    return _enter(tail, rise) + carried
+    return enter(at_end(tail, count), powers.enter) + carried

@@ -163,14 +163,10 @@ def decayed_scores(q: Chunked, k: Chunked, total: Chunked) -> Float[Tensor, "B H
         return (q @ k.mT) * between.to(q.dtype)
     blocks = (q * k).sum(-1)[..., None, None]  # (B, H, N, C, 1, 1)
     for half in (2**level for level in range((q.shape[3] - 1).bit_length())):
-        late, first, at = (
-            q.unflatten(3, (-1, 2, half)),
-            k.unflatten(3, (-1, 2, half)),
-            total.unflatten(3, (-1, 2, half)),
-        )
-        meet = at[..., 0, -1:, :]
-        queries = late[..., 1, :, :] * (at[..., 1, :, :] - meet).exp()
-        keys = first[..., 0, :, :] * (meet - at[..., 0, :, :]).exp()
+        (_, late), (first, _) = (x.unflatten(3, (-1, 2, half)).unbind(4) for x in (q, k))
+        at_first, at_late = total.unflatten(3, (-1, 2, half)).unbind(4)
+        meet = at_first[..., -1:, :]
+        queries, keys = late * (at_late - meet).exp(), first * (meet - at_first).exp()
         upper, lower = blocks.unflatten(3, (-1, 2)).unbind(4)
         below = torch.cat([(queries.to(q.dtype) @ keys.to(q.dtype).mT), lower], -1)
         blocks = torch.cat([F.pad(upper, (0, half)), below], -2)

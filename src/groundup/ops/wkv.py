@@ -99,12 +99,13 @@ def _tops(k: Tensor, w: Tensor, first: Tensor, starts: Tensor | None) -> Tensor:
     """Returns the running maximum max(top - w, k); means do not depend on it, so it needs no gradient.
 
     In k + t w, nothing falls with distance and the maximum is an ordinary one. Each document is raised above those
-    before it. These numbers are large, hence float64.
+    before it. These numbers are large, hence float64, which Apple's GPUs do not have.
     """
+    exact = torch.float32 if k.device.type == "mps" else torch.float64
     place = torch.arange(k.shape[1], device=k.device)[:, None]
-    fall = place * w.double()
+    fall = place * w.to(exact)
     level = k + fall
-    start = first.double() - w
+    start = first.to(exact) - w
     if starts is not None:
         height = torch.maximum(level.max(), start.max()) - level.min() + 1
         raised = starts.cumsum(1)[..., None] * height

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundup.errors import SpecError
-from groundup.parts.spectrum import Spectrum
+from groundup.ops.low_rank_scan import Matrix
+from groundup.parts.spectrum import LegS, Spectrum, legendre
 
 
 def check_steps(steps: tuple[float, float]) -> None:
@@ -103,6 +104,11 @@ class Turning(nn.Module):
         self.turn.copy_(turns.to(self.turn).expand_as(self.turn))
         nn.init.uniform_(self.step, *map(math.log, self.between), generator=generator)
 
+    def rates(self) -> tuple[Complex[Tensor, "*size"], Float[Tensor, "*steps"]]:
+        """Returns a and d, in float32 or wider."""
+        wide = torch.promote_types(self.fade.dtype, torch.float32)
+        return torch.complex(-self.fade.to(wide).exp(), self.turn.to(wide)), self.step.to(wide).exp()
+
     def forward(self) -> tuple[Complex[Tensor, "*size"], Complex[Tensor, "*size"]]:
         """Returns a d, the logarithm of what a token leaves of a state, and (exp(a d) - 1) / a, what it enters by.
 
@@ -114,5 +120,39 @@ class Turning(nn.Module):
         a = torch.complex(-self.fade.to(exact).exp(), self.turn.to(exact))
         log = a * self.step.to(exact).exp()
         enter = (log.exp() - 1) / a
-        narrow = torch.complex128 if wide == torch.float64 else torch.complex64
-        return log.to(narrow), enter.to(narrow)
+        of_wide = torch.promote_types(wide, torch.complex64)
+        return log.to(of_wide), enter.to(of_wide)
+
+
+class Remembering(Turning):
+    """The matrix that remembers by Legendre polynomials, whole: diag(a) - p p*, and the vector b by which inputs enter.
+
+    Tokens are d apart, and between them the mean of before and after counts (the bilinear rule):
+
+        A = (1 - d/2 M)^-1 (1 + d/2 M),   B = (1 - d/2 M)^-1 d b,   M = diag(a) - p p*
+
+    Source: Gu et al. 2021 (S4, arXiv:2111.00396), section 2.3 and appendix C.1.
+    """
+
+    def __init__(self, width: int, pairs: int, *, between: tuple[float, float]) -> None:
+        super().__init__(width, pairs, steps=(width, 1), between=between, spectrum=LegS())
+        self.low = nn.Parameter(torch.empty(width, pairs, 2))
+        self.enter = nn.Parameter(torch.empty(width, pairs, 2))
+
+    @torch.no_grad()
+    def draw(self, generator: torch.Generator) -> None:
+        """Starts as the matrix is, and draws steps evenly in their logarithm."""
+        super().draw(generator)
+        for parameter, vector in zip((self.low, self.enter), legendre(self.fade.shape[-1]), strict=True):
+            parameter.copy_(torch.view_as_real(vector).to(parameter).expand_as(parameter))
+
+    def matrix(self) -> tuple[Matrix, Complex[Tensor, "E N"]]:
+        """Returns A and B, of a token, in float32 or wider."""
+        a, step = self.rates()
+        p, b = (torch.view_as_complex(t.to(step.dtype).contiguous()) for t in (self.low, self.enter))
+        kept = 1 / (1 - step / 2 * a)
+        read = p.conj() * kept
+        share = step / 2 / (1 + step * (read * p).real.sum(-1, keepdim=True))
+        pushed = share * kept * p  # (1 - d/2 M)^-1 h = kept h - pushed 2 Re(read . h)
+        entering = step * (kept * b - pushed * (2 * (read * b).real.sum(-1, keepdim=True)))
+        return Matrix(2 * kept - 1, 2 * pushed, read), entering

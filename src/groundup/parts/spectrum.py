@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from groundup.specs import Spec
@@ -51,7 +51,24 @@ class LegS(Spectrum):
 
     def rates(self, pairs: int) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
         """Returns how fast so many pairs of states fade, and how fast they turn."""
-        roots = (2 * torch.arange(2 * pairs, device="cpu", dtype=torch.float64) + 1).sqrt()
-        skew = -0.5 * (roots[:, None] * roots).tril(-1)
-        turns = torch.linalg.eigvalsh(1j * (skew - skew.mT))[pairs:]
+        turns = torch.linalg.eigvalsh(_turning(2 * pairs))[pairs:]
         return torch.full_like(turns, 0.5), turns
+
+
+def legendre(pairs: int) -> tuple[Complex[Tensor, "N"], Complex[Tensor, "N"]]:
+    """Returns the vector p whose product p p* `LegS` leaves out, and the inputs' vector, in its states; on the CPU.
+
+    The phase of each state is free; it is the one in which p is positive.
+    """
+    numbers = torch.arange(2 * pairs, device="cpu", dtype=torch.float64)
+    basis = torch.linalg.eigh(_turning(2 * pairs)).eigenvectors[:, pairs:].mH
+    low, enter = (basis @ root.to(basis.dtype) for root in ((numbers + 0.5).sqrt(), (2 * numbers + 1).sqrt()))
+    phase = low.abs() / low
+    return low * phase, enter * phase
+
+
+def _turning(states: int) -> Complex[Tensor, "N N"]:
+    """The part of HiPPO-LegS that turns, over i: -1/2 + i of this, less p p*, is the whole (appendix C.1)."""
+    roots = (2 * torch.arange(states, device="cpu", dtype=torch.float64) + 1).sqrt()
+    skew = -0.5 * (roots[:, None] * roots).tril(-1)
+    return -1j * (skew - skew.mT)

@@ -68,49 +68,49 @@ class _Trial:
     run: Callable[[], object]
 
 
-def samples(place: torch.device, dtypes: tuple[torch.dtype, ...]) -> list[Sample]:
+def samples(device: torch.device, dtypes: tuple[torch.dtype, ...]) -> list[Sample]:
     """Returns everything that is measured of a device; ``dtypes`` are those that it multiplies matrices in."""
-    trials = [trial for dtype in dtypes for trial in _computing(place, dtype)] + list(_moving(place))
+    trials = [trial for dtype in dtypes for trial in _computing(device, dtype)] + list(_moving(device))
     for trial in trials:
-        _timed(place, trial.run)  # the first run chooses kernels and loads them
-    rounds = [[_seconds(place, trial.run) for trial in trials] for _ in range(ROUNDS)]
+        _timed(device, trial.run)  # the first run chooses kernels and loads them
+    rounds = [[_seconds(device, trial.run) for trial in trials] for _ in range(ROUNDS)]
     fastest = [max(min(times), 1e-9) for times in zip(*rounds, strict=True)]
     return [Sample(t.name, t.dtype, t.size, t.amount / least) for t, least in zip(trials, fastest, strict=True)]
 
 
-def _computing(place: torch.device, dtype: torch.dtype) -> Iterator[_Trial]:
+def _computing(device: torch.device, dtype: torch.dtype) -> Iterator[_Trial]:
     name = str(dtype).removeprefix("torch.")
     for m, k, n in PRODUCTS:
-        yield _Trial("product", name, (m, k, n), 2 * m * k * n, _product(place, dtype, m, k, n))
+        yield _Trial("product", name, (m, k, n), 2 * m * k * n, _product(device, dtype, m, k, n))
     for size in ATTENTIONS:
         flops, tokens = 4 * size[0] * size[1] * size[2] ** 2 * size[3], size[2]
-        forward, backward = _attention(place, dtype, size)
+        forward, backward = _attention(device, dtype, size)
         yield _Trial("attention", name, (tokens,), flops, forward)
         yield _Trial("attention_backward", name, (tokens,), 2 * flops, backward)
-    x = torch.randn(SPECIAL_NUMBERS, device=place).to(dtype)
+    x = torch.randn(SPECIAL_NUMBERS, device=device).to(dtype)
     for special, function in SPECIALS.items():
         yield _Trial(special, name, (), SPECIAL_NUMBERS, lambda function=function: function(x))
 
 
-def _moving(place: torch.device) -> Iterator[_Trial]:
-    x, y = torch.ones(NUMBERS, device=place), torch.ones(NUMBERS, device=place)
-    few = torch.ones(8, device=place, requires_grad=True)
+def _moving(device: torch.device) -> Iterator[_Trial]:
+    x, y = torch.ones(NUMBERS, device=device), torch.ones(NUMBERS, device=device)
+    few = torch.ones(8, device=device, requires_grad=True)
     yield _Trial("stream", "float32", (), 2 * x.nbytes, lambda: torch.mul(x, 1.5, out=y))
     yield _Trial("read", "float32", (), x.nbytes, x.sum)
     yield _Trial("launch", "float32", (), 1, lambda: few + few)
 
 
-def _product(place: torch.device, dtype: torch.dtype, m: int, k: int, n: int) -> Callable[[], Tensor]:
+def _product(device: torch.device, dtype: torch.dtype, m: int, k: int, n: int) -> Callable[[], Tensor]:
     turned = k > max(m, n)  # a gradient of weights sums over the tokens, which come first in both tensors
-    a, b = (torch.randn(size, device=place).to(dtype) for size in (((k, m), (k, n)) if turned else ((m, k), (n, k))))
-    out = torch.empty(m, n, device=place, dtype=dtype)
+    a, b = (torch.randn(size, device=device).to(dtype) for size in (((k, m), (k, n)) if turned else ((m, k), (n, k))))
+    out = torch.empty(m, n, device=device, dtype=dtype)
     return lambda: torch.mm(a.T, b, out=out) if turned else torch.mm(a, b.T, out=out)
 
 
 def _attention(
-    place: torch.device, dtype: torch.dtype, size: tuple[int, ...]
+    device: torch.device, dtype: torch.dtype, size: tuple[int, ...]
 ) -> tuple[Callable[[], Tensor], Callable[[], tuple[Tensor, ...]]]:
-    q, k, v = (torch.randn(size, device=place, dtype=dtype, requires_grad=True) for _ in range(3))
+    q, k, v = (torch.randn(size, device=device, dtype=dtype, requires_grad=True) for _ in range(3))
 
     def forward() -> Tensor:
         return attention.attend(q, k, v, allowed=None, causal=True, scale=size[-1] ** -0.5)
@@ -120,19 +120,19 @@ def _attention(
     return forward, lambda: torch.autograd.grad(y, (q, k, v), grad, retain_graph=True)
 
 
-def _seconds(place: torch.device, run: Callable[[], object]) -> float:
+def _seconds(device: torch.device, run: Callable[[], object]) -> float:
     """The time of the fastest run of a round."""
-    times = [_timed(place, run)]
+    times = [_timed(device, run)]
     while sum(times) < SECONDS_EACH and len(times) < 200:
-        times.append(_timed(place, run))
+        times.append(_timed(device, run))
     return min(times)
 
 
-def _timed(place: torch.device, run: Callable[[], object]) -> float:
+def _timed(device: torch.device, run: Callable[[], object]) -> float:
     began = time.perf_counter()
     run()
-    if place.type == "cuda":
-        torch.cuda.synchronize(place)
-    elif place.type == "mps":
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
         torch.mps.synchronize()
     return time.perf_counter() - began

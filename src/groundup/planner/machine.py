@@ -56,6 +56,18 @@ class Machine:
                 best[sample.dtype] = max(best.get(sample.dtype, 0.0), sample.per_second)
         return best
 
+    def matrix_rate(self, dtype: str) -> float:
+        """Returns the best measured rate of products in a type, in operations per second.
+
+        Products in a type that was not measured, because it is not native, take the best rate that was: the true one
+        is lower.
+
+        Args:
+            dtype: its name, such as ``bfloat16``.
+        """
+        rates = self.matrix_flops_per_second
+        return rates.get(dtype, max(rates.values()))
+
     @property
     def bandwidth_bytes_per_second(self) -> float:
         """The measured rate of reading memory: one tensor larger than the caches, summed."""
@@ -99,7 +111,7 @@ class Machine:
         return machine
 
 
-def calibrate(*, device: str | None = None, fresh: bool = False) -> Machine:
+def calibrate(*, device: torch.device | str | None = None, fresh: bool = False) -> Machine:
     """Returns the rates of a device; they are measured, in about three seconds, the first time.
 
     What was measured while other programs used the machine is measured again when they use it less.
@@ -111,12 +123,12 @@ def calibrate(*, device: str | None = None, fresh: bool = False) -> Machine:
     Raises:
         ConfigError: no such device on this machine.
     """
-    place = pick_device(device)
+    device = pick_device(device)
     about = {
-        "processor": _processor(place),
-        "device": place.type,
-        "cores": _cores(place),
-        "memory_bytes": _memory_bytes(place),
+        "processor": _processor(device),
+        "device": device.type,
+        "cores": _cores(device),
+        "memory_bytes": _memory_bytes(device),
         "torch": torch.__version__,
     }
     file = cache_files.path("machine", {"format": FORMAT, **about})
@@ -126,15 +138,15 @@ def calibrate(*, device: str | None = None, fresh: bool = False) -> Machine:
             known = Machine.from_dict(cache_files.read(file))
             if known.load <= max(BUSY, 2 * load):
                 return known
-    dtypes = dict.fromkeys((torch.float32, best(place)))
-    machine = Machine(**about, load=load, samples=tuple(samples(place, tuple(dtypes))))
+    dtypes = dict.fromkeys((torch.float32, best(device)))
+    machine = Machine(**about, load=load, samples=tuple(samples(device, tuple(dtypes))))
     cache_files.write(file, machine.to_dict())
     return machine
 
 
-def _processor(place: torch.device) -> str:
-    if place.type == "cuda":
-        return torch.cuda.get_device_name(place)
+def _processor(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     with suppress(OSError):  # Linux; elsewhere Python's own word for it
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -142,9 +154,9 @@ def _processor(place: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
-def _cores(place: torch.device) -> int:
-    if place.type == "cuda":
-        return torch.cuda.get_device_properties(place).multi_processor_count
+def _cores(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).multi_processor_count
     return torch.get_num_threads()
 
 
@@ -155,10 +167,10 @@ def _load() -> float:
         return 0.0
 
 
-def _memory_bytes(place: torch.device) -> int:
+def _memory_bytes(device: torch.device) -> int:
     """What the device has; on a machine with a limit on this process, the limit."""
-    if place.type == "cuda":
-        return torch.cuda.get_device_properties(place).total_memory
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):  # no control group, or one without a limit, which says "max"
         return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))

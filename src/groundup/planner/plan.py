@@ -219,7 +219,7 @@ def plan(
         peak_bytes=memory.peak_bytes,
         memory_bytes=machine.memory_bytes,
         fits=memory.peak_bytes <= USABLE_SHARE * machine.memory_bytes,
-        utilisation=per_token * batch / seconds / machine.matrix_flops_per_second[name],
+        utilisation=per_token * batch / seconds / machine.matrix_rate(name),
         step_seconds=seconds,
         train_seconds=train_seconds,
         tokens_per_second=batch / seconds,

@@ -7,6 +7,7 @@ is put together from these parts.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -29,6 +30,7 @@ from groundup.optim.optimizers import Optimizer
 from groundup.parts.linear import TiedHead
 from groundup.planner import cache_files
 from groundup.planner.phantom import Meter, Work
+from groundup.specs import Spec, walk
 
 Works = tuple[tuple[Work, float], ...]  # each operation and how many times it is done
 
@@ -74,8 +76,8 @@ def rehearse(
 ) -> tuple[Part, ...]:
     """Returns the parts of a training step in the order of the forward.
 
-    What was rehearsed once is kept in the user's cache folder: PyTorch's first operation on the meta device imports
-    its compiler, 1.2 s (torch 2.13).
+    What was rehearsed once is kept in the user's cache folder, unless a spec was typed in and has no file that tells
+    when it changes: PyTorch's first operation on the meta device imports its compiler, 1.2 s (torch 2.13).
 
     Args:
         spec: the model.
@@ -85,6 +87,9 @@ def rehearse(
         optimizer: what updates the weights.
         device: the kind of device that is planned for; it need not be there.
     """
+    code = _code_stamp(spec, optimizer)
+    if code is None:
+        return _rehearsed(spec, rows=rows, shape=shape, dtype=dtype, optimizer=optimizer, device=device)
     key = {
         "spec": spec.to_dict(),
         "rows": rows,
@@ -93,21 +98,32 @@ def rehearse(
         "optimizer": optimizer.to_dict(),
         "device": device,
         "torch": torch.__version__,
-        "code": _code_stamp(),
+        "code": code,
     }
     file = cache_files.path("rehearsal", key)
     with suppress(KeyError, TypeError, ValueError):
         return tuple(_part(data) for data in cache_files.read(file))
-    stage = _Stage(device=torch.device(device), dtype=dtype)
-    with stage.meter:
-        parts = tuple(_play(stage, spec, optimizer, rows=rows, shape=shape))
+    parts = _rehearsed(spec, rows=rows, shape=shape, dtype=dtype, optimizer=optimizer, device=device)
     cache_files.write(file, [asdict(part) for part in parts])
     return parts
 
 
-def _code_stamp() -> int:
-    """Changes whenever a file of the package does."""
-    return max(file.stat().st_mtime_ns for file in Path(__file__).parents[1].rglob("*.py"))
+def _rehearsed(
+    spec: Model, *, rows: int, shape: Shape, dtype: torch.dtype, optimizer: Optimizer, device: str
+) -> tuple[Part, ...]:
+    stage = _Stage(device=torch.device(device), dtype=dtype)
+    with stage.meter:
+        return tuple(_play(stage, spec, optimizer, rows=rows, shape=shape))
+
+
+def _code_stamp(*specs: Spec) -> list[tuple[str, int]] | None:
+    """Changes whenever a file of the package does, or one that defines a part of these specs; None if one has none."""
+    names = {type(node).__module__ for spec in specs for _, node in walk(spec)}
+    files = sorted({str(getattr(sys.modules.get(name), "__file__", None)) for name in names})
+    own = max(file.stat().st_mtime_ns for file in Path(__file__).parents[1].rglob("*.py"))
+    with suppress(OSError):
+        return [("", own), *((file, Path(file).stat().st_mtime_ns) for file in files)]
+    return None
 
 
 def _part(data: dict[str, Any]) -> Part:

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 WIDTH = 100  # of the assumptions' lines
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the lines of a table: the first column to the left, the others to the right."""
+def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+    """Returns the lines of a table: so many columns to the left, the others to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return ["  ".join(_pad(row, widths)).rstrip() for row in rows]
+    return ["  ".join(_pad(row, widths, left=left)).rstrip() for row in rows]
 
 
-def _pad(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    yield row[0].ljust(widths[0])
-    yield from (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+def _pad(row: Sequence[str], widths: Sequence[int], *, left: int) -> Iterator[str]:
+    for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        yield cell.ljust(width) if place < left else cell.rjust(width)
 
 
 def tree_lines(root: Node) -> list[str]:

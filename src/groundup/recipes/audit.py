@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from groundup.errors import ModelError
-from groundup.files import json_lines
+from groundup.files import as_path, json_lines
 from groundup.planner.audit import QUANTITIES, Audit, Entry, number, read_plan
 from groundup.recipes.place import Place
 
@@ -25,7 +25,7 @@ def audit(run: Path | str) -> Audit:
     Raises:
         ModelError: the folder is not there or holds neither a plan nor a ledger.
     """
-    place = Place(Path(run))
+    place = Place(as_path(run))
     plan = read_plan(place.plan)
     recorded = {line["quantity"]: line for line in json_lines(place.ledger) if isinstance(line.get("quantity"), str)}
     if not plan and not recorded:

@@ -67,6 +67,6 @@ class Text:
         batch, rows, count = self.batches(seed=HELD_OUT_SEED), self.run.rows, self.loader.steps_per_epoch
         if tokens is not None:
             count = min(count, -(-tokens // self.loader.tokens_per_batch))
-        made = (batch(step).first_rows(min(rows, self.loader.windows - step * rows)) for step in range(count))
+        made = (batch(step).first_rows(min(rows, self.loader.rows_per_epoch - step * rows)) for step in range(count))
         dtype = autocast_dtype(self.run.precision, next(model.parameters()).device)
         return objective_score(model, self.run.objective, made, dtype=dtype, total=count, progress=watch.progress)

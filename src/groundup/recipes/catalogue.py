@@ -50,7 +50,7 @@ def corpora() -> list[dict[str, Any]]:
     """Returns the sources that need no file of the user's, and the forms of those that do."""
     return [
         {"source": "python", "what": "the source code of this Python's standard library"},
-        {"source": "FILE or FOLDER", "what": ".txt .md .rst .py .jsonl .parquet, also as .gz or .zst"},
+        {"source": "FILE or FOLDER", "what": ".txt .md .rst .py .jsonl .tsv, also as .gz or .zst, and .parquet"},
         {"source": "CORPUS", "what": "a folder that groundup data build, or an earlier run, has made"},
         {"source": "ORGANISATION/NAME", "what": "a data set of the Hugging Face hub (pip install 'groundup[hub]')"},
     ]

@@ -214,7 +214,7 @@ def _usual(model: Decoder, source: str) -> Run:
 def _affordable(model: Decoder, run: Run, seconds: float) -> Decoder:
     """The design at the size at which a run with `TOKENS_PER_PARAM` takes this time here, as far as rates tell."""
     dtype = str(autocast_dtype(run.precision, pick_device())).removeprefix("torch.")
-    rate = UTILISATION * calibrate().matrix_flops_per_second[dtype]
+    rate = UTILISATION * calibrate().matrix_rate(dtype)
 
     def time_of(spec: Decoder) -> float:
         flops = books.train_flops_per_token(spec, context=run.length)

@@ -101,15 +101,15 @@ def examine(*, fresh: bool = False) -> Findings:
     Args:
         fresh: measure the machine anew instead of taking the cached figures.
     """
-    place = pick_device()
+    device = pick_device()
     return Findings(
         versions={
             "groundup": importlib.metadata.version("groundup"),
             "python": platform.python_version(),
             "torch": torch.__version__,
         },
-        device=str(place),
-        dtype=str(best(place)).removeprefix("torch."),
+        device=str(device),
+        dtype=str(best(device)).removeprefix("torch."),
         machine=calibrate(fresh=fresh),
         compiler=compiler(),
         extras={extra: importlib.util.find_spec(package) is not None for package, (extra, _) in EXTRAS.items()},

@@ -17,6 +17,7 @@ from groundup.devices import autocast_dtype
 from groundup.errors import ConfigError, TextError
 from groundup.evals import compressors
 from groundup.evals.perplexity import perplexity
+from groundup.files import as_path
 from groundup.hub.resolve import find
 from groundup.infer.language_model import LanguageModel
 from groundup.infer.load import load
@@ -45,7 +46,7 @@ def evaluate(
     Args:
         model: any MODEL with weights and a tokenizer.
         source: the text; None means what the run held out.
-        field: the name of the text in .jsonl and .parquet files.
+        field: the name of the text in .jsonl, .tsv and .parquet files.
         context: tokens of a window; None means those of the run's training, or the model's context.
         stride: tokens by which windows advance; None means half of the context.
         watch: who hears how it goes.
@@ -55,7 +56,7 @@ def evaluate(
         TextError: the model has no tokenizer, or its tokenizer no end token.
         DataError: the text cannot be read.
     """
-    place, is_run = Place(Path(model).expanduser()), find(model).kind == "run"
+    place, is_run = Place(as_path(model)), find(model).kind == "run"
     if source is None and not is_run:
         raise ConfigError(f"{model} is not a run with a text that it held out; name one with --data")
     loaded = load(model)

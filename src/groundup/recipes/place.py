@@ -12,7 +12,8 @@ from typing import Any
 
 from groundup.data.corpus import Corpus
 from groundup.errors import GroundupError, ModelError, StorageError, writing
-from groundup.files import alone, atomic_write, json_lines, remove, remove_abandoned
+from groundup.files import alone, as_path, atomic_write, json_lines, remove, remove_abandoned
+from groundup.hub.checkpoints import CHECKPOINTS
 
 Json = Any  # what json.loads returns
 
@@ -139,12 +140,12 @@ class Place:
 
     def corpus_of(self, source: str) -> Path:
         """Returns where the tokens of a run lie that reads ``source``: there, if it is a corpus."""
-        return Path(source).expanduser() if Corpus.is_there(source) else self.corpus
+        return as_path(source) if Corpus.is_there(source) else self.corpus
 
     @property
     def checkpoints(self) -> Path:
         """The checkpoints' folder."""
-        return self.folder / "checkpoints"
+        return self.folder / CHECKPOINTS
 
     def write_json(self, path: Path, data: Json) -> None:
         """Writes a file of the run, whole or not at all."""

@@ -30,11 +30,11 @@ from groundup import files
 from groundup.errors import CheckpointError, writing
 from groundup.hub import folder as folders
 from groundup.hub import tensors
+from groundup.hub.checkpoints import LATEST, checkpoints_in, latest_of, name_of, step_of
 from groundup.hub.manifest import verify_whole, write_manifest
 from groundup.optim.joint import JointOptimizer, load_state_tensors, state_tensors
 from groundup.specs import Json, Spec
 
-LATEST = "latest"
 STATE, LOOP = "state/optimizer.safetensors", "state/loop.json"
 
 
@@ -56,7 +56,7 @@ class Checkpoint:
         """
         try:
             verify_whole(path)
-            return cls(path=path, step=_step(path), spec=Spec.from_dict(_read_json(path / "spec.json")))
+            return cls(path=path, step=step_of(path), spec=Spec.from_dict(_read_json(path / "spec.json")))
         except CheckpointError as fault:
             raise CheckpointError(f"{fault}; {_way_out(path)}") from None
 
@@ -116,7 +116,7 @@ def save(
     Raises:
         StorageError: the disk is full or the folder cannot be written; nothing half-written remains.
     """
-    path = folder / f"step-{step:06d}"
+    path = folder / name_of(step)
     with files.interrupt_deferred(), writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         _recover(folder)
@@ -128,23 +128,20 @@ def save(
             (new / LOOP).write_text(json.dumps(loop, indent=1), encoding="utf-8")
             write_manifest(new)
         files.atomic_write(folder / LATEST, f"{path.name}\n")
-        for old in [other for other in _checkpoints(folder) if other != path][max(keep, 1) - 1 :]:
+        for old in [other for other in checkpoints_in(folder) if other != path][max(keep, 1) - 1 :]:
             files.remove(old.rename(files.beside(old)))
     return path
 
 
 def load_latest(folder: Path) -> Checkpoint | None:
-    """Returns the checkpoint that ``latest`` points to, or the newest if it points to none; None if there is none.
+    """Returns the checkpoint to go on from (see `latest_of`), verified; None if there is none.
 
     Raises:
         CheckpointError: that checkpoint is damaged; an older one is never taken without being asked for.
     """
     _recover(folder)
-    found = _checkpoints(folder)
-    pointer = folder / LATEST
-    name = pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.is_file() else ""
-    chosen = [path for path in found if path.name == name] or found
-    return Checkpoint.open(chosen[0]) if chosen else None
+    chosen = latest_of(folder)
+    return None if chosen is None else Checkpoint.open(chosen)
 
 
 def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -172,20 +169,9 @@ def _read_json(path: Path) -> Any:
 
 def _way_out(path: Path) -> str:
     """Returns what can be done about a damaged checkpoint: the newest other one that is intact."""
-    for other in _checkpoints(path.parent):
+    for other in checkpoints_in(path.parent):
         if other != path:
             with suppress(CheckpointError):
                 verify_whole(other)
                 return f"{other.name} is intact: remove {path.name} to go on from it"
     return "no other checkpoint beside it is intact: start the run anew"
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """Returns the checkpoint folders, newest step first."""
-    found = (path for path in folder.glob("step-*") if path.is_dir() and _step(path) >= 0)
-    return sorted(found, key=_step, reverse=True)
-
-
-def _step(path: Path) -> int:
-    digits = path.name.removeprefix("step-")
-    return int(digits) if digits.isdecimal() else -1
