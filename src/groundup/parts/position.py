@@ -424,8 +424,8 @@ class Slopes(HeadPlaces):
         """Returns minus slope times distance for every head, query and key."""
         if keys is not ctx.positions:
             return self._bias(ctx.positions, keys)
-        # Of whole sequences, layers of the same slopes have the same bias, and so have rows of one document each.
-        places = keys[:1] if ctx.segments is None else keys
+        # Of whole sequences, layers of the same slopes share a bias, and so do rows whose places were not given.
+        places = keys[:1] if ctx.reach else keys
         return ctx.once(("bias", *self.slopes), lambda: self._bias(places, places))
 
     def _bias(self, queries: Int[Tensor, "B T"], keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H T S"]:
