@@ -116,6 +116,6 @@ def test_operations_grow_with_the_length_of_the_text():
 
 
 def test_a_text_beyond_the_table_of_axial_places_is_refused():
-    spec = MODEL.replace(embed=Embed(position=Axial(shape=(2, 5), widths=(3, 5))))
+    spec = MODEL.replace(context=10, embed=Embed(position=Axial(shape=(2, 5), widths=(3, 5))))
     with pytest.raises(GenerationError, match="11 tokens long and the model has 10 places"):
         spec.build()(ids(1, 11))

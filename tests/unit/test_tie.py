@@ -22,6 +22,7 @@ from groundup.model.decoder import Decoder
 from groundup.model.layer import Fed, Layer, LayerSpec, Stacked
 from groundup.model.residual import Residual
 from groundup.parts.mask import Everything
+from groundup.parts.position import NoPosition
 from groundup.planner import books
 
 ATTENTION = Residual(Attention(heads=2, kv_heads=2, head_width=4))
@@ -116,7 +117,7 @@ def test_bad_combinations_are_refused_when_the_spec_is_made():
     with pytest.raises(SpecError, match=r"layers\.0\.block\.mix\.mixer is .*, which sees what comes after"):
         decoder(Fed(mix=ATTENTION, block=Stacked(mix=blind)))
     with pytest.raises(SpecError, match="head_width=5 is shared by two streams"):
-        RecallAttention(heads=1, kv_heads=1, head_width=5)
+        RecallAttention(heads=1, kv_heads=1, head_width=5, position=NoPosition())
     with pytest.raises(SpecError, match="the smaller one first"):
         Mamba(states=4, rank=2, steps=(0.1, 0.01))
     with pytest.raises(SpecError, match="the smaller one first"):
