@@ -174,9 +174,11 @@ def _comparison(
         there = read_spec(path, Comparison)
         wanted = there.replace(**asked, run=run.replace(model=there.run.model))
         other = [f"{name}={was} and not {now}" for name, (was, now) in diff(there, wanted).items()]
-        if other:
+        if not other:
+            return there
+        if there.entrants:
             raise ConfigError(f"{folder} holds a comparison with {', '.join(other[:3])}; give another --out")
-        return there
+        _clear(folder)  # nothing was sized yet: it was refused, and is asked for in another way now
     if any(folder.iterdir()):
         raise ConfigError(f"{folder} is there already and holds no comparison; give another --out")
     check_source(run)
@@ -186,6 +188,14 @@ def _comparison(
     made = Comparison(**asked, run=run.replace(model=model), target=figure(asked["match"], run, model))
     _write(made, folder)
     return made
+
+
+def _clear(folder: Path) -> None:
+    """Removes what a comparison without architectures has made."""
+    place = Place(folder)
+    _file(folder).unlink()
+    for made in (place.corpus, place.tokenizer):
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _file(folder: Path) -> Path:
@@ -256,11 +266,13 @@ def _entered(
         seconds = sum(seconds / comparison.cost(model, seconds) for model, seconds in timed.values())  # a unit of work
         comparison = comparison.replace(work=comparison.budget * (1 - OVERHEAD) / runs / seconds)
     for name, (model, seconds) in timed.items():
-        steps = round((comparison.work or 0.0) / comparison.cost(model, seconds))
+        exact = (comparison.work or 0.0) / comparison.cost(model, seconds)
+        steps = round(exact)
         if steps < FEWEST_STEPS:
+            minutes = math.ceil(comparison.budget * FEWEST_STEPS / exact / 60)
             raise ConfigError(
-                f"{name} would make {steps} steps in its share of {units.duration(comparison.budget)}; give a longer "
-                f"--budget or fewer architectures, or lower rows={run.rows}"
+                f"{name} would make {steps} steps in its share of {units.duration(comparison.budget)}; give a --budget "
+                f"of {minutes}m or fewer architectures, or lower --set rows={run.rows}"
             )
         there[name] = Entrant(name=name, model=model, steps=steps, step_seconds=seconds)
     comparison = comparison.replace(entrants=tuple(there.values()))
@@ -277,27 +289,46 @@ def _run(comparison: Comparison, entrant: Entrant, folder: Path, corpus: Corpus,
     """Does what is left to do for one architecture."""
     place = folder / entrant.name
     place.mkdir(exist_ok=True)
+    while not _trained(comparison, entrant, place, corpus, watch):
+        pass
+    _figures_of_use(comparison, entrant, place)
+
+
+def _trained(comparison: Comparison, entrant: Entrant, place: Path, corpus: Corpus, watch: Watch) -> bool:
+    """Trains with every seed at the best of the rates; False, and that rate counts no more, where one run diverges."""
     factor = _best_factor(comparison, entrant, place, corpus, watch)
     for seed in range(comparison.seeds):
         run = comparison.run_of(entrant, seed=seed, factor=factor)
         run = run.replace(data=run.data.replace(source=str(corpus.folder), tokenizer=None, vocab=None))
         at = Place(place / f"seed-{seed}")
-        if not at.result.is_file():
-            watch.stage(f"{entrant.name}, seed {seed + 1} of {comparison.seeds}")
-            if at.config.is_file():
-                resume(at.folder, watch=StepsOnly(watch))
-            else:
-                pretrain(run, at.folder, watch=StepsOnly(watch))
+        try:
+            if not at.result.is_file():
+                watch.stage(f"{entrant.name}, seed {seed + 1} of {comparison.seeds}")
+                if at.config.is_file():
+                    resume(at.folder, watch=StepsOnly(watch))
+                else:
+                    pretrain(run, at.folder, watch=StepsOnly(watch))
+        except TrainingError as fault:
+            watch.say(f"{fault}; so {factor:g} times the rates is left out, and all seeds begin anew.")
+            for run_folder in place.glob("seed-*"):
+                shutil.rmtree(run_folder)
+            tried = json.loads(_rate_file(place, factor).read_text(encoding="utf-8"))
+            atomic_write(_rate_file(place, factor), json.dumps(tried | {"loss": None}) + "\n")
+            return False
         if seed and at.checkpoints.exists():  # one copy of the weights is kept
             shutil.rmtree(at.checkpoints)
-    _figures_of_use(comparison, entrant, place)
+    return True
+
+
+def _rate_file(place: Path, factor: float) -> Path:
+    return place / f"rate-{factor:g}.json"
 
 
 def _best_factor(comparison: Comparison, entrant: Entrant, place: Path, corpus: Corpus, watch: Watch) -> float:
     """The factor of the rates that does best in a short run, doubled or halved as long as that helps."""
 
     def loss(factor: float) -> float:
-        path = place / f"rate-{factor:g}.json"
+        path = _rate_file(place, factor)
         if not path.exists():
             atomic_write(path, json.dumps(_tried(comparison, entrant, factor, corpus, watch)) + "\n")
         told = json.loads(path.read_text(encoding="utf-8"))["loss"]
