@@ -341,6 +341,20 @@ def test_an_interruption_of_a_verb_without_a_run_says_that_nothing_is_lost(
     assert (answer.code, answer.err.strip()) == (130, "Interrupted. Calling it again is safe.")
 
 
+def test_a_mistake_in_a_file_of_the_users_own_is_told_with_its_line(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "own_typo.py").write_text(
+        "import groundup as gu\n\n\n"
+        "class OwnTypo(gu.MixerSpec):\n"
+        "    def build(self, width):\n"
+        "        return gu.Linear(widht, width)\n\n\n"
+        "layer = gu.Layer(mix=gu.Residual(OwnTypo()))\n"
+        "spec = gu.Decoder(width=8, vocab=16, context=8, layers=(layer,))\n"
+    )
+    answer = call("plan", "./own_typo.py")
+    assert answer.code == 2
+    assert "own_typo.py, line 6: NameError: name 'widht' is not defined" in answer.err
+
+
 @pytest.mark.parametrize("pressed", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN])  # ignored in a script's background
 def test_a_run_that_is_stopped_says_how_to_go_on(

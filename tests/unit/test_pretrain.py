@@ -395,6 +395,39 @@ def test_a_finished_run_without_its_checkpoints_is_not_trained_again(texts: Path
     assert not place.checkpoints.exists()
 
 
+def test_resuming_a_finished_run_tells_what_it_came_to_and_writes_nothing(finished: Path) -> None:
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    outcome = resume(finished)
+    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+    told = json.loads(outcome.place.result.read_text())
+    assert outcome.score.to_dict() == pytest.approx(told["validation"])
+    assert outcome.samples == told["samples"] != []
+    assert outcome.to_dict()["steps"] == 6
+
+
+def test_a_finished_run_whose_budget_is_raised_goes_on(texts: Path, tmp_path: Path) -> None:
+    place = pretrain(settings(texts, budget=Steps(2)), tmp_path / "run").place
+    place.config.write_text(write_spec(read_run(place.config).replace(budget=Steps(3))))
+    assert resume(place.folder).tally.steps == 3
+
+
+class Heard(Watch):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_run_of_which_nothing_was_saved_says_that_it_starts_anew(texts: Path, tmp_path: Path) -> None:
+    place = pretrain(settings(texts, budget=Steps(1)), tmp_path / "run").place
+    shutil.rmtree(place.checkpoints)
+    place.result.unlink()
+    heard = Heard()
+    assert resume(place.folder, watch=heard).tally.steps == 1
+    assert any("was stopped before anything was saved, so it starts anew" in text for text in heard.said)
+
+
 def test_a_corpus_in_the_home_folder_is_found(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = train([path.read_text() for path in texts.iterdir()], vocab=280)
     build(texts, tmp_path / "corpus", tokenizer=words, held_out=0.2)

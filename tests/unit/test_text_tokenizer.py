@@ -103,6 +103,11 @@ def test_the_file_and_its_folder_are_the_same_tokenizer(tokenizer: Tokenizer, tm
     assert Tokenizer.load(tmp_path / "mine.json").end == 0
 
 
+def test_the_folder_of_a_run_has_its_tokenizer_inside(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path / "tokenizer")
+    assert Tokenizer.load(tmp_path).encode("a text") == tokenizer.encode("a text")
+
+
 def test_saving_without_a_template_removes_the_old_one(tokenizer: Tokenizer, tmp_path: Path) -> None:
     Tokenizer(tokenizer.definition, end=0, chat_template="old").save(tmp_path)
     tokenizer.save(tmp_path)

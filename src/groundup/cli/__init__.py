@@ -142,17 +142,26 @@ def main() -> None:
     except OSError as fault:  # the disk, the terminal or the rights are not as they should be
         _end(f"Error: {fault}; mend that and try again", EXIT_MISTAKE, debug=debug)
     except Exception as fault:  # the last resort: a fault of ours is told as one, in one line
+        theirs = _in_own_file(fault)
+        if theirs:
+            _end(f"Error: {theirs}; --debug shows all of it", EXIT_MISTAKE, debug=debug)
         _end(f"Fault in groundup ({type(fault).__name__}: {fault}); --debug shows where", EXIT_FAULT, debug=debug)
 
 
+def _in_own_file(fault: Exception) -> str | None:
+    """Where in a file of the user's it happened, if any was imported."""
+    own_file = sys.modules.get("groundup.hub.own_file")
+    return own_file.blame(fault) if own_file else None
+
+
 @contextmanager
-def resumable(folder: Path) -> Iterator[None]:
-    """Says how to go on with the run in a folder where it is interrupted."""
+def resumable(folder: Path, *, command: str = "groundup resume {folder}") -> Iterator[None]:
+    """Says how to go on with the run in a folder where it is interrupted, by this command."""
     try:
         yield
     except KeyboardInterrupt as pressed:
         if (folder / "config.yaml").is_file():
-            raise click.Abort(f"Go on with: groundup resume {shlex.quote(str(folder))}") from pressed
+            raise click.Abort(f"Go on with: {command.format(folder=shlex.quote(str(folder)))}") from pressed
         raise
 
 

@@ -39,7 +39,8 @@ def quickstart(time: float | None, data: str | None, out: Path | None, new: bool
     )
     if go_on:
         recipe.check_same(folder, seconds=time, source=data)
-    with resumable(folder), Drawing(as_json=as_json) as drawing:
+    again = "groundup quickstart" + ("" if folder == Path("runs/quickstart") else " --out {folder}")
+    with resumable(folder, command=again), Drawing(as_json=as_json) as drawing:
         if folder != (out or Path("runs/quickstart")):
             drawing.say(f"This one goes to {folder}.")
         if go_on:

@@ -39,13 +39,14 @@ def train(
     Example:  groundup train smollm2-135m --data books/ --time 2h optimizer=muon rows=4 context=512
     """
     from groundup.cli.draw import Drawing
-    from groundup.recipes.pretrain import pretrain
+    from groundup.recipes.pretrain import check, pretrain
     from groundup.recipes.train import ENVIRONMENT, resolve_run, run_folder
 
     environment = os.environ.get(ENVIRONMENT, "")
     run = resolve_run(model, settings=settings, environment=environment, **asked)
     folder = out or run_folder(model)
     with resumable(folder), Drawing(as_json=as_json) as drawing:
+        check(run, folder, tensorboard=tensorboard)
         drawing.run(run, folder)
         drawing.outcome(pretrain(run, folder, watch=drawing, tensorboard=tensorboard))
 

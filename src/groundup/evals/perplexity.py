@@ -10,8 +10,9 @@ window only the tokens that no earlier one has read count, so each has at least 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,6 +68,12 @@ class Score:
             "documents": self.documents,
         }
         return {name: value for name, value in figures.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, figures: Mapping[str, Any]) -> Score:
+        """Returns the score whose `to_dict` these are."""
+        counts = {name: figures.get(name) for name in ("text_bytes", "documents")}
+        return cls(nats=figures["loss"] * figures["tokens"], tokens=figures["tokens"], **counts)
 
 
 @dataclass(frozen=True, eq=False)

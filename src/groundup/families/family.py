@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from groundup.errors import SpecError, nearest
@@ -174,7 +175,10 @@ class Keys:
         if any(value != values[0] for value in values[1:]):
             raise SpecError(f"the configuration says {found}, which are names of one setting; keep one of them")
         if not values and default is ...:
-            raise SpecError(f"the configuration of a {self.family} model needs the key {' or '.join(names)}")
+            near = [found for name in names for found in get_close_matches(name, self.config, n=1, cutoff=0.8)]
+            has = f"; it has {near[0]!r}, which may be meant" if near else ""
+            kind = "" if "model_type" in self.config else "; without model_type it is read as one"
+            raise SpecError(f"the configuration of a {self.family} model needs the key {' or '.join(names)}{has}{kind}")
         return values[0] if values else default
 
     def layers(self, *names: str, default: Any = ...) -> int:
@@ -281,8 +285,9 @@ class Keys:
         """
         left = sorted(name for name in self.config if name not in self.taken and name not in self.inert)
         if left:
-            hint = nearest(left[0], self.taken)
+            hints = [f"{name}: {hint}" for name in left if (hint := nearest(name, self.taken))]
+            hints = hints if len(left) > 1 else [nearest(left[0], self.taken)]
             raise SpecError(
                 f"the configuration's {', '.join(left)} is not known to the {self.family} family and may change "
-                f"the mathematics; {hint + ' otherwise ' if hint else ''}remove it if it does not"
+                f"the mathematics; {' '.join(hints) + ' otherwise ' if any(hints) else ''}remove it if it does not"
             )

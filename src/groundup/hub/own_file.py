@@ -18,6 +18,7 @@ from groundup.model.model import Model
 
 OWN = re.compile(r"(?P<file>.+\.py)(?::(?P<name>\w+))?")
 NAME = "spec"  # of the model, where none is given
+FILES: set[Path] = set()  # those that were imported
 
 
 def read_own(path: Path, name: str | None) -> Model:
@@ -53,6 +54,7 @@ def import_file(path: Path) -> ModuleType:
     if not path.is_file() or found is None or found.loader is None:
         raise ModelError(f"{path} is not there; give the path of a Python file that defines a model")
     module = importlib.util.module_from_spec(found)
+    FILES.add(path.absolute())
     sys.modules[path.stem] = module  # where the annotations of its specs are looked up
     try:
         _told(path, lambda: found.loader.exec_module(module))
@@ -67,7 +69,14 @@ def _told(path: Path, run: Any) -> Any:
     try:
         return run()
     except Exception as fault:
-        frames = traceback.extract_tb(fault.__traceback__)
-        lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
-        where = f", line {lines[-1]}" if lines else ""
-        raise ModelError(f"{path}{where}: {type(fault).__name__}: {' '.join(str(fault).split())}") from fault
+        raise ModelError(blame(fault) or f"{path}: {_in_words(fault)}") from fault
+
+
+def blame(fault: BaseException) -> str | None:
+    """Returns where in a file of the user's something failed, and how; None where it passed through none."""
+    frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if Path(frame.filename) in FILES]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}: {_in_words(fault)}" if frames else None
+
+
+def _in_words(fault: BaseException) -> str:
+    return f"{type(fault).__name__}: {' '.join(str(fault).split())}"

@@ -164,13 +164,16 @@ def plan(
 
     Raises:
         ModelError: there is no such model.
-        ConfigError: a figure is not positive, or the context is longer than the model's.
+        ConfigError: a figure is not positive, the context is longer than the model's, or the model cannot learn the
+            objective.
     """
     _check_positive(int | float, tokens=tokens, batch_tokens=batch_tokens, watts=watts, most=10**30)
     _check_positive(int, rows=rows, context=context, most=LARGEST)
     if not isinstance(optimizer, Optimizer):
         raise ConfigError(f"optimizer={optimizer!r} is no optimizer; give one, such as AdamW(lr=3e-4)")
     spec = resolve(model)
+    if objective is not None:
+        objective.check(spec)
     machine, params = _machine(on), books.params(spec)
     length = _length(spec, context)
     shape = Shape.even(length) if objective is None else objective.shape(spec, length)

@@ -17,7 +17,7 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse } td, th { padding: .15rem 1.2rem .15rem 0; text-align: right; font-weight: normal }
 td:first-child { text-align: left }
 th { color: #667; white-space: nowrap }
-th:first-child, .facts td { text-align: left }
+th:first-child, .facts td { text-align: left } summary { cursor: pointer; margin-top: 2rem; font-weight: bold }
 pre { background: #f5f6f8; padding: .8rem; overflow-x: auto; font-size: .85rem; line-height: 1.35 }
 svg { width: 100%; height: auto } svg text { font: 12px system-ui, sans-serif; fill: #667 }
 .grid { stroke: #e4e6ea } .legend span { white-space: nowrap; margin-right: 1rem } .legend i { font-style: normal }
@@ -79,7 +79,8 @@ class _Axes:
         self.scale: Callable[[float], float] = math.log2 if logarithmic else float
         first = [self.scale(a) for a, _ in points]
         self.up = _ticks([self.scale(b) for _, b in points])
-        self.across = _few(first) if logarithmic else [share * max(first) for share in (0.25, 0.5, 0.75, 1.0)]
+        round_ones = [tick for tick in _ticks([0.0, max(first)]) if 0 < tick <= max(first)]
+        self.across = _few(first) if logarithmic else round_ones
         self.left, self.right = (min(first), max(first)) if logarithmic else (0.0, max(first))
 
     def place(self, a: float, b: float) -> tuple[float, float]:
@@ -94,7 +95,7 @@ class _Axes:
             yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 10}" y1="{height}" y2="{height}"/>'
             yield f'<text x="{LEFT - 8}" y="{height + 4}" text-anchor="end">{escape(y(number(value)))}</text>'
         for value in self.across:
-            anchor = "end" if value == max(self.across) else "middle"
+            anchor = "end" if self._across(value) > WIDTH - 40 else "middle"
             place = f'x="{self._across(value)}" y="{HEIGHT - 4}" text-anchor="{anchor}"'
             yield f"<text {place}>{escape(x(number(value)))}</text>"
 

@@ -39,11 +39,11 @@ class Place:
         if os.fsencode(folder).decode(errors="replace") != str(folder):  # then safetensors would not open its weights
             raise StorageError(f"{folder} is not written in UTF-8; choose another place")
         place = cls(folder)
-        place._check_empty()
+        place.check_empty()
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with alone(folder):
-            place._check_empty()  # another process may have been here in between
+            place.check_empty()  # another process may have been here in between
             try:
                 yield place
             except GroundupError:
@@ -67,7 +67,12 @@ class Place:
                 remove_abandoned(folder, names="*")
             yield place
 
-    def _check_empty(self) -> None:
+    def check_empty(self) -> None:
+        """Makes sure that a new run may lie here.
+
+        Raises:
+            StorageError: it holds something already.
+        """
         with writing(self.folder):
             if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
                 raise StorageError(f"{self.folder} is there already; choose another place, or resume it if it is a run")

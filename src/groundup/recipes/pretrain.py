@@ -6,6 +6,7 @@ is there is taken, the rest is made.
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import threading
@@ -41,6 +42,8 @@ from groundup.training import checkpoint
 from groundup.training.allocator import keep_freed_memory
 from groundup.training.budget import Tally
 from groundup.training.checkpoint import Checkpoint
+
+BUSY = 2.0  # times the planned time of a step, from which on something else must hold the machine up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +101,25 @@ def pretrain(
         DataError: the source cannot be read or has too little text.
         TrainingError: loss or gradients are not finite.
     """
-    check_source(run)  # before the folder is there: a name may be mistyped
+    check(run, folder, tensorboard=tensorboard)
     _check_fit(run)
     with Place.new(folder) as place:
         atomic_write(place.config, write_spec(run))
         return _finish(run, place, watch, saved=None, tensorboard=tensorboard)
+
+
+def check(run: Run, folder: Path, *, tensorboard: bool = False) -> None:
+    """Refuses, before anything is told or made, what a mistyped command would get wrong.
+
+    Raises:
+        MissingExtra: tensorboard is asked for and not installed.
+        StorageError: the folder holds something already.
+        DataError: the source cannot be read, or is a corpus that holds no text out.
+    """
+    Place(folder).check_empty()
+    check_source(run)
+    if tensorboard:
+        tensorboard_writer()
 
 
 def resume(
@@ -120,15 +137,19 @@ def resume(
         StorageError: another process works on it.
     """
     with Place.open(folder) as place:
-        saved = checkpoint.load_latest(place.checkpoints)
+        run, saved = read_run(place.config), checkpoint.load_latest(place.checkpoints)
         if place.result.is_file():
             if saved is None:
                 raise CheckpointError(
                     f"{folder} is finished and its checkpoints were removed, so there is nothing to go on from; train "
                     f"one like it with: groundup train {place.config} --out FOLDER"
                 )
-            watch.say(f"{folder} is finished; nothing is left to train.")
-        return _finish(read_run(place.config), place, watch, saved=saved, tensorboard=tensorboard)
+            if run.budget.spent(Tally.from_dict(saved.loop()["tally"])) >= 1:
+                watch.say(f"{folder} is finished; nothing is left to train.")
+                return _finished(run, place, corpus_of(run, place, watch), saved)
+        elif saved is None:
+            watch.say(f"{folder} was stopped before anything was saved, so it starts anew.")
+        return _finish(run, place, watch, saved=saved, tensorboard=tensorboard)
 
 
 def _finish(run: Run, place: Place, watch: Watch, *, saved: Checkpoint | None, tensorboard: bool) -> Outcome:
@@ -143,8 +164,25 @@ def _finish(run: Run, place: Place, watch: Watch, *, saved: Checkpoint | None, t
     watch.stage("Letting it write, and writing the report")
     written = samples(run, model, corpus)
     write_report(run, place, tally=tally, score=score, samples=written)
-    place.write_json(place.result, {"tally": tally.to_dict(), "validation": score.to_dict()})
+    told = {"tally": tally.to_dict(), "validation": score.to_dict(), "samples": written}
+    place.write_json(place.result, told)
     return Outcome(place=place, run=run, model=model, corpus=corpus, score=score, tally=tally, samples=written)
+
+
+def _finished(run: Run, place: Place, corpus: Corpus, saved: Checkpoint) -> Outcome:
+    """What a finished run came to, as it was written down."""
+    learner = Learner(run, corpus)
+    learner.restore(saved)
+    told = json.loads(place.result.read_text(encoding="utf-8"))
+    return Outcome(
+        place=place,
+        run=run,
+        model=learner.model.eval(),
+        corpus=corpus,
+        score=Score.from_dict(told["validation"]),
+        tally=learner.tally,
+        samples=told["samples"],
+    )
 
 
 def _fitted(run: Run, corpus: Corpus, place: Place) -> Run:
@@ -249,6 +287,11 @@ def _train(
                 raise KeyboardInterrupt
     if run.compile:
         vars(learner.model).pop("hidden", None)  # texts of every length are read from here on
+    if times and median(times) > BUSY * made.step_seconds:
+        watch.say(
+            f"A step took {median(times) / made.step_seconds:.1f} times as long as planned. If other work ran beside "
+            "it, OMP_WAIT_POLICY=PASSIVE in the environment helps (docs/training.md)."
+        )
     if times or not place.ledger.exists():
         watch.stage("Counting the operations of a step")
         _record(learner, place, made, times=times, peak_bytes=peak())
