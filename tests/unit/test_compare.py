@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -16,6 +16,8 @@ from groundup.files import alone
 from groundup.optim.joint import JointOptimizer
 from groundup.optim.optimizers import AdamW
 from groundup.recipes.compare import compare, named
+from groundup.recipes.comparison import Comparison
+from groundup.recipes.settings import read_spec
 from groundup.recipes.watch import Watch
 from groundup.text.train import train
 
@@ -35,6 +37,24 @@ class Brittle(AdamW):
     def broken(optimizer: torch.optim.Optimizer, *_: object) -> None:
         for weight, state in optimizer.state.items():
             weight.data[state["step"].expand_as(weight) > 4] = float("nan")
+
+
+class Late(AdamW):
+    """Breaks the weights once, at a step that is told it."""
+
+    at: ClassVar[int | None] = None
+
+    def build(self, model: nn.Module, *, products: torch.dtype = torch.float32) -> JointOptimizer:
+        made = super().build(model, products=products)
+        made.parts[0].register_step_post_hook(self.broken)
+        return made
+
+    @staticmethod
+    def broken(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        weight, state = next(iter(optimizer.state.items()))
+        if Late.at is not None and state["step"] > Late.at:
+            weight.data.fill_(float("nan"))
+            Late.at = None
 
 
 class Stages(Watch):
@@ -124,6 +144,20 @@ def test_a_corpus_is_compared_on_and_a_rate_that_diverges_is_left_out(texts: Pat
         path.write_text(json.dumps(told))
     again = compare(["gpt2", "lstm"], settings=[*SMALL, "optimizer=brittle"], **asked)
     assert again["verdict"] == found["verdict"]
+
+
+@pytest.mark.slow
+def test_a_rate_at_which_a_whole_run_diverges_is_left_out(texts: Path, tmp_path: Path):
+    asked: dict[str, Any] = {"folder": tmp_path / "c", "budget": 10.0, "seeds": 2, "source": str(texts)}
+    asked["settings"] = [*SMALL, "optimizer=late"]
+    with pytest.raises(KeyboardInterrupt):
+        compare(["gpt2", "lstm"], watch=Stages(stop="gpt2, seed 2"), **asked)
+    Late.at = read_spec(tmp_path / "c" / "comparison.yaml", Comparison).entrants[0].steps // 2
+    watch = Stages()
+    found = compare(["gpt2", "lstm"], watch=watch, **asked)
+    row = next(row for row in found["entrants"] if row["name"] == "gpt2")
+    assert len(row["rates_diverged"]) == 1 and row["rate_factor"] not in row["rates_diverged"]
+    assert [title for title in watch.titles if "gpt2, seed" in title][-2:] == ["gpt2, seed 1 of 2", "gpt2, seed 2 of 2"]
 
 
 @pytest.mark.slow
