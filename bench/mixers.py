@@ -69,8 +69,11 @@ def gated_delta() -> tuple[Any, str]:
     heads = {"num_attention_heads": HEADS, "num_key_value_heads": HEADS, "head_dim": WIDTH // HEADS}
     linear = {"linear_num_key_heads": HEADS, "linear_num_value_heads": HEADS}
     widths = {"linear_key_head_dim": WIDTH // HEADS, "linear_value_head_dim": WIDTH // HEADS}
-    kinds = {"layer_types": ["linear_attention"] * LAYERS, "mlp_only_layers": list(range(LAYERS))}
-    sizes = {**heads, **linear, **widths, **kinds, "intermediate_size": 3 * WIDTH}
+    # The last layer has attention and experts, as every model of the family has some.
+    linear_layers, experts = ["linear_attention"] * (LAYERS - 1), {"num_experts": 2, "num_experts_per_tok": 1}
+    kinds = {"layer_types": [*linear_layers, "full_attention"], "mlp_only_layers": list(range(LAYERS - 1))}
+    hidden = {"intermediate_size": 3 * WIDTH, "moe_intermediate_size": WIDTH, "shared_expert_intermediate_size": WIDTH}
+    sizes = {**heads, **linear, **widths, **kinds, **experts, **hidden}
     return Qwen3NextConfig(**common(WIDTH, LAYERS), **sizes), "Qwen3NextForCausalLM"
 
 
