@@ -11,7 +11,8 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from groundup.families import family_of_config
+from groundup.errors import SpecError
+from groundup.families import FAMILIES, family_of_config
 from groundup.hub import folder
 from oracle.cases.llama import LLAMA
 from oracle.pair import TOLERANCE, distance, make, randomise, theirs_of
@@ -22,6 +23,11 @@ CONFIGS = {path.stem: json.loads(path.read_text()) for path in sorted((DATA / "c
 with (DATA / "model_params.csv").open(newline="") as file:
     PUBLISHED = {row["model"]: int(row["total_params"]) for row in csv.DictReader(file)}
 PUBLISHED["llama-3.1-8b"] = PUBLISHED["llama-3-8b"]  # they differ in context only
+
+
+# What their defaults leave to be chosen.
+NEEDED = {"deepseek_v2": {"num_experts_per_tok": 2}, "reformer": {"is_decoder": True, "num_buckets": 4}}
+KINDS = sorted(kind for f in FAMILIES for kind in f.model_types if kind in transformers.CONFIG_MAPPING)
 
 
 def parameters(model: torch.nn.Module) -> int:
@@ -43,6 +49,21 @@ def test_published_configuration_is_read_as_transformers_reads_it(name: str):
     if "n_inner" in theirs:
         theirs["n_inner"] = theirs["n_inner"] or 4 * theirs["n_embd"]
     assert {key: theirs[key] for key in ours} == ours
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_configuration_leaves_out_is_what_transformers_takes_it_for(kind: str):
+    said = {"model_type": kind, **NEEDED.get(kind, {})}
+    whole = json.loads(json.dumps(theirs_of(said).to_dict())) | said
+    family = family_of_config(whole)
+    for name in whole.keys() - said.keys():
+        rest = {key: value for key, value in whole.items() if key != name}
+        try:
+            read = family.spec(rest)
+        except SpecError as refused:
+            assert "needs the key" in str(refused)
+            continue
+        assert read == family.spec(json.loads(json.dumps(theirs_of(rest).to_dict()))), name
 
 
 def test_configuration_without_names_of_transformers_equals_its_translation(tmp_path: Path):
