@@ -82,7 +82,8 @@ def test_configuration_without_names_of_transformers_equals_its_translation(tmp_
 @torch.no_grad()
 def test_fraction_turns_the_first_values_of_each_head(fraction: float, tmp_path: Path):
     """transformers' LLaMA leaves the factor unread; its Phi-3 is a LLaMA with joined maps that reads it."""
-    config = LLAMA | {"head_dim": 16, "num_key_value_heads": 2, "hidden_size": 64, "partial_rotary_factor": fraction}
+    llama = {name: value for name, value in LLAMA.items() if name != "model_type"}  # else what it would not do
+    config = llama | {"head_dim": 16, "num_key_value_heads": 2, "hidden_size": 64, "partial_rotary_factor": fraction}
     joined = {"model_type": "phi3", "pad_token_id": None, "rope_theta": 10_000.0}
     theirs = transformers.AutoModelForCausalLM.from_config(theirs_of(config | joined)).eval()
     randomise(theirs, seed=0)

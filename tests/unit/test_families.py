@@ -213,8 +213,17 @@ def test_unknown_key_is_told_the_nearest():
 
 
 def test_unknown_key_inside_rope_parameters_is_refused_by_name():
-    with pytest.raises(SpecError, match="mscale"):
-        read(SMALL | {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "mscale": 1.0}})
+    with pytest.raises(SpecError, match="low_freq_factor"):
+        read(SMALL | {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "low_freq_factor": 1.0}})
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "mixtral", "gemma3_text", "falcon"])
+def test_a_share_of_each_head_that_the_class_of_its_type_would_turn_whole_is_refused(kind: str):
+    half = {"rope_parameters": {"partial_rotary_factor": 0.5}}
+    said = {"rope_parameters": {"full_attention": half["rope_parameters"]}} if kind == "gemma3_text" else half
+    assert first_layer(read(SMALL | half)).mix.mixer.position == RoPE(fraction=0.5)
+    with pytest.raises(SpecError, match=r"^[^\n]*partial_rotary_factor[^\n]*$"):
+        read(SMALL | said | {"model_type": kind})
 
 
 @pytest.mark.parametrize(
