@@ -47,7 +47,9 @@ def read(keys: Keys) -> Decoder:
     dropout = keys.number("resid_pdrop", default=0.0, whole=False)
     window = keys.number("sliding_window", default=None)
     position = llama.read_rope(keys, context=keys.number("max_position_embeddings"), fraction=1.0)
-    spec = override_all(llama.read(keys, position=position), dict.fromkeys(("layers.*.mix.dropout", "layers.*.ffn.dropout"), dropout))
+    spec = override_all(
+        llama.read(keys, position=position), dict.fromkeys(("layers.*.mix.dropout", "layers.*.ffn.dropout"), dropout)
+    )
     match llama.parts(spec)[0].position:
         case RoPE(scaling=NoScaling()):
             return mistral.windowed(spec, window)
