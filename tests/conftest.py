@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,3 +62,21 @@ def unchecked_signatures() -> Iterator[None]:
     """For modules whose models others run with checked signatures, which take half the time of a test."""
     with signatures.unchecked():
         yield
+
+
+@pytest.fixture
+def another_user(tmp_path: Path) -> Iterator[None]:
+    """Takes the right to read ``closed`` and ``runs/closed`` from this process."""
+    closed = (tmp_path / "closed", tmp_path / "runs" / "closed")
+    for place in closed:
+        place.mkdir(parents=True)
+        place.chmod(0)
+    tmp_path.chmod(0o755)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    yield
+    if is_root:
+        os.seteuid(0)
+    for place in closed:
+        place.chmod(0o700)

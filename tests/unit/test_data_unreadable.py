@@ -6,7 +6,7 @@ import gzip
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +61,6 @@ def test_what_belongs_to_another_user_is_one_sentence(tmp_path: Path, another_us
     for place in (tmp_path / "closed", tmp_path / "closed" / "a.txt"):
         with pytest.raises(DataError, match=rf"{place} cannot be read: Permission denied; check"):
             read(place)
-
-
-@pytest.fixture
-def another_user(tmp_path: Path) -> Iterator[None]:
-    """Takes the right to read ``closed`` from this process."""
-    (tmp_path / "closed").mkdir()
-    (tmp_path / "closed" / "a.txt").write_text("text")
-    (tmp_path / "closed").chmod(0)
-    is_root = os.geteuid() == 0
-    if is_root:
-        os.seteuid(65534)
-    yield
-    if is_root:
-        os.seteuid(0)
-    (tmp_path / "closed").chmod(0o700)
 
 
 @pytest.mark.parametrize("content", [b"", b" \n\t\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"])

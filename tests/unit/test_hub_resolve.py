@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -271,24 +269,6 @@ def test_unknown_name_is_told_the_folders_nearby(tmp_path: Path):
     for given in ("quickstrat", "runs/quickstrat", "./runs/quickstrat", str(tmp_path / "runs" / "quick")):
         with pytest.raises(ModelError, match=r"nearby: .*runs/quickstart"):
             resolve.find(given)
-
-
-@pytest.fixture
-def another_user(tmp_path: Path) -> Iterator[None]:
-    """Takes the right to read ``closed`` and ``runs/closed`` from this process."""
-    closed = (tmp_path / "closed", tmp_path / "runs" / "closed")
-    for place in closed:
-        place.mkdir(parents=True)
-        place.chmod(0)
-    tmp_path.chmod(0o755)
-    is_root = os.geteuid() == 0
-    if is_root:
-        os.seteuid(65534)
-    yield
-    if is_root:
-        os.seteuid(0)
-    for place in closed:
-        place.chmod(0o700)
 
 
 def test_unknown_name_beside_folders_of_another_user_is_one_sentence(another_user: None):

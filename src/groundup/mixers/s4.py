@@ -12,6 +12,8 @@ arXiv:2206.11893), section 4. Letters: E channels, N pairs of states of a channe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Complex, Float
@@ -29,35 +31,8 @@ from groundup.specs import Size
 from groundup.state import State
 
 
-class S4D(MixerSpec):
-    """A diagonal state space of each channel.
-
-    Attributes:
-        states: the states of a channel, two for each pair.
-        spectrum: at which rates they first fade and turn.
-        act: the activation after it, a key of `groundup.parts.act.ACTIVATIONS`.
-        bias: whether the maps after it have biases.
-        steps: between which steps the first ones are drawn.
-    """
-
-    states: Size = 64
-    spectrum: Spectrum = Lin()
-    act: str = "gelu"
-    bias: bool = True
-    steps: tuple[float, float] = (1e-3, 1e-1)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_steps(self.steps)
-        _check_pairs(self.states)
-
-    def build(self, width: int) -> ChannelsMixer:
-        """Returns the module for a stream of ``width``."""
-        return S4DMixer(self, width)
-
-
-class S4(MixerSpec):
-    """A state space of each channel that starts as the matrix which remembers by Legendre polynomials.
+class Channels(MixerSpec, abstract=True):
+    """A state space of each channel.
 
     Attributes:
         states: the states of a channel, two for each pair.
@@ -74,16 +49,30 @@ class S4(MixerSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_steps(self.steps)
-        _check_pairs(self.states)
+        if self.states % 2:
+            raise SpecError(f"states={self.states} is odd, and states come in pairs; choose an even number")
+
+
+class S4(Channels):
+    """A state space of each channel that starts as the matrix which remembers by Legendre polynomials."""
 
     def build(self, width: int) -> ChannelsMixer:
         """Returns the module for a stream of ``width``."""
         return S4Mixer(self, width)
 
 
-def _check_pairs(states: int) -> None:
-    if states % 2:
-        raise SpecError(f"states={states} is odd, and states come in pairs; choose an even number")
+class S4D(Channels):
+    """A diagonal state space of each channel.
+
+    Attributes:
+        spectrum: at which rates the states first fade and turn.
+    """
+
+    spectrum: Spectrum = Lin()
+
+    def build(self, width: int) -> ChannelsMixer:
+        """Returns the module for a stream of ``width``."""
+        return S4DMixer(self, width)
 
 
 @dataclass
@@ -101,13 +90,15 @@ class TurningState(State):
 class ChannelsMixer(Mixer):
     """What both have around the recurrence."""
 
-    def __init__(self, width: int, *, pairs: int, act: str, bias: bool) -> None:
+    scan: ClassVar[ModuleType]
+
+    def __init__(self, spec: Channels, width: int) -> None:
         super().__init__()
-        self.read = nn.Parameter(torch.empty(width, pairs, 2))
+        self.read = nn.Parameter(torch.empty(width, spec.states // 2, 2))
         self.skip = nn.Parameter(torch.ones(width))
-        self.act = activation(act)
-        self.out = Linear(width, width, bias=bias, role="out")
-        self.gate = Linear(width, width, bias=bias, role="in")
+        self.act = activation(spec.act)
+        self.out = Linear(width, width, bias=spec.bias, role="out")
+        self.gate = Linear(width, width, bias=spec.bias, role="in")
 
     def draw(self, generator: torch.Generator) -> None:
         """Draws how states are read: a complex normal of variance one."""
@@ -120,20 +111,14 @@ class ChannelsMixer(Mixer):
         wide = torch.promote_types(self.read.dtype, torch.float32)
         c = torch.view_as_complex(self.read.to(wide))
         before = None if state is None else torch.view_as_complex(state.h).to(c.dtype)
-        y, after = self.recur(x, c, before, ctx)
+        y, after = self.scan.chunked(x, *self.recurrence(c), before=before, starts=ctx.starts, lengths=ctx.lengths)
         if state is not None:
             state.h.copy_(torch.view_as_real(after))
         z = self.act(torch.addcmul(y, self.skip.to(y.dtype), x))
         return self.out(z) * self.gate(z).sigmoid()
 
-    def recur(
-        self,
-        x: Float[Tensor, "B T D"],
-        c: Complex[Tensor, "D N"],
-        before: Complex[Tensor, "B D N"] | None,
-        ctx: Context,
-    ) -> tuple[Float[Tensor, "B T D"], Complex[Tensor, "B D N"]]:
-        """Returns what the states make of the stream, read by c, and the states after it."""
+    def recurrence(self, c: Complex[Tensor, "D N"]) -> tuple[Any, ...]:
+        """Returns what the scan is given besides the stream, where states are read by c."""
         raise NotImplementedError(type(self).__name__)
 
     def new_state(
@@ -143,50 +128,36 @@ class ChannelsMixer(Mixer):
         wide = torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)
         return TurningState(h=torch.zeros(rows, *self.read.shape, device=device, dtype=wide))
 
-
-class S4DMixer(ChannelsMixer):
-    """The module of `S4D`."""
-
-    def __init__(self, spec: S4D, width: int) -> None:
-        super().__init__(width, pairs=spec.states // 2, act=spec.act, bias=spec.bias)
-        self.turning = Turning(width, spec.states // 2, steps=(width, 1), between=spec.steps, spectrum=spec.spectrum)
-
-    def recur(
-        self,
-        x: Float[Tensor, "B T D"],
-        c: Complex[Tensor, "D N"],
-        before: Complex[Tensor, "B D N"] | None,
-        ctx: Context,
-    ) -> tuple[Float[Tensor, "B T D"], Complex[Tensor, "B D N"]]:
-        """Returns what the states make of the stream, and the states after it."""
-        log, enter = self.turning()
-        return diagonal_scan.chunked(x, log, c * enter, before=before, starts=ctx.starts, lengths=ctx.lengths)
-
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of the products within chunks of tokens and between them."""
         channels, pairs, _ = self.read.shape
-        return diagonal_scan.flops(tokens, channels=channels, states=pairs)
+        return self.scan.flops(tokens, channels=channels, states=pairs)
 
 
 class S4Mixer(ChannelsMixer):
     """The module of `S4`."""
 
+    scan = low_rank_scan
+
     def __init__(self, spec: S4, width: int) -> None:
-        super().__init__(width, pairs=spec.states // 2, act=spec.act, bias=spec.bias)
+        super().__init__(spec, width)
         self.remembering = Remembering(width, spec.states // 2, between=spec.steps)
 
-    def recur(
-        self,
-        x: Float[Tensor, "B T D"],
-        c: Complex[Tensor, "D N"],
-        before: Complex[Tensor, "B D N"] | None,
-        ctx: Context,
-    ) -> tuple[Float[Tensor, "B T D"], Complex[Tensor, "B D N"]]:
-        """Returns what the states make of the stream, and the states after it."""
-        matrix, enter = self.remembering.matrix()
-        return low_rank_scan.chunked(x, matrix, enter, c, before=before, starts=ctx.starts, lengths=ctx.lengths)
+    def recurrence(self, c: Complex[Tensor, "D N"]) -> tuple[Any, ...]:
+        """Returns A, B and c."""
+        return *self.remembering.matrix(), c
 
-    def mix_flops(self, tokens: int, seen: int) -> int:
-        """Returns the operations of the products within chunks of tokens and between them."""
-        channels, pairs, _ = self.read.shape
-        return low_rank_scan.flops(tokens, channels=channels, states=pairs)
+
+class S4DMixer(ChannelsMixer):
+    """The module of `S4D`."""
+
+    scan = diagonal_scan
+
+    def __init__(self, spec: S4D, width: int) -> None:
+        super().__init__(spec, width)
+        self.turning = Turning(width, spec.states // 2, steps=(width, 1), between=spec.steps, spectrum=spec.spectrum)
+
+    def recurrence(self, c: Complex[Tensor, "D N"]) -> tuple[Any, ...]:
+        """Returns the logarithm of what a token leaves of a state, and c with that by which inputs enter."""
+        log, enter = self.turning()
+        return log, c * enter

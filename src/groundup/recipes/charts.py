@@ -79,9 +79,8 @@ class _Axes:
         self.scale: Callable[[float], float] = math.log2 if logarithmic else float
         first = [self.scale(a) for a, _ in points]
         self.up = _ticks([self.scale(b) for _, b in points])
-        round_ones = [tick for tick in _ticks([0.0, max(first)]) if 0 < tick <= max(first)]
-        self.across = _few(first) if logarithmic else round_ones
-        self.left, self.right = (min(first), max(first)) if logarithmic else (0.0, max(first))
+        self.left, self.right = (min(first) if logarithmic else 0.0), max(first)
+        self.across = _few(first) if logarithmic else [t for t in _ticks([0.0, self.right]) if 0 < t <= self.right]
 
     def place(self, a: float, b: float) -> tuple[float, float]:
         """Returns where a point is drawn."""

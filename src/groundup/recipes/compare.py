@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -34,7 +33,7 @@ from groundup.data.corpus import Corpus
 from groundup.devices import autocast_dtype, pick_device
 from groundup.errors import ConfigError, ModelError, TrainingError, writing
 from groundup.families import FAMILIES, PRESETS
-from groundup.files import alone, atomic_write, remove_abandoned
+from groundup.files import alone, atomic_write, remove, remove_abandoned
 from groundup.hub.resolve import spec as resolve
 from groundup.infer.load import load
 from groundup.model.decoder import Decoder, DecoderModel
@@ -195,7 +194,7 @@ def _clear(folder: Path) -> None:
     place = Place(folder)
     _file(folder).unlink()
     for made in (place.corpus, place.tokenizer):
-        shutil.rmtree(made, ignore_errors=True)
+        remove(made)
 
 
 def _file(folder: Path) -> Path:
@@ -311,12 +310,12 @@ def _trained(comparison: Comparison, entrant: Entrant, place: Path, corpus: Corp
         except TrainingError as fault:
             watch.say(f"{fault}; so {factor:g} times the rates is left out, and all seeds begin anew.")
             for run_folder in place.glob("seed-*"):
-                shutil.rmtree(run_folder)
+                remove(run_folder)
             tried = json.loads(_rate_file(place, factor).read_text(encoding="utf-8"))
             atomic_write(_rate_file(place, factor), json.dumps(tried | {"loss": None}) + "\n")
             return False
         if seed and at.checkpoints.exists():  # one copy of the weights is kept
-            shutil.rmtree(at.checkpoints)
+            remove(at.checkpoints)
     return True
 
 

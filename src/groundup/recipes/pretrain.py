@@ -136,6 +136,8 @@ def resume(
         CheckpointError: its newest checkpoint is damaged, or it is finished and has none left.
         StorageError: another process works on it.
     """
+    if tensorboard:
+        tensorboard_writer()  # before any work is done: it may not be installed
     with Place.open(folder) as place:
         run, saved = read_run(place.config), checkpoint.load_latest(place.checkpoints)
         if place.result.is_file():
@@ -153,8 +155,6 @@ def resume(
 
 
 def _finish(run: Run, place: Place, watch: Watch, *, saved: Checkpoint | None, tensorboard: bool) -> Outcome:
-    if tensorboard:
-        tensorboard_writer()  # before any work is done: it may not be installed
     corpus = corpus_of(run, place, watch)
     run = _fitted(run, corpus, place)
     learner = _train(run, place, corpus, watch, saved=saved, tensorboard=tensorboard)
@@ -181,7 +181,7 @@ def _finished(run: Run, place: Place, corpus: Corpus, saved: Checkpoint) -> Outc
         corpus=corpus,
         score=Score.from_dict(told["validation"]),
         tally=learner.tally,
-        samples=told["samples"],
+        samples=told.get("samples", []),  # of no run that was finished before they were kept
     )
 
 

@@ -84,15 +84,13 @@ def _locate(path: Path) -> Path:
         near = nearest(path.name, os.listdir(path.parent)) if os.path.isdir(path.parent) else ""
         hint = near or "give a tokenizer.json or a folder that holds one"
         raise TextError(f"{str(path)[:200]} does not exist; {hint}")
-    inside = path / "tokenizer" / TOKENIZER  # of a run
-    if not (path / TOKENIZER).is_file() and inside.is_file():
-        return inside
-    if not (path / TOKENIZER).is_file():
-        others = [name for name in ("tokenizer.model", "vocab.json", "vocab.txt") if (path / name).exists()]
-        has = f"it has {others[0]}, which is another format; " if others else ""
-        how = "write it with transformers' AutoTokenizer.from_pretrained(...).save_pretrained(...)" if others else ""
-        raise TextError(f"{path} holds no {TOKENIZER}; {has}{how or 'give the folder of a model or of a tokenizer'}")
-    return path / TOKENIZER
+    for inside in (path / TOKENIZER, path / "tokenizer" / TOKENIZER):  # the second is a run's
+        if inside.is_file():
+            return inside
+    others = [name for name in ("tokenizer.model", "vocab.json", "vocab.txt") if (path / name).exists()]
+    has = f"it has {others[0]}, which is another format; " if others else ""
+    how = "write it with transformers' AutoTokenizer.from_pretrained(...).save_pretrained(...)" if others else ""
+    raise TextError(f"{path} holds no {TOKENIZER}; {has}{how or 'give the folder of a model or of a tokenizer'}")
 
 
 def _text(path: Path, *, most_bytes: int = MOST_BYTES) -> str:
