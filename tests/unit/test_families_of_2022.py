@@ -33,6 +33,8 @@ MPT = {"model_type": "mpt", "d_model": 32, "n_heads": 4}
         (GPTJ, "rotary", False),
         (FALCON, "alibi", 1),
         (FALCON, "hidden_dropout", 0.1),
+        (FALCON, "multi_query", None),
+        (FALCON, "parallel_attn", None),
         (FALCON, "num_ln_in_parallel_attn", 2),
         (MPT, "no_bias", False),
         (MPT, "attn_config", {"clip_qkv": 0}),

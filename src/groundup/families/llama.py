@@ -184,7 +184,8 @@ def read_rope(keys: Keys, *, context: int, fraction: float | None = None, theta:
     disputed = [name for name, value in said.items() if given.get(name) not in (None, value)]
     if disputed:
         raise SpecError(f"the configuration and its rope_parameters disagree on {disputed[0]}; keep one of them")
-    rope = Keys({**given, **said}, family=f"{keys.family} (its rope_parameters)")
+    inside = {"model_type": keys.family, **given, **said}  # so that nothing that is missing is laid to an unsaid type
+    rope = Keys(inside, family=f"{keys.family} (its rope_parameters)")
     theta = rope.positive(*THETA, default=theta)
     part = rope.positive(*FRACTION, default=fraction or 1.0)
     if fraction is None and part != 1 and "model_type" in keys.config:
