@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         Learned,
         LinearScaling,
         Llama3Scaling,
+        LongRoPE,
         NoPosition,
         NTKScaling,
         RoPE,
@@ -122,7 +123,9 @@ _HOME = {
     "groundup.parts.linear": "Linear",
     "groundup.parts.mask": "Causal Prefix Window",
     "groundup.parts.norm": "AcrossHeads LayerNorm NoNorm RMSNorm",
-    "groundup.parts.position": "ALiBi Learned LinearScaling Llama3Scaling NTKScaling NoPosition RoPE Sinusoidal YaRN",
+    "groundup.parts.position": (
+        "ALiBi Learned LinearScaling Llama3Scaling LongRoPE NTKScaling NoPosition RoPE Sinusoidal YaRN"
+    ),
     "groundup.parts.router": "GroupedSigmoid SoftmaxOfTop TopOfSoftmax",
     "groundup.parts.score": "Capped Scaled Sink",
     "groundup.planner.plan": "plan",
@@ -179,6 +182,7 @@ __all__ = [
     "LinearScaling",
     "Llama3Scaling",
     "Loader",
+    "LongRoPE",
     "Masked",
     "MaskedDiffusion",
     "Mixer",

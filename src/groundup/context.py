@@ -184,6 +184,20 @@ class Context:
         return self.once("real", lambda: place < lengths[:, None])
 
     @property
+    def text_lengths(self) -> Int[Tensor, "B T1"]:
+        """How many tokens each token's text has so far, padding apart; (B, 1) where a row is one text."""
+        return self.once("text lengths", self._text_lengths)
+
+    def _text_lengths(self) -> Int[Tensor, "B T1"]:
+        ends = self.positions + 1
+        if self.real is not None:
+            ends = ends.where(self.real, 0)
+        if self.starts is None:
+            return ends.amax(1, keepdim=True)
+        text = self.starts.cumsum(1)
+        return torch.zeros_like(ends).scatter_reduce(1, text, ends, "amax").gather(1, text)
+
+    @property
     def documents(self) -> list[Document]:
         """The documents of all rows, without padding; found out once, by asking the device where they are packed."""
         if DOCUMENTS not in self.shared:

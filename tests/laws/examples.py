@@ -63,6 +63,7 @@ from groundup.parts.position import (
     Learned,
     LinearScaling,
     Llama3Scaling,
+    LongRoPE,
     NoPosition,
     NTKScaling,
     RelativeBias,
@@ -235,6 +236,15 @@ HAND_MADE: dict[str, Model] = {
         _rotated(RoPE(scaling=Llama3Scaling(original=32)), "relu2"),
         _rotated(RoPE(theta=500.0, scaling=YaRN(factor=4.0, original=16)), "gelu_tanh"),
         _rotated(RoPE(theta=50.0, scaling=YaRN(factor=4.0, original=32, fast=2.0, whole=False)), "gelu_sigmoid"),
+    ),
+    "rotations by length": decoder(
+        _rotated(RoPE(scaling=LongRoPE(short=(1.0,) * 4, long=(1.0, 1.5, 2.0, 4.0), factor=4.0, original=5)), "gelu"),
+        Layer(
+            mix=Residual(
+                latent(position=RoPE(scaling=LongRoPE(short=(1.5,), long=(0.5,), factor=9.0, original=5), fraction=0.5))
+            )
+        ),
+        linear(position=RoPE(scaling=LongRoPE(short=(1.0,) * 4, long=(2.0,) * 4, factor=2.0, original=5))),
     ),
     "odd heads": decoder(
         Layer(
@@ -526,10 +536,12 @@ def steady(spec: Decoder) -> bool:
     return all(part.mixer.steady for layer in spec.layers for part in layer.parts.values())
 
 
-# Those that can be read in pieces, and show nothing before it is read.
-DECODERS: dict[str, Decoder] = {
+# Those that can be read in pieces, and show nothing before it is read: any pieces, or such as the spec tells.
+READERS: dict[str, Decoder] = {
     name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Decoder) and steady(spec)
 }
+DECODERS: dict[str, Decoder] = {name: spec for name, spec in READERS.items() if not spec.breaks}
+BROKEN: dict[str, Decoder] = {name: spec for name, spec in READERS.items() if spec.breaks}
 ENCODERS: dict[str, Encoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Encoder)}
 PAIRS: dict[str, EncoderDecoder] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, EncoderDecoder)}
 STACKS: dict[str, Stack] = {name: spec for name, spec in EXAMPLES.items() if isinstance(spec, Stack)}

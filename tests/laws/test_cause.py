@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laws.examples import DECODERS, EXAMPLES, STACKS, assert_same, lively, some_ids
+from laws.examples import EXAMPLES, READERS, STACKS, assert_same, lively, some_ids
 
 every_example = pytest.mark.parametrize("name", STACKS)
-every_decoder = pytest.mark.parametrize("name", DECODERS)
+every_decoder = pytest.mark.parametrize("name", READERS)
 
 
 @every_decoder

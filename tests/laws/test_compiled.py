@@ -13,7 +13,7 @@ import torch
 
 from groundup.errors import GenerationError
 from groundup.specs import Spec, walk
-from laws.examples import DECODERS, EXAMPLES, STACKS, assert_same, lively, some_ids
+from laws.examples import EXAMPLES, READERS, STACKS, assert_same, lively, some_ids
 
 
 def _bring_a_part(names: Iterable[str]) -> set[str]:
@@ -34,7 +34,7 @@ def _each(names: Collection[str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("name", marked)
 
 
-every_example, every_decoder = _each(STACKS), _each(DECODERS)
+every_example, every_decoder = _each(STACKS), _each(READERS)
 
 # What inductor's own modules say when they are imported.
 quiet_inductor = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")

@@ -19,6 +19,7 @@ from groundup.parts.position import (
     Learned,
     LinearScaling,
     Llama3Scaling,
+    LongRoPE,
     NoPosition,
     NTKScaling,
     RoPE,
@@ -38,7 +39,7 @@ def frequencies(turned: int, theta: float) -> list[float]:
 
 
 def scaled(scaling: Scaling, *, turned: int, theta: float) -> list[float]:
-    return scaling.scale(torch.tensor(frequencies(turned, theta)), theta=theta).tolist()
+    return scaling.scale(torch.tensor(frequencies(turned, theta)), theta=theta, ctx=places(0)).tolist()
 
 
 def test_rms_norm_by_numbers():
@@ -150,6 +151,34 @@ def test_yarn_sharpens_what_it_rotates():
     assert rotate(torch.ones(1, 1, 1, 4), places(0)).tolist() == [[[[3.0] * 4]]]
 
 
+LONG = LongRoPE(short=(1.0, 2.0), long=(4.0, 8.0), factor=4.0, original=3)
+
+
+def test_long_rope_divides_by_the_factors_for_the_length_of_each_row():
+    spec = LONG.replace(sharpness=1.0)
+    ctx = Context.whole(torch.zeros(2, 5), lengths=torch.tensor([3, 4]))
+    made = spec.scale(torch.tensor([1.0, 0.1]), theta=100.0, ctx=ctx)
+    torch.testing.assert_close(made.flatten(1), torch.tensor([[1, 0.1 / 2], [1 / 4, 0.1 / 8]]))
+    rotate = RoPE(theta=100.0, scaling=spec).of_heads(1, 4)
+    turned = rotate(torch.ones(2, 5, 1, 4), ctx)[:, 2, 0]  # place 2
+    for row, angles in enumerate(((2, 0.2 / 2), (2 / 4, 0.2 / 8))):
+        waves = [math.cos(a) - math.sin(a) for a in angles] + [math.cos(a) + math.sin(a) for a in angles]
+        torch.testing.assert_close(turned[row], torch.tensor(waves))
+
+
+def test_long_rope_divides_by_the_factors_for_the_length_of_each_document():
+    ids, segments = torch.zeros(1, 7), torch.tensor([[5, 5, 5, 2, 2, 2, 2]])
+    ctx = Context.whole(ids, segments=segments, positions=torch.tensor([[0, 1, 2, 0, 1, 2, 3]]))
+    made = LONG.scale(torch.tensor([1.0, 1.0]), theta=100.0, ctx=ctx)
+    assert made[0, :, 0, 0].tolist() == [1.0] * 3 + [0.25] * 4
+
+
+def test_long_rope_sharpens_what_it_rotates():
+    assert LONG.amplitude == pytest.approx(math.sqrt(1 + math.log(4) / math.log(3)))
+    assert LONG.replace(factor=0.5).amplitude == 1.0
+    assert LONG.replace(sharpness=1.5).amplitude == 1.5
+
+
 def test_alibi_falls_with_the_distance_before_and_behind():
     bias = ALiBi().of_heads(2, 4).bias(places(0, 1, 2), torch.tensor([[0, 1, 2]]))
     assert bias is not None
@@ -199,6 +228,10 @@ def test_sinusoidal_positions_by_formula():
         (lambda: RMSNorm(eps=-1.0), "eps=-1.0; expected a number of at least 0"),
         (lambda: LinearScaling(factor=0.0), "factor=0.0; expected a finite number above 0"),
         (lambda: Llama3Scaling(low=4.0, high=4.0), "low=4.0 must be below high=4.0"),
+        (lambda: RoPE(scaling=LONG).of_heads(1, 8), "factors for 2 pairs and RoPE turns 4"),
+        (lambda: LONG.replace(short=(1.0,)), "1 short and 2 long factors"),
+        (lambda: LONG.replace(original=1), "original=1 has no sharpness"),
+        (lambda: LONG.replace(long=(1.0, 0.0)), "long"),
         (lambda: Learned(2**31 - 1).build(2**31 - 1), "2,147,483,647 by 2,147,483,647 weights is more than"),
         (lambda: Linear(2**31 - 1, 2**31 - 1, bias=False, role="in"), "choose smaller sizes"),
         (lambda: Window(0), "size=0; expected a whole number from 1"),

@@ -78,6 +78,11 @@ class Attention(MixerSpec):
         """Whether the first tokens of a row see each other where the context says so: the mask says it."""
         return self.mask.prefixed
 
+    @property
+    def steady_until(self) -> int | None:
+        """The longest text whose pieces give the whole: the position says it."""
+        return self.position.steady_until
+
     def build(self, width: int) -> AttentionMixer:
         """Returns the module for a stream of ``width``."""
         return AttentionMixer(self, width)

@@ -36,6 +36,14 @@ class MixerSpec(Spec, abstract=True):
         return True
 
     @property
+    def steady_until(self) -> int | None:
+        """The longest text whose pieces give the whole; None means any.
+
+        All longer texts are read in one other way, so that the pieces of one give the whole if the first is longer too.
+        """
+        return None
+
+    @property
     def alone(self) -> bool:
         """Whether it shares nothing with other layers and adds nothing to the loss, so it may be computed again."""
         return self.bias_heads is None

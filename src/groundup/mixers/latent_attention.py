@@ -64,6 +64,11 @@ class LatentAttention(MixerSpec):
         """True: no token sees what comes after it."""
         return True
 
+    @property
+    def steady_until(self) -> int | None:
+        """The longest text whose pieces give the whole: the position says it."""
+        return self.position.steady_until
+
     def build(self, width: int) -> LatentAttentionMixer:
         """Returns the module for a stream of ``width``."""
         return LatentAttentionMixer(self, width)

@@ -67,6 +67,11 @@ class LinearAttention(MixerSpec):
         super().__post_init__()
         check_shared(self.heads, key_heads=self.key_heads)
 
+    @property
+    def steady_until(self) -> int | None:
+        """The longest text whose pieces give the whole: the position says it."""
+        return self.position.steady_until
+
     def build(self, width: int) -> LinearAttentionMixer:
         """Returns the module for a stream of ``width``."""
         return LinearAttentionMixer(self, width)

@@ -33,6 +33,12 @@ class Decoder(Stack):
         """Whether the first tokens of a row, its prefix, see each other where it is said how many they are."""
         return any(part.mixer.prefixed for layer in self.layers for part in layer.every_part.values())
 
+    @property
+    def breaks(self) -> frozenset[int]:
+        """The lengths beyond which a part reads all of a text in another way, see `MixerSpec.steady_until`."""
+        ends = (part.mixer.steady_until for layer in self.layers for part in layer.every_part.values())
+        return frozenset(end for end in ends if end is not None)
+
     def module(self) -> DecoderModel:
         """Returns the model with weights that are not drawn yet."""
         return DecoderModel(self)

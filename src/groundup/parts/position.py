@@ -49,6 +49,11 @@ class Position(Spec, abstract=True):
         return None
 
     @property
+    def steady_until(self) -> int | None:
+        """The longest text whose tokens are placed as in its beginnings, see `MixerSpec.steady_until`; None: any."""
+        return None
+
+    @property
     def bias_heads(self) -> int | None:
         """For how many heads it has a bias that layers share; None means that it has none."""
         return None
@@ -231,9 +236,19 @@ class Waves(nn.Module):
 class Scaling(Spec, abstract=True):
     """How RoPE's frequencies are changed to reach beyond the length that was trained."""
 
-    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
-        """Returns the changed frequencies of the pairs."""
+    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float, ctx: Context) -> Float[Tensor, "*BT1 r2"]:
+        """Returns the changed frequencies of the pairs, for each token of the context where they are not all alike."""
         raise NotImplementedError(type(self).__name__)
+
+    @property
+    def pairs(self) -> int | None:
+        """For how many pairs it is; None means any number."""
+        return None
+
+    @property
+    def steady_until(self) -> int | None:
+        """The longest text that turns as its beginnings do, longer ones turning in one other way; None: any."""
+        return None
 
     @property
     def amplitude(self) -> float:
@@ -244,7 +259,7 @@ class Scaling(Spec, abstract=True):
 class NoScaling(Scaling):
     """Leaves the frequencies as they are."""
 
-    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
+    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float, ctx: Context) -> Float[Tensor, "*BT1 r2"]:
         """Returns ``frequencies``."""
         return frequencies
 
@@ -254,7 +269,7 @@ class LinearScaling(Scaling):
 
     factor: Positive
 
-    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
+    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float, ctx: Context) -> Float[Tensor, "*BT1 r2"]:
         """Returns the frequencies over ``factor``."""
         return frequencies / self.factor
 
@@ -268,7 +283,7 @@ class NTKScaling(Scaling):
 
     factor: Positive
 
-    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
+    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float, ctx: Context) -> Float[Tensor, "*BT1 r2"]:
         """Returns the frequencies of the raised theta."""
         turned = 2 * frequencies.shape[0]
         if turned == 2:
@@ -296,7 +311,7 @@ class Llama3Scaling(Scaling):
         if self.low >= self.high:
             raise SpecError(f"low={self.low} must be below high={self.high}: between them frequencies are blended")
 
-    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
+    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float, ctx: Context) -> Float[Tensor, "*BT1 r2"]:
         """Returns the blended frequencies."""
         turns = self.original * frequencies / (2 * math.pi)
         keep = ((turns - self.low) / (self.high - self.low)).clamp(0, 1)
@@ -327,7 +342,7 @@ class YaRN(Scaling):
         """What the rotated vectors are multiplied by (equation 22)."""
         return yarn_amplitude(self.factor) if self.sharpness is None else self.sharpness
 
-    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float) -> Float[Tensor, "r2"]:
+    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float, ctx: Context) -> Float[Tensor, "*BT1 r2"]:
         """Returns the blended frequencies (section 3.2)."""
         turned = 2 * frequencies.shape[0]
         fast, slow = (
@@ -340,6 +355,61 @@ class YaRN(Scaling):
         pair = torch.arange(turned // 2, dtype=torch.float32, device=frequencies.device)
         squeezed = ((pair - first) / (max(last - first, 0.001))).clamp(0, 1)
         return frequencies / self.factor * squeezed + frequencies * (1 - squeezed)
+
+
+class LongRoPE(Scaling):
+    """Divides each pair by a factor that was searched for, of two lists: for texts up to ``original``, and longer ones.
+
+    Of whole texts, each document chooses by its own length, padding apart where the context tells it; in transformers
+    the longest row of a batch chooses for all. With a state, the tokens of a call choose by the length that their row
+    has then, and keys keep the angles that they were turned by, as in transformers' caches, token for token.
+    `groundup.infer.generate` does not get there: it reads a text that grows beyond ``original`` again, as of the
+    classes of transformers that of Phi-3 does.
+
+    Source: Ding et al. 2024 (arXiv:2402.13753), section 3; the amplitude is that of the published Phi-3.
+
+    Attributes:
+        short: what the frequency of each pair is divided by in texts up to ``original``.
+        long: the same for longer ones.
+        factor: how much longer the context is than the one that was trained.
+        original: the context that was trained, in tokens.
+        sharpness: what rotated vectors are multiplied by; None means sqrt(1 + ln(factor) / ln(original)).
+    """
+
+    short: tuple[Positive, ...]
+    long: tuple[Positive, ...]
+    factor: Positive
+    original: Size
+    sharpness: Positive | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.short) != len(self.long):
+            raise SpecError(f"LongRoPE has {len(self.short)} short and {len(self.long)} long factors; give as many")
+        if self.original == 1 and self.sharpness is None:
+            raise SpecError("LongRoPE with original=1 has no sharpness by default; give one, or a longer original")
+
+    @property
+    def pairs(self) -> int:
+        """For how many pairs it is: one for each factor."""
+        return len(self.short)
+
+    @property
+    def steady_until(self) -> int:
+        """The longest text that turns by the short factors."""
+        return self.original
+
+    @property
+    def amplitude(self) -> float:
+        """What the rotated vectors are multiplied by."""
+        if self.sharpness is not None:
+            return self.sharpness
+        return math.sqrt(1 + math.log(max(self.factor, 1.0)) / math.log(self.original))
+
+    def scale(self, frequencies: Float[Tensor, "r2"], *, theta: float, ctx: Context) -> Float[Tensor, "B T1 1 r2"]:
+        """Returns the frequencies over the factors for the length of each token's text."""
+        short, long = (torch.tensor(factors, device=frequencies.device) for factors in (self.short, self.long))
+        return frequencies / torch.where(ctx.text_lengths[..., None, None] > self.original, long, short)
 
 
 def yarn_amplitude(factor: float, strength: float = 1.0) -> float:
@@ -360,6 +430,11 @@ class RoPE(Position):
     fraction: float = 1.0
     scaling: Scaling = NoScaling()
 
+    @property
+    def steady_until(self) -> int | None:
+        """The longest text that turns as its beginnings do: the scaling says it."""
+        return self.scaling.steady_until
+
     def of_heads(self, heads: int, head_width: int) -> HeadPlaces:
         """Returns the module for heads of ``head_width``."""
         turned = int(head_width * self.fraction)
@@ -367,6 +442,11 @@ class RoPE(Position):
             raise SpecError(
                 f"RoPE(fraction={self.fraction}) turns {turned} of a head's {head_width} values; "
                 "choose a fraction in (0, 1] that makes an even number of at least 2"
+            )
+        if self.scaling.pairs not in (None, turned // 2):
+            raise SpecError(
+                f"{type(self.scaling).__name__} has factors for {self.scaling.pairs} pairs and RoPE turns "
+                f"{turned // 2} of a head; give a factor for each"
             )
         return Rotation(self, turned)
 
@@ -382,7 +462,7 @@ class Rotation(HeadPlaces):
         """Returns cosines of all angles of the context, and sines with the sign that each half adds them with."""
         spec = self.spec
         frequencies = inverse_frequencies(self.turned, spec.theta, device=ctx.positions.device)
-        angle = ctx.positions[..., None, None] * spec.scaling.scale(frequencies, theta=spec.theta)
+        angle = ctx.positions[..., None, None] * spec.scaling.scale(frequencies, theta=spec.theta, ctx=ctx)
         cos, sin = angle.cos() * spec.scaling.amplitude, angle.sin() * spec.scaling.amplitude
         return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)]).to(dtype)
 
