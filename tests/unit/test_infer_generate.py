@@ -15,6 +15,7 @@ from groundup.infer.ids import as_rows
 from groundup.infer.sample import Sampling
 from groundup.mixers.attention import Attention
 from groundup.parts.mask import Window
+from groundup.parts.position import LongRoPE
 from groundup.specs import override, walk
 
 VOCAB, CONTEXT = 61, 48
@@ -31,10 +32,12 @@ LLAMA = llama(
     width=32, layers=2, heads=4, kv_heads=2, hidden=64, vocab=VOCAB, context=CONTEXT, tied=True, deviation=0.5
 )
 GPT2 = gpt2(width=32, layers=2, heads=4, vocab=VOCAB, context=CONTEXT, deviation=0.3)
+LONG = LongRoPE(short=(1.0,) * 4, long=(1.0, 4.0, 9.0, 16.0), factor=4.0, original=8)
 MODELS = {
     "llama": LLAMA.build(seed=3),
     "gpt2": GPT2.build(seed=3),
     "window": windowed(LLAMA).build(seed=3),
+    "long": override(LLAMA, "layers.*.mix.mixer.position.scaling", LONG).build(seed=3),
 }
 every_model = pytest.mark.parametrize("name", MODELS)
 prompts = st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=12)
@@ -54,9 +57,9 @@ def run(model, *rows_of_ids, **options):
 def test_greedy_is_the_argmax_of_the_whole_sequence_at_every_step(name, prompt):
     model = MODELS[name]
     row = run(model, prompt, max_new_tokens=12)[0]
-    with torch.no_grad():
-        logits = model.eval()(torch.tensor([prompt + row.ids]))[0, len(prompt) - 1 : -1]
-    assert row.ids == logits.argmax(-1).tolist()
+    for place, id in enumerate(row.ids):
+        with torch.no_grad():
+            assert id == model.eval()(torch.tensor([prompt + row.ids[:place]]))[0, -1].argmax()
 
 
 @every_model
@@ -89,6 +92,18 @@ def test_prefill_gives_the_hidden_state_of_each_last_token(monkeypatch):
         whole = model.hidden(ids)
     torch.testing.assert_close(last, torch.stack([whole[0, 12], whole[1, 5]]), atol=1e-5, rtol=1e-5)
     assert state.seen.tolist() == [13, 6]
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_text_that_grows_until_it_is_read_otherwise_is_read_again(beams):
+    model = MODELS["long"].eval()
+    rows = [Generation(prompt_ids=prompt, logprobs=[]) for prompt in ([1, 2, 3], [4] * 8, [5, 6] * 6)]
+    for row in run(model, *rows, sampling=Sampling(beams=beams), max_new_tokens=9):
+        for place, (id, logprob) in enumerate(zip(row.ids, row.logprobs or [], strict=True)):
+            with torch.no_grad():
+                expected = model(torch.tensor([row.prompt_ids + row.ids[:place]]))[0, -1].log_softmax(-1)
+            assert logprob == pytest.approx(expected[id].item(), abs=1e-4)
+            assert beams > 1 or id == expected.argmax()
 
 
 @every_model

@@ -134,3 +134,7 @@ class Beams:
         open = [path for contest in self.contests for path in contest.open]
         newest = torch.tensor([path.ids[-1] for path in open], dtype=torch.int64, device=self.device)
         return [path.parent for path in open], newest
+
+    def texts(self) -> list[Generation]:
+        """Returns the texts of the paths that go on."""
+        return [contest.row.followed_by(path.ids) for contest in self.contests for path in contest.open]

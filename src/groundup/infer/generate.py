@@ -105,7 +105,8 @@ def prefill(
 ) -> Float[Tensor, "B D"]:
     """Reads prompts into a state, piece by piece, and returns the hidden state of each one's last token.
 
-    Where masks have prefixes, the prompts are prefixes and are read at once.
+    Where masks have prefixes, the prompts are prefixes and are read at once. Where the length of a text decides how it
+    is read, the first piece is long enough to tell.
 
     Args:
         model: the model; its head is not asked.
@@ -117,6 +118,8 @@ def prefill(
     size, prefix = max(1, PREFILL_TOKENS // rows), None
     if model.spec.prefixed:
         size, prefix = longest, lengths
+    if model.spec.breaks:  # what the first piece is beyond, all others are
+        size = max(size, 1 + max(model.spec.breaks))
     every, last = torch.arange(rows, device=ids.device), torch.tensor(0.0)
     for start in range(0, longest, size):
         piece = ids[:, start : start + size]
@@ -135,8 +138,9 @@ def _steps(
     limits: Limits,
     vocab: int,
 ) -> Iterator[list[Generation]]:
-    now = _start(model, decoder, rows, limits=limits)
-    device = now.hidden.device
+    room = max(len(row.prompt_ids) + limits.room(row) for row in rows)
+    now = _read(model, decoder, rows, room=room)
+    device, breaks = now.hidden.device, decoder.spec.breaks
     search: Search
     if sampling.beams > 1:
         now, search = now.repeat(sampling.beams), Beams(rows, sampling=sampling, limits=limits, device=device)
@@ -154,6 +158,9 @@ def _steps(
         kept, newest = search.going()
         if not kept:
             return
+        if breaks and not breaks.isdisjoint(len(text.prompt_ids) - 1 for text in search.texts()):
+            now = _read(model, decoder, search.texts(), room=room)  # all of a text counts otherwise from here on
+            continue
         count = len(now.hidden)
         if kept != list(range(count)):
             now = now.select(torch.tensor(kept, dtype=torch.int64, device=device))
@@ -163,11 +170,10 @@ def _steps(
         now.held.scatter_(1, newest[:, None], True)
 
 
-def _start(model: Writer, decoder: DecoderModel, rows: Sequence[Generation], *, limits: Limits) -> Progress:
+def _read(model: Writer, decoder: DecoderModel, rows: Sequence[Generation], *, room: int) -> Progress:
     """Reads the prompts, right-padded with a token of their own, which adds nothing to what a row holds."""
     device = decoder.embed.table.device
     ids, lengths = side_by_side([row.prompt_ids for row in rows], device=device)
-    room = max(len(row.prompt_ids) + limits.room(row) for row in rows)
     match model:
         case EncoderDecoderModel():
             source, source_lengths = side_by_side([row.source_ids for row in rows], device=device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -32,6 +32,10 @@ class Generation:
     finish: Finish | None = None
     seed: int | None = None
     logprobs: list[float] | None = None
+
+    def followed_by(self, ids: Sequence[int]) -> Generation:
+        """Returns the prompt with more tokens, of which nothing has been made."""
+        return Generation(prompt_ids=[*self.prompt_ids, *ids], source_ids=self.source_ids)
 
 
 @dataclass(frozen=True, kw_only=True)

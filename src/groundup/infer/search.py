@@ -30,6 +30,10 @@ class Search(Protocol):
         """Returns the state rows to go on from, in order and some perhaps twice, and the token that each reads."""
         ...
 
+    def texts(self) -> list[Generation]:
+        """Returns all that each of these rows will have read, as prompts."""
+        ...
+
 
 class Draws:
     """A token of each row, drawn or the likeliest."""
@@ -61,6 +65,10 @@ class Draws:
             return kept, self.chosen
         self.rows, self.noise = [self.rows[i] for i in kept], [self.noise[i] for i in kept]
         return kept, self.chosen[torch.tensor(kept, dtype=torch.int64, device=self.chosen.device)]
+
+    def texts(self) -> list[Generation]:
+        """Returns the texts of the rows without a finish."""
+        return [row.followed_by(row.ids) for row in self.rows]
 
 
 def given(scores: Float[Tensor, "R V"], tokens: Sequence[int | None]) -> Float[Tensor, "R V"]:
