@@ -20,7 +20,7 @@ from groundup.model.heads import Tied
 from groundup.model.model import Model
 from groundup.model.pool import FirstToken
 from groundup.parts.norm import LayerNorm, RMSNorm
-from groundup.parts.position import LinearScaling, Llama3Scaling, NoScaling, NTKScaling, RoPE, Scaling, YaRN
+from groundup.parts.position import LinearScaling, Llama3Scaling, LongRoPE, NoScaling, NTKScaling, RoPE, Scaling, YaRN
 from groundup.planner import books
 from groundup.specs import diff, override
 
@@ -195,6 +195,8 @@ SMALL = {
     "num_attention_heads": 4,
     "intermediate_size": 64,
 }
+FACTORS = {"short_factor": [1, 1.5, 2, 3], "long_factor": [4.0, 5.0, 6.0, 7.0]}
+LONG = LongRoPE(short=(1.0, 1.5, 2.0, 3.0), long=(4.0, 5.0, 6.0, 7.0), factor=4.0, original=16)
 SMALL_GPT2 = {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 100}
 
 
@@ -266,6 +268,11 @@ def test_names_of_one_setting_may_agree():
         {"rope_scaling": {"type": "linear"}},
         {"rope_scaling": {"type": "linear", "factor": 0}},
         {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
+        {"rope_scaling": {"type": "longrope", "short_factor": [1.0] * 4}},
+        {"rope_scaling": FACTORS | {"type": "longrope", "long_factor": [2.0] * 5}},
+        {"rope_scaling": FACTORS | {"type": "longrope", "long_factor": "1234"}},
+        {"rope_scaling": FACTORS | {"type": "longrope", "long_factor": [True] * 4}},
+        {"rope_scaling": {"type": "longrope", "short_factor": [1.0] * 3, "long_factor": [1.0] * 3}},
         {"num_attention_heads": 5},
         {"num_key_value_heads": 3},
         {"model_type": "lama"},
@@ -319,6 +326,8 @@ def test_configuration_without_model_type_is_read_by_its_names():
             Llama3Scaling(factor=8.0, original=64),
         ),
         ({"type": "yarn", "factor": 4.0, "beta_fast": 16}, YaRN(factor=4.0, original=64, fast=16.0)),
+        (FACTORS | {"type": "longrope", "original_max_position_embeddings": 16}, LONG),
+        (FACTORS | {"type": "longrope", "attention_factor": 2}, LONG.replace(original=64, factor=1.0, sharpness=2.0)),
     ],
     ids=str,
 )
@@ -343,6 +352,19 @@ def test_family_does_not_claim_what_transformers_cannot_say(path: str, value: ob
     spec = read(SMALL)
     assert family_of(spec) is not None
     assert family_of(override(spec, path, value)) is None
+
+
+@pytest.mark.parametrize("kind", ["longrope", "su", "yarn"])
+def test_phi_3_says_its_trained_length_beside_the_rotation_and_has_older_names_of_it(kind: str):
+    config = SMALL | {"model_type": "phi3", "max_position_embeddings": 64, "original_max_position_embeddings": 16}
+    spec = read(config | {"rope_scaling": FACTORS | {"type": kind}})
+    assert first_layer(spec).mix.mixer.position == RoPE(scaling=LONG)
+    family = family_of_config(config)
+    written = json.loads(json.dumps(family.config(spec)))
+    assert written["original_max_position_embeddings"] == 16
+    assert read(written) == spec
+    assert family.config(read(written)) == written
+    assert family.describes(spec) and not family.describes(override(spec, "layers.*.mix.mixer.heads", 8))
 
 
 def test_heads_that_do_not_divide_the_width_are_no_llama_of_transformers_but_a_mistral():
@@ -377,8 +399,10 @@ def test_a_fraction_that_turns_is_no_llama_of_transformers_but_a_phi_3():
         ("gemma2", {"hidden_act": "silu"}, "hidden_act"),
         ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
         ("gemma3_text", {"rope_parameters": {"rope_theta": 1e4}}, "rope_parameters"),
-        ("phi3", {"rope_scaling": {"type": "longrope", "factor": 2.0}}, "longrope"),
-        ("phi3", {"rope_scaling": {"type": "yarn", "factor": 2.0}}, "longrope"),
+        ("phi3", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "longrope"),
+        ("phi3", {"rope_scaling": {"type": "yarn", "factor": 2.0}}, "short_factor"),
+        ("phi3", {"rope_scaling": {"type": "su", "rope_type": "linear"}}, "keep one of them"),
+        ("phi3", {"rope_scaling": FACTORS | {"type": "su", "original_max_position_embeddings": 9}}, "is 4096, and 9"),
         ("mixtral", {"router_jitter_noise": 0.1}, "router_jitter_noise"),
         ("mixtral", {"num_local_experts": 2, "num_experts_per_tok": 3}, "active=3"),
         ("qwen3_moe", {"mlp_only_layers": [0, 1]}, "no layer experts"),

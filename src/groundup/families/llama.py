@@ -24,6 +24,7 @@ from groundup.parts.norm import RMSNorm
 from groundup.parts.position import (
     LinearScaling,
     Llama3Scaling,
+    LongRoPE,
     NoScaling,
     NTKScaling,
     RoPE,
@@ -214,10 +215,26 @@ def _scaling(rope: Keys, *, context: int) -> Scaling:
         factor, whole = rope.positive("factor"), rope.flag("truncate", default=True)
         ends = {"fast": rope.positive("beta_fast", default=32.0), "slow": rope.positive("beta_slow", default=1.0)}
         return YaRN(factor=factor, original=original, whole=whole, sharpness=_sharpness(rope, factor=factor), **ends)
+    if kind == "longrope":
+        factor = rope.positive("factor", default=context / original)
+        return LongRoPE(
+            short=_factors(rope, "short_factor"),
+            long=_factors(rope, "long_factor"),
+            factor=factor,
+            original=original,
+            sharpness=rope.positive("attention_factor", default=None),
+        )
     raise SpecError(
-        f"rope_type {kind!r} is not known; known are default, linear, ntk, llama3 and yarn "
-        "(dynamic and longrope change with the length of the text, so no cached key would stay right)"
+        f"rope_type {kind!r} is not known; known are default, linear, ntk, llama3, yarn and longrope "
+        "(dynamic changes with every token of a long text, so no cached key would stay right)"
     )
+
+
+def _factors(rope: Keys, name: str) -> tuple[float, ...]:
+    said = rope.take(name)
+    if not isinstance(said, list | tuple) or any(isinstance(x, bool) or not isinstance(x, int | float) for x in said):
+        raise SpecError(f"the configuration's {name} is {said!r}; expected a list of numbers")
+    return tuple(map(float, said))
 
 
 def _sharpness(rope: Keys, *, factor: float) -> float | None:
@@ -245,6 +262,10 @@ def write_rope(position: RoPE) -> dict[str, Any]:
             said |= {"rope_type": "yarn", "factor": factor, "beta_fast": fast, "beta_slow": slow}
             said |= {"original_max_position_embeddings": original}
             said |= {} if whole else {"truncate": False}
+            said |= {} if sharpness is None else {"attention_factor": sharpness}
+        case LongRoPE(short=short, long=long, factor=factor, original=original, sharpness=sharpness):
+            said |= {"rope_type": "longrope", "short_factor": [*short], "long_factor": [*long], "factor": factor}
+            said |= {"original_max_position_embeddings": original}
             said |= {} if sharpness is None else {"attention_factor": sharpness}
     return said
 

@@ -1,12 +1,14 @@
 """Phi-3 and Phi-4: LLaMA in files that hold queries, keys and values as one matrix, and the gate with its values.
 
 Sources: Abdin et al. 2024 (Phi-3, arXiv:2404.14219), section 2, and 2024 (Phi-4, arXiv:2412.08905), section 3; windows
-are those of the published configurations. Rotations for long texts (longrope) change with the length and are refused.
+are those of the published configurations. The models for 128k tokens (longrope) have no presets, for their factors are
+in no paper; their configurations are read.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -16,11 +18,13 @@ from groundup.families.family import Keys
 from groundup.families.windows import write_window
 from groundup.model.decoder import Decoder
 from groundup.model.residual import Residual
-from groundup.parts.position import NoScaling, RoPE
+from groundup.parts.position import LongRoPE, NoScaling, RoPE
 from groundup.rules import Rule, instead, joined, split, split_sizes
 from groundup.specs import override_all
 
 phi3 = partial(mistral.mistral, vocab=32064, context=4096, window=2047)
+
+OLDER = ("su", "yarn")  # names that Phi-3 had for longrope
 
 PRESETS = {
     "phi-3-mini-4k": partial(phi3, width=3072, layers=32, heads=32, hidden=8192),
@@ -43,28 +47,55 @@ def read(keys: Keys) -> Decoder:
     """Returns the spec of a Phi-3 configuration."""
     keys.assume(max_position_embeddings=4096, rms_norm_eps=1e-5)
     keys.only(attention_bias=False, mlp_bias=False, embd_pdrop=0.0)
-    keys.skip("original_max_position_embeddings")  # where longrope would begin
+    keys.only(full_attn_mod=1, interpolate_factor=1, lm_head_bias=False)  # which Phi-4-mini says
     dropout = keys.number("resid_pdrop", default=0.0, whole=False)
     window = keys.number("sliding_window", default=None)
-    position = llama.read_rope(keys, context=keys.number("max_position_embeddings"), fraction=1.0)
+    position = _read_rope(keys)
     spec = override_all(
         llama.read(keys, position=position), dict.fromkeys(("layers.*.mix.dropout", "layers.*.ffn.dropout"), dropout)
     )
     match llama.parts(spec)[0].position:
-        case RoPE(scaling=NoScaling()):
+        case RoPE(scaling=NoScaling() | LongRoPE()):
             return mistral.windowed(spec, window)
-    raise SpecError("Phi-3 scales its rotations by longrope alone, which is not known here; remove rope_scaling")
+    raise SpecError("Phi-3 scales its rotations by longrope alone; remove rope_scaling")
+
+
+def _read_rope(keys: Keys) -> RoPE:
+    """Returns the rotation: its older names are two, and the trained length stands beside it, 4096 where it does not.
+
+    Raises:
+        SpecError: the length inside is another, of which transformers takes no notice; or it is no rotation.
+    """
+    original = keys.number("original_max_position_embeddings", default=4096)
+    given = keys.take("rope_parameters", "rope_scaling", default={})
+    if isinstance(given, Mapping):
+        kinds = ("rope_type", "type")
+        said = {name: "longrope" if name in kinds and value in OLDER else value for name, value in given.items()}
+        if "longrope" in map(said.get, kinds):
+            inside = said.setdefault("original_max_position_embeddings", original)
+            if inside != original:
+                raise SpecError(
+                    f"the configuration's original_max_position_embeddings is {original}, and {inside} in its "
+                    "rope_parameters; keep one of them, beside these"
+                )
+        keys.config = {**keys.config, "rope_parameters": said, "rope_scaling": None}
+    return llama.read_rope(keys, context=keys.number("max_position_embeddings"), fraction=1.0)
 
 
 def write(spec: Decoder) -> dict[str, Any] | None:
-    """Returns the configuration of a Phi-3 spec."""
-    match spec.layers[0].mix, llama.parts(spec)[0].position:
-        case Residual(dropout=dropout), RoPE(fraction=fraction, scaling=NoScaling()) as position:
+    """Returns the configuration of a Phi-3 spec; longrope is only for heads that share the width among them."""
+    attention, _ = llama.parts(spec)
+    match spec.layers[0].mix, attention.position:
+        case Residual(dropout=dropout), RoPE(fraction=fraction, scaling=NoScaling() | LongRoPE()) as position:
+            trained = position.scaling.steady_until
+            if trained is not None and attention.heads * attention.head_width != spec.width:
+                return None
             return {
                 "architectures": ["Phi3ForCausalLM"],
                 **llama.write_sizes(spec),
                 **write_window(spec),
                 "rope_parameters": {**llama.write_rope(position), "partial_rotary_factor": fraction},
+                **({} if trained is None else {"original_max_position_embeddings": trained}),
                 "resid_pdrop": dropout,
                 "pad_token_id": None,  # transformers' own, 32000, is beyond smaller vocabularies
             }

@@ -35,6 +35,20 @@ SCALINGS: dict[str, Config] = {
         "attention_factor": 1.25,
     },
     "yarn-one-strength": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "mscale": 0.7},
+    "longrope": {
+        "rope_type": "longrope",
+        "short_factor": [1.0 + 0.01 * i for i in range(16)],
+        "long_factor": [1.0 + 0.5 * i for i in range(16)],
+        "original_max_position_embeddings": 9,
+    },
+    "longrope-said": {
+        "rope_type": "longrope",
+        "short_factor": [1] * 16,
+        "long_factor": [3] * 16,
+        "original_max_position_embeddings": 9,
+        "factor": 2.0,
+        "attention_factor": 1.25,
+    },
     "yarn-no-strength": {
         "rope_type": "yarn",
         "factor": 4.0,
