@@ -7,7 +7,7 @@ OlmoHybridConfig, which names the checkpoint allenai/Olmo-Hybrid-7B; that one ha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -129,8 +129,11 @@ def read_kinds(keys: Keys, usual: list[str]) -> list[str]:
 
 def _read_attention(keys: Keys, *, width: int, context: int) -> Attention:
     heads = keys.number("num_attention_heads", default=30)
-    bias, rope = keys.flag("attention_bias", default=False), keys.take("rope_parameters", default=None)
-    still = isinstance(rope, dict) and "rope_theta" in rope and rope["rope_theta"] is None
+    bias, rope = keys.flag("attention_bias", default=False), keys.take("rope_parameters", default={})
+    theta = [said["rope_theta"] for said in (rope, keys.config) if isinstance(said, Mapping) and "rope_theta" in said]
+    still = theta[:1] == [None]
+    if still:
+        keys.skip("rope_theta", "rope_scaling")
     return Attention(
         heads=heads,
         kv_heads=keys.number("num_key_value_heads", default=heads),
