@@ -99,6 +99,8 @@ def read(keys: Keys) -> Decoder:
     width, layers = keys.number("hidden_size", default=3840), keys.layers("num_hidden_layers", default=32)
     usual = [FAR if i % 4 == 3 or i == layers - 1 < 3 else LINEAR for i in range(layers)]
     kinds = read_kinds(keys, usual)
+    if len(set(kinds)) == 1:
+        raise SpecError(f"the configuration's layer_types are all {kinds[0]}; OLMo Hybrid has {LINEAR} and {FAR}")
     context = keys.number("max_position_embeddings", default=65_536)
     attention = _read_attention(keys, width=width, context=context)
     return olmo_hybrid(
@@ -119,10 +121,10 @@ def read_kinds(keys: Keys, usual: list[str]) -> list[str]:
     """Returns ``layer_types``.
 
     Raises:
-        SpecError: it has another length, other words, or only one of the two.
+        SpecError: it has another length or other words.
     """
     kinds = keys.take("layer_types", default=usual)
-    if not isinstance(kinds, list) or len(kinds) != len(usual) or set(kinds) != {LINEAR, FAR}:
+    if not isinstance(kinds, list) or len(kinds) != len(usual) or any(kind not in (LINEAR, FAR) for kind in kinds):
         raise SpecError(f"the configuration's layer_types are {kinds!r}; expected {len(usual)} of {LINEAR} and {FAR}")
     return kinds
 
