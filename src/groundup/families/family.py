@@ -175,7 +175,8 @@ class Keys:
         if any(value != values[0] for value in values[1:]):
             raise SpecError(f"the configuration says {found}, which are names of one setting; keep one of them")
         if not values and default is ...:
-            near = [found for name in names for found in get_close_matches(name, self.config, n=1, cutoff=0.8)]
+            others = [name for name in self.config if name not in names]
+            near = [found for name in names for found in get_close_matches(name, others, n=1, cutoff=0.8)]
             has = f"; it has {near[0]!r}, which may be meant" if near else ""
             kind = "" if "model_type" in self.config else "; without model_type it is read as one"
             raise SpecError(f"the configuration of a {self.family} model needs the key {' or '.join(names)}{has}{kind}")
