@@ -22,7 +22,6 @@ from groundup.parts.embed import Embed
 from groundup.parts.norm import LayerNorm
 from groundup.rules import BARE, Rule, named, rule
 
-
 LAST_EPS = 1e-5  # of the norm before the head, whatever that of the others
 
 
@@ -84,7 +83,7 @@ def read(keys: Keys) -> Decoder:
     """Returns the spec of an RWKV-4 configuration."""
     halving = keys.take("rescale_every", default=6)
     if not isinstance(halving, int):
-        raise SpecError(f"the configuration's rescale_every is {halving!r}; expected a number of layers, or 0 for never")
+        raise SpecError(f"the configuration's rescale_every is {halving!r}; expected a number of layers, or 0")
     return rwkv4(
         width=keys.number("hidden_size", default=4096),
         layers=keys.layers("num_hidden_layers", default=32),
