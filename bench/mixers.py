@@ -33,6 +33,7 @@ import sides
 WIDTH, LAYERS, VOCAB, HEADS = 256, 8, 4096, 4
 LONGEST = 16_384
 GROWING = tuple(512 * 2**i for i in range(6))
+LINES = 8  # of a drawing
 
 
 def mamba() -> tuple[Any, str]:
@@ -267,14 +268,21 @@ def grow(names: Sequence[str], *, rounds: int, page: Path | None) -> None:
 
 
 def drawn(seconds: dict[str, Any], memory: dict[str, Any]) -> str:
-    """Returns a page with both drawings."""
+    """Returns a page with drawings of both, of a few mixers each."""
     from groundup.planner import units
     from groundup.recipes import charts
 
     tokens: Callable[[float], str] = "{:,.0f}".format
-    parts = ["<h1>A step of training by the length of the text</h1>", "<h2>Seconds</h2>"]
-    parts += [charts.lines(seconds, logarithmic=True, x=tokens, y="{:.3g} s".format)]
-    parts += ["<h2>Memory above the program's</h2>", charts.lines(memory, logarithmic=True, x=tokens, y=units.bytes_)]
+    parts = ["<h1>A step of training by the length of the text</h1>"]
+    for title, measured, write in (
+        ("Seconds", seconds, "{:.3g} s".format),
+        ("Memory above the program's", memory, units.bytes_),
+    ):
+        parts.append(f"<h2>{title}</h2>")
+        names = list(measured)
+        for first in range(0, len(names), LINES):
+            series = {name: measured[name] for name in names[first : first + LINES]}
+            parts.append(charts.lines(series, logarithmic=True, x=tokens, y=write))
     return charts.page("Mixers and long texts", parts)
 
 

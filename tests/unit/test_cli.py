@@ -220,6 +220,7 @@ def test_tokenizer_and_data_verbs_work_together(call: Call, tmp_path: Path) -> N
         (["plan", "gpt2", "--tokens", "many"], ["'many' is not a number"]),
         (["plan", "gpt2", "--context", "5000"], ["5000", "1024"]),
         (["train", "gpt2"], ["needs a budget"]),
+        (["train", "gtp2"], ["'gtp2' is no preset", "'gpt2'"]),
         (["train", "gpt2", "--steps", "3", "optimizer.rate=1"], ["has no setting 'rate'"]),
         (["train", "gpt2", "--steps", "3", "optmizer.lr=1"], ["did you mean 'optimizer'"]),
         (["resume", "nowhere"], ["nowhere is not a run"]),

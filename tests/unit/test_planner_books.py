@@ -77,9 +77,10 @@ def test_tree_adds_up_and_groups_equal_neighbours():
 
 
 def test_tree_lines_show_all_copies_together():
-    lines = tree_lines(books.tree(LLAMA))
+    lines = tree_lines(books.tree(LLAMA), tokens=LLAMA.context)
     layers = next(line for line in lines if "0-2 LayerModule x 3" in line)
     parts = books.params_by_part(LLAMA)
     assert f"{parts['layers.mix'] + parts['layers.ffn']:,}" in layers
     column = lines[0].index("parameters") + len("parameters")
     assert all(line[column - 1].isdigit() for line in lines[1:] if "Linear" in line)
+    assert lines[0].endswith(f"state of {LLAMA.context:,} tokens")

@@ -9,7 +9,7 @@ from groundup.cli.options import COUNT, as_json, offline, print_json
 
 @click.command()
 @click.argument("model")
-@click.option("--context", type=COUNT, help="Tokens that attention looks back over; by default the model's context.")
+@click.option("--context", type=COUNT, help="Tokens of a row.  [default: the model's context]")
 @as_json
 @offline
 def show(model: str, context: int | None, as_json: bool) -> None:
@@ -28,5 +28,5 @@ def show(model: str, context: int | None, as_json: bool) -> None:
     if as_json:
         print_json({"spec": found.to_dict(), **asdict(root)})
         return
-    for line in tree_lines(root):
+    for line in tree_lines(root, tokens=context or found.longest):
         click.echo(line)

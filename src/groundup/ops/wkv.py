@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from groundup.ops import linear_scan
 
@@ -96,22 +97,36 @@ def scanned(
 
 @torch.no_grad()
 def _tops(k: Tensor, w: Tensor, first: Tensor, starts: Tensor | None) -> Tensor:
-    """Returns the running maximum max(top - w, k); means do not depend on it, so it needs no gradient.
+    """Returns the running maximum max(top - w, k), in spans beside each other as `linear_scan.scan` runs.
 
-    In k + t w, nothing falls with distance and the maximum is an ordinary one. Each document is raised above those
-    before it. These numbers are large, hence float64, which Apple's GPUs do not have.
+    Means do not depend on it, so it needs no gradient.
     """
-    exact = torch.float32 if k.device.type == "mps" else torch.float64
-    place = torch.arange(k.shape[1], device=k.device)[:, None]
-    fall = place * w.to(exact)
-    level = k + fall
-    start = first.to(exact) - w
-    if starts is not None:
-        height = torch.maximum(level.max(), start.max()) - level.min() + 1
-        raised = starts.cumsum(1)[..., None] * height
-        level = level + raised
-        fall = fall + raised
-    return (torch.maximum(level.cummax(1).values, start[:, None]) - fall).to(k.dtype)
+    fall = w if starts is None else torch.where(starts[..., None], torch.inf, w)
+    return torch.ops.groundup.running_top(k, fall.expand_as(k), first)
+
+
+def _running_top(k: Tensor, fall: Tensor, first: Tensor) -> Tensor:
+    tokens = k.shape[1]
+    span = 1 << ((tokens - 1).bit_length() + 1) // 2
+    new, falls = (F.pad(t, (0, 0, 0, -tokens % span)).unflatten(1, (-1, span)).unbind(2) for t in (k, fall))
+    alone, fallen = new[0], falls[0]
+    for level, down in zip(new[1:], falls[1:], strict=True):
+        alone, fallen = torch.maximum(alone - down, level), fallen + down
+    begins = [first]
+    for i in range(alone.shape[1] - 1):
+        begins.append(torch.maximum(begins[-1] - fallen[:, i], alone[:, i]))
+    top, tops = torch.stack(begins, 1), []
+    for level, down in zip(new, falls, strict=True):
+        top = torch.maximum(top - down, level)
+        tops.append(top)
+    return torch.stack(tops, 2).flatten(1, 2)[:, :tokens].contiguous()
+
+
+# One operation for a compiler: traced, it would become a graph of all its steps.
+_library = torch.library.Library("groundup", "FRAGMENT")
+_library.define("running_top(Tensor k, Tensor fall, Tensor first) -> Tensor")
+_library.impl("running_top", _running_top, "CompositeExplicitAutograd")
+torch.library.register_fake("groundup::running_top", lambda k, fall, first: k.new_empty(k.shape), lib=_library)
 
 
 def _mean(sums: Sums, k: Tensor, v: Tensor) -> Tensor:

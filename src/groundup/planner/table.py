@@ -26,12 +26,16 @@ def _pad(row: Sequence[str], widths: Sequence[int], *, left: int) -> Iterator[st
         yield cell.ljust(width) if place < left else cell.rjust(width)
 
 
-def tree_lines(root: Node) -> list[str]:
+def tree_lines(root: Node, *, tokens: int) -> list[str]:
     """Returns the lines of a model's tree: each module with its shape, parameters, operations and state.
 
     Figures are those of all copies together: of twelve equal layers for the line ``0-11``.
+
+    Args:
+        root: the tree.
+        tokens: of the rows for which it was made.
     """
-    header = ("module", "shape", "parameters", "forward per token", "state per row")
+    header = ("module", "shape", "parameters", "forward per token", f"state of {tokens:,} tokens")
     return aligned([header, *_branch(root, depth=0, copies=1)])
 
 

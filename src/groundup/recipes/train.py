@@ -124,10 +124,11 @@ def resolve_run(
         run = RECIPES[model]()
     elif file.suffix in (".yaml", ".yml") and is_run(file):
         run = read_run(file)
-    elif not budgets:
-        raise ConfigError("a run needs a budget; give --time 30m, --tokens 2B or --steps 1000")
     else:
-        run = Run(model=resolve(model), budget=budgets[0])
+        design = resolve(model)
+        if not budgets:
+            raise ConfigError("a run needs a budget; give --time 30m, --tokens 2B or --steps 1000")
+        run = Run(model=design, budget=budgets[0])
     run = _with_environment(run, environment)
     if budgets:
         run = run.replace(budget=budgets[0])
