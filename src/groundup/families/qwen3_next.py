@@ -246,13 +246,16 @@ def rules(spec: Decoder) -> list[Rule]:
         "model.norm": "norm",
         "lm_head": "head",
     }
-    inside = {FAR: attention and _far_rules(attention), LINEAR: linear and _linear_rules(linear)}
+    inside = {
+        FAR: [] if attention is None else _far_rules(attention),
+        LINEAR: [] if linear is None else _linear_rules(linear),
+    }
     return [
         *named(same),
         *(
             Rule(_at(i, each.theirs), _at(i, each.ours), each.op)
             for i, layer in enumerate(spec.layers)
-            for each in inside[kind_of(layer) or FAR] or ()
+            for each in inside[kind_of(layer) or FAR]
         ),
         *(mixtral.expert_rules("mlp", moe.experts, {name: f"{name}_proj" for name in maps}) if moe else ()),
     ]
