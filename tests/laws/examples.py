@@ -17,7 +17,7 @@ import groundup.parts
 import signatures
 from groundup.families import PRESETS
 from groundup.mixers.aligned import Aligned, AttentiveGRU, Summary
-from groundup.mixers.attention import Attention, GatedAttention
+from groundup.mixers.attention import Attention, ClippedAttention, GatedAttention
 from groundup.mixers.block_sparse import BlockSparseAttention, DrawnBlocks, FirstBlock
 from groundup.mixers.both_ways import BothWays
 from groundup.mixers.chunked import ChunkedAttention
@@ -67,6 +67,7 @@ from groundup.parts.position import (
     NTKScaling,
     RelativeBias,
     RoPE,
+    RoundedALiBi,
     SharedBias,
     Sinusoidal,
     YaRN,
@@ -245,6 +246,7 @@ HAND_MADE: dict[str, Model] = {
     "sloped": decoder(
         Layer(mix=Residual(attention(position=ALiBi(), heads=6, mask=Window(5)))),
         Layer(mix=Residual(attention(position=ALiBi(steepest=4.0)))),
+        Layer(mix=Residual(attention(position=RoundedALiBi()))),
     ),
     "capped": decoder(
         Layer(mix=Residual(attention(score=Capped(cap=0.5, scale=0.4)), pre=OFFSET)),
@@ -257,7 +259,10 @@ HAND_MADE: dict[str, Model] = {
             mix=Residual(GatedAttention(heads=4, kv_heads=2, head_width=6, mask=Window(5), bias=True)),
             ffn=Residual(WeighedMLP(hidden=24, bias=True)),
         ),
-        Layer(ffn=Residual(MoE(experts=3, active=2, hidden=16, shared=WeighedMLP(hidden=8)))),
+        Layer(
+            mix=Residual(ClippedAttention(heads=4, kv_heads=2, head_width=6, bias=True, limit=0.4)),
+            ffn=Residual(MoE(experts=3, active=2, hidden=16, shared=WeighedMLP(hidden=8))),
+        ),
     ),
     "tied": decoder(
         *(PLAIN.replace(tie="a"),) * 2,

@@ -11,7 +11,8 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from groundup.families import family_of_config
+from groundup.errors import SpecError
+from groundup.families import FAMILIES, family_of_config
 from groundup.hub import folder
 from oracle.cases.llama import LLAMA
 from oracle.pair import TOLERANCE, distance, make, randomise, theirs_of
@@ -22,6 +23,11 @@ CONFIGS = {path.stem: json.loads(path.read_text()) for path in sorted((DATA / "c
 with (DATA / "model_params.csv").open(newline="") as file:
     PUBLISHED = {row["model"]: int(row["total_params"]) for row in csv.DictReader(file)}
 PUBLISHED["llama-3.1-8b"] = PUBLISHED["llama-3-8b"]  # they differ in context only
+
+
+# What their defaults leave to be chosen.
+NEEDED = {"deepseek_v2": {"num_experts_per_tok": 2}, "reformer": {"is_decoder": True, "num_buckets": 4}}
+KINDS = sorted(kind for f in FAMILIES for kind in f.model_types if kind in transformers.CONFIG_MAPPING)
 
 
 def parameters(model: torch.nn.Module) -> int:
@@ -45,6 +51,21 @@ def test_published_configuration_is_read_as_transformers_reads_it(name: str):
     assert {key: theirs[key] for key in ours} == ours
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_configuration_leaves_out_is_what_transformers_takes_it_for(kind: str):
+    said = {"model_type": kind, **NEEDED.get(kind, {})}
+    whole = json.loads(json.dumps(theirs_of(said).to_dict())) | said
+    family = family_of_config(whole)
+    for name in whole.keys() - said.keys():
+        rest = {key: value for key, value in whole.items() if key != name}
+        try:
+            read = family.spec(rest)
+        except SpecError as refused:
+            assert "needs the key" in str(refused)
+            continue
+        assert read == family.spec(json.loads(json.dumps(theirs_of(rest).to_dict()))), name
+
+
 def test_configuration_without_names_of_transformers_equals_its_translation(tmp_path: Path):
     small = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256}
     given = CONFIGS["swiglu-65b"] | small | {"vocab_size": 100}
@@ -61,7 +82,8 @@ def test_configuration_without_names_of_transformers_equals_its_translation(tmp_
 @torch.no_grad()
 def test_fraction_turns_the_first_values_of_each_head(fraction: float, tmp_path: Path):
     """transformers' LLaMA leaves the factor unread; its Phi-3 is a LLaMA with joined maps that reads it."""
-    config = LLAMA | {"head_dim": 16, "num_key_value_heads": 2, "hidden_size": 64, "partial_rotary_factor": fraction}
+    llama = {name: value for name, value in LLAMA.items() if name != "model_type"}  # else what it would not do
+    config = llama | {"head_dim": 16, "num_key_value_heads": 2, "hidden_size": 64, "partial_rotary_factor": fraction}
     joined = {"model_type": "phi3", "pad_token_id": None, "rope_theta": 10_000.0}
     theirs = transformers.AutoModelForCausalLM.from_config(theirs_of(config | joined)).eval()
     randomise(theirs, seed=0)

@@ -9,7 +9,7 @@ import torch
 
 from groundup.context import Context
 from groundup.errors import SpecError
-from groundup.mixers.attention import Attention, AttentionMixer, GatedAttention
+from groundup.mixers.attention import Attention, AttentionMixer, ClippedAttention, GatedAttention
 from groundup.mixers.kv import KVState, WindowState
 from groundup.mixers.mlp import MLP, GatedMLP
 from groundup.ops import attention
@@ -66,6 +66,16 @@ def test_gates_by_hand():
     x = noise(2, 3, 4)
     read = plain.heads(x, context(2, 3), None) * torch.tensor([0.5, 1.0, 0.0, 0.5], dtype=torch.float64)
     torch.testing.assert_close(made(x, context(2, 3)), plain.out(read))
+
+
+def test_queries_keys_and_values_beyond_a_limit_are_cut_off():
+    made = ClippedAttention(heads=1, kv_heads=1, head_width=2, position=NoPosition(), limit=1.0).build(2).double()
+    with torch.no_grad():
+        made.q.weight.copy_(torch.tensor([[9.0, 0.0], [0.0, 0.5]]))
+        made.k.weight.copy_(torch.tensor([[-9.0, 0.0], [0.0, 0.5]]))
+        made.v.weight.copy_(torch.tensor([[0.25, 0.0], [0.0, -9.0]]))
+    q, k, v = made.maps(torch.ones(1, 1, 2, dtype=torch.float64))
+    assert [y.flatten().tolist() for y in (q, k, v)] == [[1.0, 0.5], [-1.0, 0.5], [0.25, -1.0]]
 
 
 @pytest.mark.parametrize("mask", [Causal(), Everything(), Window(300)])

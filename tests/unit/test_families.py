@@ -213,8 +213,17 @@ def test_unknown_key_is_told_the_nearest():
 
 
 def test_unknown_key_inside_rope_parameters_is_refused_by_name():
-    with pytest.raises(SpecError, match="mscale"):
-        read(SMALL | {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "mscale": 1.0}})
+    with pytest.raises(SpecError, match="low_freq_factor"):
+        read(SMALL | {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "low_freq_factor": 1.0}})
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "mixtral", "gemma3_text", "falcon"])
+def test_a_share_of_each_head_that_the_class_of_its_type_would_turn_whole_is_refused(kind: str):
+    half = {"rope_parameters": {"partial_rotary_factor": 0.5}}
+    said = {"rope_parameters": {"full_attention": half["rope_parameters"]}} if kind == "gemma3_text" else half
+    assert first_layer(read(SMALL | half)).mix.mixer.position == RoPE(fraction=0.5)
+    with pytest.raises(SpecError, match=r"^[^\n]*partial_rotary_factor[^\n]*$"):
+        read(SMALL | said | {"model_type": kind})
 
 
 @pytest.mark.parametrize(
@@ -274,8 +283,8 @@ def test_bad_value_is_refused_in_one_sentence(change: Config):
     [
         {"n_head": 5},
         {"activation_function": "gelu_quick"},
-        {"scale_attn_by_inverse_layer_idx": True},
-        {"scale_attn_weights": False},
+        {"scale_attn_by_inverse_layer_idx": 1},
+        {"scale_attn_weights": "no"},
         {"add_cross_attention": True},
         {"n_ctx": 7},
         {"n_special": 3},
@@ -358,7 +367,10 @@ def test_a_fraction_that_turns_is_no_llama_of_transformers_but_a_phi_3():
         ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "give a sliding_window"),
         ("qwen2", {"layer_types": ["full_attention"]}, "layer_types"),
         ("qwen3", {"layer_types": [1, {}]}, "layer_types"),
-        ("olmo", {"clip_qkv": 8.0}, "clip_qkv"),
+        ("olmo", {"clip_qkv": 0.0}, "clip_qkv"),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": None}}, "needs the key factor$"),
+        ("deepseek_v3", {"norm_topk_prob": None}, "norm_topk_prob is None"),
+        ("deepseek_v3", {"rope_interleave": None}, "rope_interleave is None"),
         ("gemma", {"hidden_act": "gelu", "hidden_activation": "relu"}, "hidden_activation"),
         ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
         ("gemma2", {"sliding_window": None}, "give a sliding_window"),

@@ -22,6 +22,7 @@ from groundup.parts.position import (
     NoPosition,
     NTKScaling,
     RoPE,
+    RoundedALiBi,
     Scaling,
     Sinusoidal,
     YaRN,
@@ -158,6 +159,13 @@ def test_alibi_falls_with_the_distance_before_and_behind():
             [-slope, 0, -slope],
             [-2 * slope, -slope, 0],
         ]
+
+
+def test_rounded_alibi_is_slope_times_place_in_bfloat16_and_scaled():
+    bias = RoundedALiBi().of_heads(3, 4).bias(places(0), torch.tensor([[0, 1, 257]]))
+    assert bias is not None
+    third = 0.0625 * 4  # 2^-2, after 2^-4 and 2^-8; a place of 257 is 256 in bfloat16
+    assert bias[0, :, 0].tolist() == [[0, s / 2, 256 * s / 2] for s in (2**-4, 2**-8, third)]
 
 
 def test_learned_positions_are_added_by_place():

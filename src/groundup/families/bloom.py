@@ -105,7 +105,9 @@ NAMES = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a BLOOM configuration."""
     keys.only(apply_residual_connection_post_layernorm=False, n_inner=None, skip_bias_add=True, skip_bias_add_qkv=False)
-    keys.skip("pretraining_tp", "slow_but_exact", "attention_softmax_in_fp32")  # the order and precision of sums
+    if keys.number("pretraining_tp", default=1) > 1:  # over how many devices its maps were cut: the order of sums
+        keys.only(slow_but_exact=False)  # which would leave out the biases of what was cut
+    keys.skip("slow_but_exact", "attention_softmax_in_fp32")  # the precision of sums
     # How its trainer computed the same, and a token.
     keys.skip("bias_dropout_fusion", "masked_softmax_fusion", "offset_alibi", "unk_token_id")
     return bloom(**read_named(keys, NAMES))

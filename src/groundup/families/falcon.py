@@ -1,8 +1,8 @@
 """Falcon: parallel layers, rotation, GELU, no biases, tied embeddings; one head of keys, or some.
 
 Source: Almazrouei et al. 2023 (arXiv:2311.16867), section 4. The 7B model shares one norm among the parts of a layer
-and one head of keys among all queries; 40B and 180B norm each part and have eight heads of keys. Left out are the
-falcon-rw models, whose published ALiBi is rounded to bfloat16 and scaled with the scores.
+and one head of keys among all queries; 40B and 180B norm each part and have eight heads of keys. The falcon-rw models
+have ALiBi, biases and one part after the other (Penedo et al. 2023, arXiv:2306.01116, appendix).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from groundup.model.layer import Layer, LayerSpec, Parallel
 from groundup.model.residual import Residual
 from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm, NoNorm
-from groundup.parts.position import RoPE
+from groundup.parts.position import RoPE, RoundedALiBi
 from groundup.rules import Rule, joined, named, split_heads
 
 
@@ -37,7 +37,7 @@ def falcon(
     hidden: int | None = None,
     vocab: int = 65024,
     context: int = 2048,
-    position: RoPE = RoPE(),  # noqa: B008 - a spec is a value
+    position: RoPE | RoundedALiBi = RoPE(),  # noqa: B008 - a spec is a value
     act: str = "gelu",
     eps: float = 1e-5,
     bias: bool = False,
@@ -56,7 +56,7 @@ def falcon(
         hidden: the width inside the feed-forward part; None means four times ``width``.
         vocab: the number of token ids.
         context: the longest sequence.
-        position: the rotation of queries and keys.
+        position: how queries and keys learn their places.
         act: the activation.
         eps: of the norms.
         bias: whether maps have biases.
@@ -96,6 +96,17 @@ def falcon(
 PRESETS = {
     "falcon-7b": partial(falcon, width=4544, layers=32, heads=71, kv_heads=1, norms=1),
     "falcon-40b": partial(falcon, width=8192, layers=60, heads=128, kv_heads=8),
+    "falcon-rw-1b": partial(
+        falcon,
+        width=2048,
+        layers=24,
+        heads=32,
+        kv_heads=32,
+        parallel=False,
+        vocab=50304,
+        position=RoundedALiBi(),
+        bias=True,
+    ),
     "falcon-180b": partial(falcon, width=14848, layers=80, heads=232, kv_heads=8),
 }
 
@@ -117,7 +128,6 @@ NAMES = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Falcon configuration."""
-    keys.only(alibi=False)
     keys.only(hidden_dropout=0.0)  # drops the sum of both parts at once
     keys.only(attention_dropout=0.0)  # drops no attention weights, but some of the stream
     keys.only(apply_residual_connection_post_layernorm=False)
@@ -130,11 +140,12 @@ def read(keys: Keys) -> Decoder:
     norms = keys.number("num_ln_in_parallel_attn", default=2 if grouped else 1)
     if norms != 1 and not (grouped and parallel and norms == 2):
         raise SpecError(f"the configuration's num_ln_in_parallel_attn is {norms}, which its other keys have no use for")
+    rotation = read_rope(keys, context=said["context"])  # of which nothing is heard where there is ALiBi
     return falcon(
         kv_heads=kv_heads if grouped else 1 if one else heads,
         norms=norms,
         parallel=parallel,
-        position=read_rope(keys, context=said["context"]),
+        position=RoundedALiBi() if keys.flag("alibi", default=False) else rotation,
         **said,
     )
 
@@ -143,9 +154,15 @@ def write(spec: Decoder) -> dict[str, Any] | None:
     """Returns the configuration of a Falcon spec."""
     match spec:
         case Decoder(
-            layers=(LayerSpec(mix=Residual(mixer=Attention(position=RoPE() as position) as attention)) as layer, *_),
+            layers=(
+                LayerSpec(
+                    mix=Residual(mixer=Attention(position=RoPE() | RoundedALiBi() as position) as attention)
+                ) as layer,
+                *_,
+            ),
             norm=LayerNorm(),
         ):
+            places = {"rope_parameters": write_rope(position)} if isinstance(position, RoPE) else {}
             parallel, shared = isinstance(layer, Parallel), _shared(layer)
             return write_named(
                 spec,
@@ -156,8 +173,8 @@ def write(spec: Decoder) -> dict[str, Any] | None:
                 multi_query=attention.kv_heads == 1,
                 parallel_attn=parallel,
                 num_ln_in_parallel_attn=2 if parallel and not shared else 1,
-                alibi=False,
-                rope_parameters=write_rope(position),
+                alibi=not places,
+                **places,
             )
     return None
 

@@ -175,7 +175,7 @@ class Keys:
         if any(value != values[0] for value in values[1:]):
             raise SpecError(f"the configuration says {found}, which are names of one setting; keep one of them")
         if not values and default is ...:
-            others = [name for name in self.config if name not in names]
+            others = self.config.keys() - set(names)  # one of the names may be there and say null
             near = [found for name in names for found in get_close_matches(name, others, n=1, cutoff=0.8)]
             has = f"; it has {near[0]!r}, which may be meant" if near else ""
             kind = "" if "model_type" in self.config else "; without model_type it is read as one"
@@ -231,11 +231,12 @@ class Keys:
         """Returns the value as true or false.
 
         Raises:
-            SpecError: the value is neither.
+            SpecError: the value is neither; or null, which transformers takes for false, where true goes unsaid.
         """
         value = self.take(name, default=default)
-        if not isinstance(value, bool):
-            raise SpecError(f"the configuration's {name} is {value!r}; expected true or false")
+        if not isinstance(value, bool) or (value and self._null(name)):
+            said = self.config.get(name)
+            raise SpecError(f"the configuration's {name} is {said!r}; expected true or false")
         return value
 
     def token(self, name: str, *, default: int | None) -> int | None:
@@ -272,11 +273,16 @@ class Keys:
             SpecError: it has another.
         """
         value = self.take(name, default=values[0])
+        if value is True and self._null(name):
+            value = None  # which transformers takes for false
         if value not in values:
             raise SpecError(
                 f"the configuration's {name} is {value!r}, which would change the mathematics; "
                 f"the {self.family} family is built with {values[0]!r} only"
             )
+
+    def _null(self, name: str) -> bool:
+        return name in self.config and self.config[name] is None
 
     def done(self) -> None:
         """Refuses what nobody took.

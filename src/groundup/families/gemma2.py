@@ -59,7 +59,7 @@ PRESETS = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Gemma 2 configuration."""
-    keys.assume(sliding_window=WINDOW, attn_logit_softcapping=50.0, final_logit_softcapping=30.0)
+    keys.assume(num_key_value_heads=4, sliding_window=WINDOW, attn_logit_softcapping=50.0, final_logit_softcapping=30.0)
     spec = read_capped(keys, gemma.read_sizes(keys), cap=keys.positive("attn_logit_softcapping", default=None))
     window = keys.number("sliding_window", default=None)
     return read_windows(keys, spec, window=window, usual=lambda i: i % 2 == 0)

@@ -16,7 +16,7 @@ import re
 from functools import partial
 from typing import Any
 
-from groundup.families.family import SUMMARY, Family, Keys, head_width
+from groundup.families.family import SUMMARY, Family, Keys, attention_of, head_width
 from groundup.families.names import read_named, write_named
 from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
@@ -29,6 +29,7 @@ from groundup.parts.init import ScaledNormal
 from groundup.parts.norm import LayerNorm
 from groundup.parts.position import Learned, NoPosition
 from groundup.rules import TRANSPOSE, Rule, chain, joined, named, split
+from groundup.specs import override_all
 
 
 def gpt2(
@@ -140,22 +141,38 @@ NAMES = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a GPT-2 configuration."""
-    keys.only(scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False)
+    scaled = keys.flag("scale_attn_weights", default=True)
+    by_layer = keys.flag("scale_attn_by_inverse_layer_idx", default=False)
     keys.among("reorder_and_upcast_attn", False, True)  # a matter of precision, not of mathematics
     keys.only(add_cross_attention=False, n_special=0)
     keys.skip("predict_special_tokens")  # of such tokens there are none
     keys.skip(*SUMMARY)
     said = read_named(keys, NAMES)
     keys.only(n_ctx=said["context"])
-    return gpt2(**said)
+    return scored(gpt2(**said), scaled=scaled, by_layer=by_layer)
+
+
+def scored(spec: Decoder, *, scaled: bool, by_layer: bool) -> Decoder:
+    """Returns a GPT-2 whose scores are over the root of the head width or not, and over the layer's number or not."""
+    first = attention_of(spec).head_width ** -0.5 if scaled else 1.0
+    scales = {i: first / (i + 1 if by_layer else 1) for i in range(len(spec.layers))}
+    if scaled:
+        scales = {i: scale for i, scale in scales.items() if scale != first}  # that is what goes unsaid
+    return override_all(spec, {f"layers.{i}.mix.mixer.score.scale": scale for i, scale in scales.items()})
 
 
 def write(spec: Decoder) -> dict[str, Any] | None:
     """Returns the configuration of a GPT-2 spec."""
     match spec:
         case Decoder(layers=(Layer(), *_), norm=LayerNorm()):
-            return write_named(spec, NAMES, architectures=["GPT2LMHeadModel"])
+            return write_named(spec, NAMES, architectures=["GPT2LMHeadModel"], **_write_scores(spec))
     return None
+
+
+def _write_scores(spec: Decoder) -> dict[str, bool]:
+    mixers = [layer.mix.mixer for layer in spec.layers if layer.mix is not None]
+    scales = [mixer.score.scale for mixer in mixers if isinstance(mixer, Attention)] or [None]
+    return {"scale_attn_weights": scales[0] is None, "scale_attn_by_inverse_layer_idx": scales[-1] != scales[0]}
 
 
 def rules(spec: Decoder) -> list[Rule]:

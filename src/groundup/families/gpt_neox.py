@@ -8,6 +8,7 @@ configuration computes its GELU by a tanh.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -129,11 +130,24 @@ def read(keys: Keys) -> Decoder:
     """Returns the spec of a GPT-NeoX configuration."""
     keys.skip("classifier_dropout")  # of a head that is not part of the language model
     said = read_named(keys, NAMES)
+    _check_names(keys)
     return gpt_neox(
         position=read_rope(keys, context=said["context"], fraction=0.25),
         parallel=keys.flag("use_parallel_residual", default=True),
         **said,
     )
+
+
+def _check_names(keys: Keys) -> None:
+    """Refuses LLaMA's names of the rotation where they say what transformers, which does not read them here, does not.
+
+    Raises:
+        SpecError: one of them does.
+    """
+    given = keys.config.get("rope_parameters") or keys.config.get("rope_scaling")
+    for name, read, usual in (("rope_theta", "rotary_emb_base", 10_000), ("partial_rotary_factor", "rotary_pct", 0.25)):
+        if not isinstance(given, Mapping) or given.get(name) is None:
+            keys.only(**{name: keys.take(read, default=usual)})
 
 
 def write(spec: Decoder) -> dict[str, Any] | None:

@@ -109,7 +109,9 @@ def read(keys: Keys) -> Decoder:
     """Returns the spec of a GPT-J configuration."""
     keys.only(rotary=True, scale_attn_weights=True)
     keys.skip(*SUMMARY)
-    return gptj(turned=keys.number("rotary_dim", default=64), **read_named(keys, NAMES))
+    said = read_named(keys, NAMES)
+    keys.only(n_ctx=said["context"])
+    return gptj(turned=keys.number("rotary_dim", default=64), **said)
 
 
 def write(spec: Decoder) -> dict[str, Any] | None:

@@ -163,14 +163,18 @@ def read(keys: Keys, *, position: RoPE | None = None) -> Decoder:
     )
 
 
-def read_rope(keys: Keys, *, context: int, fraction: float = 1.0, theta: float = 10_000.0) -> RoPE:
+def read_rope(keys: Keys, *, context: int, fraction: float | None = None, theta: float = 10_000.0) -> RoPE:
     """Returns the rotation of a configuration, whether it says so in rope_theta and rope_scaling or rope_parameters.
 
     Args:
         keys: the configuration.
         context: its longest sequence.
-        fraction: how much of each head turns where it does not say.
+        fraction: how much of each head turns where it does not say; None means that the family's class turns all of
+            it, whatever a configuration says.
         theta: the base of the wavelengths where it does not say.
+
+    Raises:
+        SpecError: what it says is no rotation, or contradicts itself, or is not what transformers makes of it.
     """
     given = keys.take("rope_parameters", "rope_scaling", default={})
     if not isinstance(given, Mapping):
@@ -180,11 +184,16 @@ def read_rope(keys: Keys, *, context: int, fraction: float = 1.0, theta: float =
     disputed = [name for name, value in said.items() if given.get(name) not in (None, value)]
     if disputed:
         raise SpecError(f"the configuration and its rope_parameters disagree on {disputed[0]}; keep one of them")
-    rope = Keys({**given, **said}, family=f"{keys.family} (its rope_parameters)")
+    inside = {"model_type": keys.family, **given, **said}  # so that nothing that is missing is laid to an unsaid type
+    rope = Keys(inside, family=f"{keys.family} (its rope_parameters)")
     theta = rope.positive(*THETA, default=theta)
-    position = RoPE(
-        theta=theta, fraction=rope.positive(*FRACTION, default=fraction), scaling=_scaling(rope, context=context)
-    )
+    part = rope.positive(*FRACTION, default=fraction or 1.0)
+    if fraction is None and part != 1 and "model_type" in keys.config:
+        raise SpecError(
+            f"the configuration turns {part} of each head, and the class of its model_type turns all of it; remove the "
+            f"{' or '.join(FRACTION)} that it says, or its model_type"
+        )
+    position = RoPE(theta=theta, fraction=part, scaling=_scaling(rope, context=context))
     rope.done()
     return position
 
@@ -213,9 +222,10 @@ def _scaling(rope: Keys, *, context: int) -> Scaling:
 
 def _sharpness(rope: Keys, *, factor: float) -> float | None:
     """What rotated vectors are multiplied by where it is said: as a number, or as the quotient of two strengths."""
-    said, below = rope.positive("attention_factor", default=None), rope.positive("mscale_all_dim", default=None)
-    above = None if below is None else rope.positive("mscale", default=None)
-    return yarn_amplitude(factor, above) / yarn_amplitude(factor, below) if said is None and above else said
+    said = rope.positive("attention_factor", default=None)
+    above, below = (rope.number(name, default=0.0, whole=False) for name in ("mscale", "mscale_all_dim"))
+    # One strength without the other says nothing; neither does one of zero.
+    return yarn_amplitude(factor, above) / yarn_amplitude(factor, below) if said is None and above and below else said
 
 
 def write_rope(position: RoPE) -> dict[str, Any]:

@@ -90,7 +90,7 @@ PRESETS = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of a Mixtral configuration."""
-    keys.assume(num_key_value_heads=8, max_position_embeddings=131072)
+    keys.assume(num_key_value_heads=8, max_position_embeddings=131072, rms_norm_eps=1e-5)
     keys.only(attention_bias=False, mlp_bias=False, router_jitter_noise=0.0)
     position = llama.read_rope(keys, context=keys.number("max_position_embeddings"), theta=1e6)
     spec = mistral.windowed(llama.read(keys, position=position), keys.number("sliding_window", default=None))

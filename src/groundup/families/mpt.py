@@ -2,7 +2,7 @@
 
 Source: MosaicML NLP Team 2023 (Introducing MPT-7B; MPT-30B), with the keys of their llm-foundry. Its training
 recipes of other sizes, with learnt positions and biases, are GPT-2s: see groundup.families.gpt2. Left out is what
-only MPT-7B-StoryWriter (clip_qkv) and earlier experiments (qk_ln) use.
+only earlier experiments use (qk_ln).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from groundup.errors import SpecError
 from groundup.families.family import Family, Keys, head_width
 from groundup.families.names import read_named, write_named
-from groundup.mixers.attention import Attention
+from groundup.mixers.attention import Attention, clipped, limit_of
 from groundup.mixers.mlp import MLP
 from groundup.model.decoder import Decoder
 from groundup.model.heads import Tied, Untied
@@ -36,6 +36,7 @@ def mpt(
     context: int = 2048,
     steepest: float = 8.0,
     scale: float | None = None,
+    limit: float | None = None,
     eps: float = 1e-5,
     tied: bool = True,
     deviation: float = 0.02,
@@ -50,6 +51,7 @@ def mpt(
         context: the longest sequence that was trained.
         steepest: of ALiBi's slopes.
         scale: of the scores; None means the head width to the power -1/2.
+        limit: beyond which queries, keys and values are cut off; None means that they are not.
         eps: of the norms.
         tied: whether the head reads the token embedding.
         deviation: of the first weights.
@@ -65,6 +67,7 @@ def mpt(
         position=ALiBi(steepest=steepest),
         score=Scaled(scale=scale),
     )
+    attention = clipped(attention, limit)
     layer = Layer(mix=Residual(attention, pre=norm), ffn=Residual(MLP(hidden=4 * width), pre=norm))
     return Decoder(
         width=width,
@@ -103,33 +106,35 @@ def read(keys: Keys) -> Decoder:
     keys.among("learned_pos_emb", True, False)  # with ALiBi, there are none either way
     # How weights start, and what its trainer needs besides.
     keys.skip("init_config", "init_device", "tokenizer_name", "verbose")
-    steepest, scale = _read_attention(keys)
-    return mpt(steepest=steepest, scale=scale, **read_named(keys, NAMES))
+    return mpt(**_read_attention(keys), **read_named(keys, NAMES))
 
 
-def _read_attention(keys: Keys) -> tuple[float, float | None]:
-    """Returns the steepest slope and the scale of the scores that attn_config says."""
+def _read_attention(keys: Keys) -> dict[str, Any]:
+    """Returns what attn_config says, as `mpt` takes it."""
     given = keys.take("attn_config", default={})
     if not isinstance(given, Mapping):
         raise SpecError(f"the configuration's attn_config is {given!r}; expected a mapping with alibi")
     attention = Keys(given, family=f"{keys.family} (its attn_config)")
-    attention.only(alibi=True, attn_type="multihead_attention", attn_pdrop=0.0, clip_qkv=None)
+    attention.only(alibi=True, attn_type="multihead_attention", attn_pdrop=0.0)
     attention.only(qk_ln=False, prefix_lm=False, attn_uses_sequence_id=False)
     attention.take("attn_impl", default="torch")  # which kernel, no more
-    steepest = attention.positive("alibi_bias_max", default=8.0)
-    scale = attention.positive("softmax_scale", default=None)
+    said = {
+        "steepest": attention.positive("alibi_bias_max", default=8.0),
+        "scale": attention.positive("softmax_scale", default=None),
+        "limit": attention.positive("clip_qkv", default=None),
+    }
     attention.done()
-    return steepest, scale
+    return said
 
 
 def write(spec: Decoder) -> dict[str, Any] | None:
     """Returns the configuration of an MPT spec, whose slopes are transformers' own: it does not read alibi_bias_max."""
     match spec:
         case Decoder(
-            layers=(Layer(mix=Residual(mixer=Attention(position=ALiBi(steepest=8.0), score=score))), *_),
+            layers=(Layer(mix=Residual(mixer=Attention(position=ALiBi(steepest=8.0), score=score) as attention)), *_),
             norm=LayerNorm(),
         ):
-            inside = {"alibi": True, "softmax_scale": score.scale}
+            inside = {"alibi": True, "softmax_scale": score.scale, "clip_qkv": limit_of(attention)}
             return write_named(spec, NAMES, architectures=["MptForCausalLM"], attn_config=inside)
     return None
 

@@ -46,7 +46,10 @@ def read(keys: Keys) -> Decoder:
     keys.skip("original_max_position_embeddings")  # where longrope would begin
     dropout = keys.number("resid_pdrop", default=0.0, whole=False)
     window = keys.number("sliding_window", default=None)
-    spec = override_all(llama.read(keys), dict.fromkeys(("layers.*.mix.dropout", "layers.*.ffn.dropout"), dropout))
+    position = llama.read_rope(keys, context=keys.number("max_position_embeddings"), fraction=1.0)
+    spec = override_all(
+        llama.read(keys, position=position), dict.fromkeys(("layers.*.mix.dropout", "layers.*.ffn.dropout"), dropout)
+    )
     match llama.parts(spec)[0].position:
         case RoPE(scaling=NoScaling()):
             return mistral.windowed(spec, window)

@@ -99,7 +99,8 @@ def read_ropes(keys: Keys, *, context: int, near: tuple[str, float], far: tuple[
         LOCAL: {"rope_theta": keys.take(near[0], default=None)},
         FAR: {"rope_theta": keys.take(far[0], default=None), "rope_scaling": keys.take("rope_scaling", default=None)},
     }
-    of_each = {kind: Keys({"rope_parameters": given.get(kind), **said[kind]}, family=keys.family) for kind in said}
+    kind = {name: value for name, value in keys.config.items() if name == "model_type"}
+    of_each = {x: Keys({"rope_parameters": given.get(x), **said[x], **kind}, family=keys.family) for x in said}
     return (
         read_rope(of_each[LOCAL], context=context, theta=near[1]),
         read_rope(of_each[FAR], context=context, theta=far[1]),

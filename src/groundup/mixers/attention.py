@@ -22,7 +22,7 @@ from groundup.parts.mask import Causal, Mask
 from groundup.parts.norm import NoNorm, Norm
 from groundup.parts.position import Position, RoPE
 from groundup.parts.score import Scaled, Score
-from groundup.specs import ShareBelowOne, Size
+from groundup.specs import Positive, ShareBelowOne, Size
 from groundup.state import State
 
 
@@ -109,10 +109,10 @@ class AttentionMixer(Mixer):
         self, x: Float[Tensor, "B T D"], ctx: Context, state: KVState | WindowState | None
     ) -> Float[Tensor, "B T HK"]:
         """Returns what all heads read, side by side."""
-        split = (-1, self.spec.head_width)
-        q = self.position(self.q_norm(self.q(x).unflatten(-1, split)), ctx).transpose(1, 2)  # (B, H, T, K)
-        k = self.position(self.k_norm(self.k(x).unflatten(-1, split)), ctx).transpose(1, 2)  # (B, G, T, K)
-        v = self.v(x).unflatten(-1, split).transpose(1, 2)
+        q, k, v = (y.unflatten(-1, (-1, self.spec.head_width)) for y in self.maps(x))
+        q = self.position(self.q_norm(q), ctx).transpose(1, 2)  # (B, H, T, K)
+        k = self.position(self.k_norm(k), ctx).transpose(1, 2)  # (B, G, T, K)
+        v = v.transpose(1, 2)
         places = ctx.positions
         if state is None:
             allowed = self.spec.mask.within(ctx)
@@ -133,6 +133,12 @@ class AttentionMixer(Mixer):
             dropout=self.spec.dropout if self.training else 0.0,
         )
         return y.transpose(1, 2).flatten(2)
+
+    def maps(
+        self, x: Float[Tensor, "B T D"]
+    ) -> tuple[Float[Tensor, "B T HK"], Float[Tensor, "B T GK"], Float[Tensor, "B T GK"]]:
+        """Returns the queries, keys and values of all heads, side by side."""
+        return self.q(x), self.k(x), self.v(x)
 
     def new_state(
         self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -179,3 +185,41 @@ class GatedAttentionMixer(AttentionMixer):
     ) -> Float[Tensor, "B T HK"]:
         """Returns what all heads read, side by side, through their gates."""
         return super().heads(x, ctx, state) * self.gate(x).sigmoid()
+
+
+class ClippedAttention(Attention):
+    """Attention whose queries, keys and values are cut off beyond ``limit``, before they are turned.
+
+    Source: the published configurations of OLMo 7B 0424 and of MPT-7B-StoryWriter, which call it clip_qkv.
+    """
+
+    limit: Positive
+
+    def build(self, width: int) -> ClippedAttentionMixer:
+        """Returns the module for a stream of ``width``."""
+        return ClippedAttentionMixer(self, width)
+
+
+class ClippedAttentionMixer(AttentionMixer):
+    """The module of `ClippedAttention`."""
+
+    def __init__(self, spec: ClippedAttention, width: int) -> None:
+        super().__init__(spec, width)
+        self.limit = spec.limit
+
+    def maps(
+        self, x: Float[Tensor, "B T D"]
+    ) -> tuple[Float[Tensor, "B T HK"], Float[Tensor, "B T GK"], Float[Tensor, "B T GK"]]:
+        """Returns the queries, keys and values of all heads, side by side, none beyond the limit."""
+        q, k, v = (y.clamp(-self.limit, self.limit) for y in super().maps(x))
+        return q, k, v
+
+
+def clipped(attention: Attention, limit: float | None) -> Attention:
+    """Returns attention whose queries, keys and values are cut off beyond ``limit``; None leaves it as it is."""
+    return attention if limit is None else ClippedAttention(**attention.settings(), limit=limit)
+
+
+def limit_of(attention: Attention) -> float | None:
+    """Returns beyond what queries, keys and values are cut off, or None."""
+    return attention.limit if isinstance(attention, ClippedAttention) else None

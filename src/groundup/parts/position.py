@@ -434,6 +434,30 @@ class Slopes(HeadPlaces):
         return -slopes * (queries[:, None, :, None] - keys[:, None, None, :]).abs().float()
 
 
+class RoundedALiBi(ALiBi):
+    """ALiBi of places, not of distances, in bfloat16, and scaled as products of queries and keys are (falcon-rw).
+
+    In full precision, slope times place would differ from slope times distance by what a softmax does not see.
+    """
+
+    def of_heads(self, heads: int, head_width: int) -> HeadPlaces:
+        """Returns the module for so many heads."""
+        return RoundedSlopes(heads, self.steepest, scale=head_width**-0.5)
+
+
+class RoundedSlopes(Slopes):
+    """The module of `RoundedALiBi`."""
+
+    def __init__(self, heads: int, steepest: float, *, scale: float) -> None:
+        super().__init__(heads, steepest)
+        self.scale = scale
+
+    def bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H 1 S"]:
+        """Returns slope times place for every head and key, which all queries share."""
+        slopes = torch.tensor(self.slopes, dtype=torch.bfloat16, device=keys.device)[:, None, None]
+        return (slopes * keys[:, None, None, :]).float() * self.scale
+
+
 class RelativeBias(Position):
     """A learnt bias of each head for the distance of query and key, which all layers share (T5).
 

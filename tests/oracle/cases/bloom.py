@@ -24,6 +24,7 @@ CASES: dict[str, Config] = {
         "unk_token_id": 0,
     },
     "six-heads": BLOOM | {"n_head": 6},
+    "exact-whole": BLOOM | {"slow_but_exact": True, "pretraining_tp": 1},
     "untied": BLOOM | {"tie_word_embeddings": False},
     "eps": BLOOM | {"layer_norm_epsilon": 1e-2},
 }

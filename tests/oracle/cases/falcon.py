@@ -21,5 +21,7 @@ CASES: dict[str, Config] = {
     "grouped-one-norm": GROUPED | {"num_ln_in_parallel_attn": 1},
     "one-after-the-other": FALCON | {"parallel_attn": False, "activation": "relu"},
     "untied": GROUPED | {"tie_word_embeddings": False, "layer_norm_epsilon": 1e-2},
+    "alibi": FALCON | {"alibi": True, "multi_query": False, "parallel_attn": False, "bias": True},
+    "alibi-grouped": GROUPED | {"alibi": True, "num_attention_heads": 12},
     "scaled": GROUPED | {"rope_theta": 1000.0, "rope_scaling": SCALINGS["yarn"]},
 }

@@ -11,6 +11,10 @@ CASES: dict[str, Config] = {
     "n_inner": GPT2 | {"n_inner": 100, "n_layer": 3, "n_head": 3},
     "eps": GPT2 | {"layer_norm_epsilon": 1e-2},
     "wide": GPT2 | {"n_embd": 128, "n_head": 2, "n_layer": 4, "vocab_size": 300},
+    "scaled-by-layer": GPT2 | {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True, "n_layer": 3},
+    "unscaled": GPT2 | {"scale_attn_weights": False},
+    "unscaled-by-layer": GPT2 | {"scale_attn_weights": False, "scale_attn_by_inverse_layer_idx": True},
+    "one-layer-by-layer": GPT2 | {"scale_attn_by_inverse_layer_idx": True, "n_layer": 1},
     "one-head": GPT2 | {"n_head": 1, "n_layer": 1},
     **{
         name: GPT2 | {"activation_function": name}

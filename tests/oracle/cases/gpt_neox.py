@@ -17,6 +17,7 @@ NEOX: Config = {
 
 CASES: dict[str, Config] = {
     "published-names": NEOX | {"rotary_emb_base": 500, "rotary_pct": 0.5, "hidden_act": "gelu_fast"},
+    "names-twice": NEOX | {"rotary_emb_base": 500, "rope_theta": 500, "rotary_pct": 0.5, "partial_rotary_factor": 0.5},
     "one-after-the-other": NEOX | {"use_parallel_residual": False},
     "no-attention-bias": NEOX | {"attention_bias": False},
     "tied": NEOX | {"tie_word_embeddings": True},

@@ -8,6 +8,7 @@ GPTJ: Config = {
     "model_type": "gptj",
     "vocab_size": 61,
     "n_positions": 64,
+    "n_ctx": 64,
     "n_embd": 48,
     "n_layer": 2,
     "n_head": 3,

@@ -34,6 +34,14 @@ SCALINGS: dict[str, Config] = {
         "beta_slow": 2.0,
         "attention_factor": 1.25,
     },
+    "yarn-one-strength": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "mscale": 0.7},
+    "yarn-no-strength": {
+        "rope_type": "yarn",
+        "factor": 4.0,
+        "original_max_position_embeddings": 64,
+        "mscale": 0.7,
+        "mscale_all_dim": 0.0,
+    },
 }
 
 SCALED = LLAMA | {"head_dim": 32, "num_key_value_heads": 2}

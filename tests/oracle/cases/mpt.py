@@ -40,5 +40,6 @@ CASES: dict[str, Config] = {
         "verbose": 0,
     },
     "six-heads": MPT | {"n_heads": 6, "attn_config": {"softmax_scale": 0.2}},
+    "clipped": MPT | {"attn_config": {"clip_qkv": 0.5}},
     "untied": MPT | {"tie_word_embeddings": False, "layer_norm_epsilon": 1e-2},
 }
