@@ -68,8 +68,8 @@ def make(config: Config, where: Path, *, seed: int = 0) -> Pair:
     theirs = class_of(config)(theirs_of(config)).to(torch.float32).eval()
     if config["model_type"] == "mt5" or getattr(theirs.config, "scale_decoder_outputs", True) is False:  # as v1.1 does
         theirs.lm_head.weight = nn.Parameter(theirs.lm_head.weight.clone())  # theirs ties it whatever is said
-    if "forced_bos_token_id" in config:  # which a configuration of theirs forgets that was not read from a file
-        theirs.generation_config.forced_bos_token_id = config["forced_bos_token_id"]
+    for name in config.keys() & {"forced_bos_token_id", "forced_eos_token_id"}:
+        setattr(theirs.generation_config, name, config[name])  # forgotten by one that was not read from a file
     randomise(theirs, seed=seed)
     theirs.save_pretrained(where)
     (where / "config.json").write_text(json.dumps(config))  # as it was given, not as transformers rewrites it

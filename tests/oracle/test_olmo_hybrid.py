@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 import transformers
 from safetensors.torch import save_file
@@ -13,7 +14,7 @@ from torch import Tensor
 from groundup.hub import folder
 from groundup.model.decoder import Decoder
 from oracle.cases.olmo_hybrid import HYBRID
-from oracle.pair import LOOSER, Config, distance, randomise, theirs_of
+from oracle.pair import LOOSER, Config, distance, make, randomise, theirs_of
 
 WIDE: Config = {k: v for k, v in HYBRID.items() if k not in ("linear_key_head_dim", "linear_value_head_dim")}
 KEYS = 36  # all heads of three quarters of the width; values are twice as wide by default
@@ -48,3 +49,13 @@ def test_published_files_are_read_and_written_as_transformers_reads_them(tmp_pat
     folder.write_hf(ours.state_dict(), spec=ours.spec, folder=tmp_path / "ours")
     back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
     assert all(torch.equal(weight, theirs.state_dict()[name]) for name, weight in back.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "config", [WIDE, HYBRID | {"linear_num_key_heads": 2, "linear_value_head_dim": 4}], ids=["wide values", "few keys"]
+)
+@torch.no_grad()
+def test_convolutions_that_transformers_saved_in_equal_thirds_are_read(config: Config, tmp_path: Path):
+    pair = make(config, tmp_path)
+    ids = pair.ids(2, 40)
+    assert distance(pair.ours(ids), pair.theirs(ids).logits) < pair.tolerance

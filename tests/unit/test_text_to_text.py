@@ -114,7 +114,7 @@ def test_a_saved_model_is_loaded_as_it_was(tmp_path: Path):
     assert "TextToText" in repr(loaded)
     said = {"eos_token_id": [6], "decoder_start_token_id": 4, "forced_eos_token_id": 6, "bos_token_id": 3}
     (tmp_path / "model" / "generation_config.json").write_text(json.dumps(said))
-    assert load(tmp_path / "model").spec == SPEC.replace(end=6, start=4)  # T5 has no forced tokens
+    assert load(tmp_path / "model").spec == SPEC.replace(end=6, start=4, last=6)
 
 
 def test_a_configuration_with_several_end_tokens_is_refused():

@@ -130,12 +130,13 @@ def read(keys: Keys, *, architectures: Mapping[str, tuple[bool, Pool]] = ARCHITE
         architectures: the heads by the names of transformers' classes, the usual one first.
         offset: unused rows of the table of positions, which the configuration counts.
     """
-    keys.only(position_embedding_type="absolute", add_cross_attention=False, is_decoder=False, tie_word_embeddings=True)
+    keys.only(position_embedding_type="absolute", add_cross_attention=False, is_decoder=False)
     keys.skip("classifier_dropout")
     named = keys.config.get("architectures") or list(architectures)
     if named[0] not in architectures:
         raise SpecError(f"the {keys.family} architecture {named[0]} is not known; known are {', '.join(architectures)}")
     filling, pool = architectures[named[0]]
+    keys.among("tie_word_embeddings", True, *([] if filling else [False]))  # without a head there is nothing to tie
     rows = keys.number("max_position_embeddings", default=512)
     if rows <= offset:
         raise SpecError(f"the configuration's max_position_embeddings is {rows}; expected more than {offset}")

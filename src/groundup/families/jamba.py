@@ -165,41 +165,47 @@ def write(spec: Decoder) -> dict[str, Any] | None:
     near = next((mixer for mixer in mixers if isinstance(mixer, Mamba)), None)
     attention = next((mixer for mixer in mixers if isinstance(mixer, Attention)), None)
     mixtures = {i: moe for i, layer in enumerate(spec.layers) if (moe := mixture(layer)) is not None}
-    match (near, attention, spec):
-        case (
-            Mamba(),
-            Attention(position=NoPosition()),
-            Decoder(norm=RMSNorm(eps=eps), init=ScaledNormal(deviation=deviation)),
-        ) if near.act in THEIR_ACTS:
+    match spec:
+        case Decoder(norm=RMSNorm(eps=eps), init=ScaledNormal(deviation=deviation)) if near or attention:
+            ffn = _ffn(spec.layers[0])
             moe = next(iter(mixtures.values()), MoE(experts=1, active=1, hidden=1))
             far = [i for i, mixer in enumerate(mixers) if isinstance(mixer, Attention)]
             return {
                 "architectures": ["JambaForCausalLM"],
                 "vocab_size": spec.vocab,
                 "hidden_size": spec.width,
-                "intermediate_size": _hidden(spec.layers[0]),
+                "intermediate_size": ffn.hidden,
                 "num_hidden_layers": len(spec.layers),
-                "num_attention_heads": attention.heads,
-                "num_key_value_heads": attention.kv_heads,
-                "attention_dropout": attention.dropout,
+                "num_attention_heads": attention.heads if attention else 1,
+                "num_key_value_heads": attention.kv_heads if attention else 1,
+                "attention_dropout": attention.dropout if attention else 0.0,
                 **_write_every("attn", far, len(spec.layers)),
                 **_write_every("expert", list(mixtures), len(spec.layers)),
                 "num_experts": moe.experts,
                 "num_experts_per_tok": moe.active,
                 "router_aux_loss_coef": moe.router.balance,
-                "mamba_d_state": near.states,
-                "mamba_dt_rank": near.rank,
-                "mamba_expand": near.expand,
-                "mamba_d_conv": near.conv,
-                "mamba_proj_bias": near.bias,
-                "mamba_conv_bias": near.conv_bias,
-                "hidden_act": THEIR_ACTS[near.act],
+                **_write_mamba(near),
+                "hidden_act": THEIR_ACTS[ffn.act],
                 "max_position_embeddings": spec.context,
                 "rms_norm_eps": eps,
                 "tie_word_embeddings": spec.head == Tied(),
                 "initializer_range": deviation,
             }
     return None
+
+
+def _write_mamba(mixer: Mamba | None) -> dict[str, Any]:
+    """What says how the layers of Mamba are, if there are any."""
+    if mixer is None:
+        return {}
+    return {
+        "mamba_d_state": mixer.states,
+        "mamba_dt_rank": mixer.rank,
+        "mamba_expand": mixer.expand,
+        "mamba_d_conv": mixer.conv,
+        "mamba_proj_bias": mixer.bias,
+        "mamba_conv_bias": mixer.conv_bias,
+    }
 
 
 def _write_every(kind: str, chosen: list[int], layers: int) -> dict[str, Any]:
@@ -209,10 +215,10 @@ def _write_every(kind: str, chosen: list[int], layers: int) -> dict[str, Any]:
     return {f"{kind}_layer_period": period, f"{kind}_layer_offset": first}
 
 
-def _hidden(layer: LayerSpec) -> int:
+def _ffn(layer: LayerSpec) -> GatedMLP | MoE:
     match layer.ffn:
-        case Residual(mixer=GatedMLP(hidden=hidden) | MoE(hidden=hidden)):
-            return hidden
+        case Residual(mixer=(GatedMLP() | MoE()) as ffn) if ffn.act in THEIR_ACTS:
+            return ffn
     raise SpecError("Jamba has gated feed-forward parts; see groundup.families.jamba")
 
 

@@ -124,10 +124,12 @@ ARCHITECTURES = ("ModernBertForMaskedLM", "ModernBertModel")
 def read(keys: Keys) -> Encoder:
     """Returns the spec of a ModernBERT configuration."""
     keys.skip(*OTHERS)
-    keys.only(mlp_dropout=0.0, tie_word_embeddings=True, rope_scaling=None)
+    keys.only(mlp_dropout=0.0, rope_scaling=None)
     named = keys.config.get("architectures") or ARCHITECTURES
     if named[0] not in ARCHITECTURES:
         raise SpecError(f"the ModernBERT architecture {named[0]} is not known; known are {', '.join(ARCHITECTURES)}")
+    filling = named[0] == ARCHITECTURES[0]
+    keys.among("tie_word_embeddings", True, *([] if filling else [False]))  # without a head there is nothing to tie
     eps = keys.number("norm_eps", default=1e-5, whole=False)
     norm = LayerNorm(eps=eps, bias=keys.flag("norm_bias", default=False))
     head = Dense(
@@ -151,7 +153,7 @@ def read(keys: Keys) -> Encoder:
         norm=norm,
         attention_bias=keys.flag("attention_bias", default=False),
         mlp_bias=keys.flag("mlp_bias", default=False),
-        head=head if named[0] == ARCHITECTURES[0] else None,
+        head=head if filling else None,
         head_bias=head_bias,
         deviation=keys.number("initializer_range", default=0.02, whole=False),
         dropout=(

@@ -21,7 +21,7 @@ PRESETS = {f"mt5-{size}": partial(make, vocab=250112) for size, make in t5.SIZES
 
 def read(keys: Keys) -> EncoderDecoder:
     """Returns the spec of an mT5 configuration."""
-    keys.assume(feed_forward_proj="gated-gelu")
+    keys.assume(feed_forward_proj="gated-gelu", vocab_size=250112, d_ff=1024, num_layers=8, num_heads=6)
     return override(t5.read(keys), "decoder.head", Untied())
 
 

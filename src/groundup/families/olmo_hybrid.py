@@ -7,7 +7,7 @@ OlmoHybridConfig, which names the checkpoint allenai/Olmo-Hybrid-7B; that one ha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -99,6 +99,8 @@ def read(keys: Keys) -> Decoder:
     width, layers = keys.number("hidden_size", default=3840), keys.layers("num_hidden_layers", default=32)
     usual = [FAR if i % 4 == 3 or i == layers - 1 < 3 else LINEAR for i in range(layers)]
     kinds = read_kinds(keys, usual)
+    if len(set(kinds)) == 1:
+        raise SpecError(f"the configuration's layer_types are all {kinds[0]}; OLMo Hybrid has {LINEAR} and {FAR}")
     context = keys.number("max_position_embeddings", default=65_536)
     attention = _read_attention(keys, width=width, context=context)
     return olmo_hybrid(
@@ -119,18 +121,21 @@ def read_kinds(keys: Keys, usual: list[str]) -> list[str]:
     """Returns ``layer_types``.
 
     Raises:
-        SpecError: it has another length, other words, or only one of the two.
+        SpecError: it has another length or other words.
     """
     kinds = keys.take("layer_types", default=usual)
-    if not isinstance(kinds, list) or len(kinds) != len(usual) or set(kinds) != {LINEAR, FAR}:
+    if not isinstance(kinds, list) or len(kinds) != len(usual) or any(kind not in (LINEAR, FAR) for kind in kinds):
         raise SpecError(f"the configuration's layer_types are {kinds!r}; expected {len(usual)} of {LINEAR} and {FAR}")
     return kinds
 
 
 def _read_attention(keys: Keys, *, width: int, context: int) -> Attention:
     heads = keys.number("num_attention_heads", default=30)
-    bias, rope = keys.flag("attention_bias", default=False), keys.take("rope_parameters", default=None)
-    still = isinstance(rope, dict) and "rope_theta" in rope and rope["rope_theta"] is None
+    bias, rope = keys.flag("attention_bias", default=False), keys.take("rope_parameters", default={})
+    theta = [said["rope_theta"] for said in (rope, keys.config) if isinstance(said, Mapping) and "rope_theta" in said]
+    still = theta[:1] == [None]
+    if still:
+        keys.skip("rope_theta", "rope_scaling")
     return Attention(
         heads=heads,
         kv_heads=keys.number("num_key_value_heads", default=heads),

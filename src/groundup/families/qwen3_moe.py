@@ -65,22 +65,22 @@ def read(keys: Keys) -> Decoder:
         act=llama.parts(plain)[1].act,
         router=router,
     )
-    return override_all(plain, {f"layers.{i}.ffn.mixer": moe for i in read_sparse(keys, len(plain.layers))})
+    sparse = read_sparse(keys, len(plain.layers))
+    if not sparse:
+        raise SpecError(f"the configuration gives no layer experts, which is no {keys.family}; change its model_type")
+    return override_all(plain, {f"layers.{i}.ffn.mixer": moe for i in sparse})
 
 
 def read_sparse(keys: Keys, layers: int) -> list[int]:
-    """Returns which of the layers have experts.
+    """Returns which of the layers have experts where there are any.
 
     Raises:
-        SpecError: none has.
+        SpecError: ``mlp_only_layers`` is no list of numbers.
     """
     kept, every = keys.take("mlp_only_layers", default=[]), keys.number("decoder_sparse_step", default=1)
     if not isinstance(kept, list) or not all(isinstance(i, int) for i in kept):
         raise SpecError(f"the configuration's mlp_only_layers are {kept!r}; expected a list of numbers of layers")
-    sparse = [i for i in range(layers) if i not in kept and (i + 1) % every == 0]
-    if not sparse:
-        raise SpecError(f"the configuration gives no layer experts, which is no {keys.family}; change its model_type")
-    return sparse
+    return [i for i in range(layers) if i not in kept and (i + 1) % every == 0]
 
 
 def write(spec: Decoder) -> dict[str, Any]:

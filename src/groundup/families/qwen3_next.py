@@ -8,7 +8,7 @@ arXiv:2505.06708). Left out: the layer that predicts a second token, which trans
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from functools import partial
 from typing import Any
 
@@ -39,11 +39,11 @@ EVERY = 4  # layers of which the last has attention
 def qwen3_next(
     attention: GatedAttention,
     linear: LinearAttention,
-    moe: MoE,
+    moe: MoE | None,
     *,
     width: int,
     kinds: Sequence[str],
-    plain: Iterable[int] = (),
+    plain: Container[int] = (),
     hidden: int = 5632,
     vocab: int = 151936,
     context: int = 262144,
@@ -56,7 +56,7 @@ def qwen3_next(
     Args:
         attention: the mixer of layers of attention; its norm is set here.
         linear: the mixer of the other layers.
-        moe: the experts.
+        moe: the experts; None where no layer has any.
         width: the width of the residual stream.
         kinds: which of the two mixers each layer has, `LINEAR` or `FAR`.
         plain: the layers without experts.
@@ -69,10 +69,10 @@ def qwen3_next(
     """
     norm = RMSNorm(eps=eps, offset=1.0)
     mixers = {FAR: attention.replace(norm=norm), LINEAR: linear}
-    ffns = {i: GatedMLP(hidden=hidden, act=moe.act) for i in plain}
+    ffns = [GatedMLP(hidden=hidden) if moe is None or i in plain else moe for i in range(len(kinds))]
     made = (
-        Layer(mix=Residual(mixers[kind], pre=norm), ffn=Residual(ffns.get(i, moe), pre=norm))
-        for i, kind in enumerate(kinds)
+        Layer(mix=Residual(mixers[kind], pre=norm), ffn=Residual(ffn, pre=norm))
+        for kind, ffn in zip(kinds, ffns, strict=True)
     )
     return Decoder(
         width=width,
@@ -120,14 +120,14 @@ def read(keys: Keys) -> Decoder:
     plain: Any = llama.read(keys, position=position)  # whose norm and init are known
     attention, mlp = llama.parts(plain)
     layers, every = len(plain.layers), keys.number("full_attention_interval", default=EVERY)
-    sparse = set(read_sparse(keys, layers))
+    moe, sparse = _read_experts(keys), set(read_sparse(keys, layers))
     return qwen3_next(
         GatedAttention(**attention.settings()),
         _read_linear(keys, eps=plain.norm.eps),
-        _read_experts(keys),
+        moe if sparse else None,
         width=plain.width,
         kinds=read_kinds(keys, [LINEAR if (i + 1) % every else FAR for i in range(layers)]),
-        plain=(i for i in range(layers) if i not in sparse),
+        plain=set(range(layers)) - sparse,
         hidden=mlp.hidden,
         vocab=plain.vocab,
         context=plain.context,
@@ -148,7 +148,12 @@ def _read_linear(keys: Keys, *, eps: float) -> LinearAttention:
     )
 
 
-def _read_experts(keys: Keys) -> MoE:
+def _read_experts(keys: Keys) -> MoE | None:
+    experts = keys.take("num_experts", "num_local_experts", default=512)
+    if experts == 0:
+        keys.skip("num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob", "shared_expert_intermediate_size")
+        mixtral.read_balance(keys)
+        return None
     return MoE(
         experts=keys.number("num_experts", "num_local_experts", default=512),
         active=keys.number("num_experts_per_tok", default=10),
@@ -161,45 +166,70 @@ def _read_experts(keys: Keys) -> MoE:
 def write(spec: Decoder) -> dict[str, Any] | None:
     """Returns the configuration of a Qwen3-Next spec."""
     attention, linear, moe, hidden = _parts(spec)
-    layer = Layer(mix=Residual(attention), ffn=Residual(GatedMLP(hidden=hidden, act=moe.act)))
-    sizes = llama.write_sizes(spec.replace(layers=(layer,) * len(spec.layers)))
-    match attention.position, moe.shared:
-        case RoPE(fraction=fraction), WeighedMLP() as shared:
+    if attention is None:  # it then says nothing that is there
+        attention = GatedAttention(heads=1, kv_heads=1, head_width=8, position=RoPE())
+    sizes = llama.write_sizes(
+        spec.replace(layers=(Layer(mix=Residual(attention), ffn=Residual(GatedMLP(hidden=hidden))),) * len(spec.layers))
+    )
+    match attention.position:
+        case RoPE(fraction=fraction):
             return {
                 "architectures": ["Qwen3NextForCausalLM"],
                 **sizes,
                 "rope_parameters": sizes["rope_parameters"] | {"partial_rotary_factor": fraction},
                 "attention_bias": attention.bias,
                 "layer_types": [kind_of(layer) for layer in spec.layers],
-                "linear_num_key_heads": linear.key_heads,
-                "linear_num_value_heads": linear.heads,
-                "linear_key_head_dim": linear.key_width,
-                "linear_value_head_dim": linear.value_width,
-                "linear_conv_kernel_dim": linear.conv,
-                "num_experts": moe.experts,
-                "num_experts_per_tok": moe.active,
-                "moe_intermediate_size": moe.hidden,
-                "shared_expert_intermediate_size": shared.hidden,
-                "norm_topk_prob": isinstance(moe.router, SoftmaxOfTop),
-                "router_aux_loss_coef": moe.router.balance,
+                **_said_of_linear(linear),
+                **_said_of_experts(moe),
                 "decoder_sparse_step": 1,
                 "mlp_only_layers": [i for i, layer in enumerate(spec.layers) if network(layer) is not None],
             }
     return None
 
 
-def _parts(spec: Decoder) -> tuple[GatedAttention, LinearAttention, MoE, int]:
-    """The mixers of either kind, the experts, and the width inside layers without them."""
+def _said_of_linear(linear: LinearAttention | None) -> dict[str, Any]:
+    """What says how the layers of Gated DeltaNet are, if there are any."""
+    if linear is None:
+        return {}
+    return {
+        "linear_num_key_heads": linear.key_heads,
+        "linear_num_value_heads": linear.heads,
+        "linear_key_head_dim": linear.key_width,
+        "linear_value_head_dim": linear.value_width,
+        "linear_conv_kernel_dim": linear.conv,
+    }
+
+
+def _said_of_experts(moe: MoE | None) -> dict[str, Any]:
+    """What says how the experts are, if there are any."""
+    match moe:
+        case None:
+            return {"num_experts": 0}
+        case MoE(shared=WeighedMLP(hidden=shared)):
+            return {
+                "num_experts": moe.experts,
+                "num_experts_per_tok": moe.active,
+                "moe_intermediate_size": moe.hidden,
+                "shared_expert_intermediate_size": shared,
+                "norm_topk_prob": isinstance(moe.router, SoftmaxOfTop),
+                "router_aux_loss_coef": moe.router.balance,
+            }
+    raise SpecError("Qwen3-Next has a weighed network beside its experts; see groundup.families.qwen3_next")
+
+
+def _parts(spec: Decoder) -> tuple[GatedAttention | None, LinearAttention | None, MoE | None, int]:
+    """The mixers of either kind and the experts, of those that are there; the width inside layers without experts."""
     mixers = [layer.mix.mixer for layer in spec.layers if layer.mix]
     attention = next((mixer for mixer in mixers if isinstance(mixer, GatedAttention)), None)
     linear = next((mixer for mixer in mixers if isinstance(mixer, LinearAttention)), None)
     moe = next(filter(None, map(mixture, spec.layers)), None)
-    if attention is None or linear is None or moe is None:
+    hidden = next((mlp.hidden for mlp in map(network, spec.layers) if mlp), moe.hidden if moe else None)
+    if hidden is None or (attention is None and linear is None):
         raise SpecError(
             "Qwen3-Next has layers of Gated DeltaNet and of gated attention, and experts; "
             "see groundup.families.qwen3_next"
         )
-    return attention, linear, moe, next((mlp.hidden for mlp in map(network, spec.layers) if mlp), moe.hidden)
+    return attention, linear, moe, hidden
 
 
 def rules(spec: Decoder) -> list[Rule]:
@@ -216,7 +246,10 @@ def rules(spec: Decoder) -> list[Rule]:
         "model.norm": "norm",
         "lm_head": "head",
     }
-    inside = {FAR: _far_rules(attention), LINEAR: _linear_rules(linear)}
+    inside = {
+        FAR: [] if attention is None else _far_rules(attention),
+        LINEAR: [] if linear is None else _linear_rules(linear),
+    }
     return [
         *named(same),
         *(
@@ -224,7 +257,7 @@ def rules(spec: Decoder) -> list[Rule]:
             for i, layer in enumerate(spec.layers)
             for each in inside[kind_of(layer) or FAR]
         ),
-        *mixtral.expert_rules("mlp", moe.experts, {name: f"{name}_proj" for name in maps}),
+        *(mixtral.expert_rules("mlp", moe.experts, {name: f"{name}_proj" for name in maps}) if moe else ()),
     ]
 
 

@@ -145,42 +145,54 @@ def write(spec: Decoder) -> dict[str, Any] | None:
     mixers = [layer.mix.mixer for layer in spec.layers if layer.mix]
     recurrence = next((mixer for mixer in mixers if isinstance(mixer, RGLRU)), None)
     attention = next((mixer for mixer in mixers if isinstance(mixer, Attention)), None)
-    match (recurrence, attention, spec):
-        case (
-            RGLRU(),
-            Attention(mask=Window(size=window), position=RoPE(scaling=NoScaling()) as position),
-            Decoder(
-                layers=(Layer(ffn=Residual(mixer=GatedMLP() as mlp)), *_),
-                norm=RMSNorm(eps=eps),
-                head=Tied(cap=float() as cap) | Untied(cap=float() as cap),
-            ),
-        ) if mlp.act in THEIR_ACTS:
+    match spec:
+        case Decoder(
+            layers=(Layer(ffn=Residual(mixer=GatedMLP() as mlp)), *_),
+            norm=RMSNorm(eps=eps),
+            head=Tied(cap=float() as cap) | Untied(cap=float() as cap),
+        ) if mlp.act in THEIR_ACTS and len(mixers) == len(spec.layers) and (recurrence or attention):
             return {
                 "architectures": ["RecurrentGemmaForCausalLM"],
                 "vocab_size": spec.vocab,
                 "hidden_size": spec.width,
                 "intermediate_size": 2 * mlp.hidden,
                 "num_hidden_layers": len(spec.layers),
-                "num_attention_heads": attention.heads,
-                "num_key_value_heads": attention.kv_heads,
-                "lru_width": recurrence.channels,
-                "conv1d_width": recurrence.conv,
-                "attention_window_size": window,
                 "block_types": [RECURRENT if isinstance(mixer, RGLRU) else ATTENTION for mixer in mixers],
                 "hidden_activation": THEIR_ACTS[mlp.act],
                 "max_position_embeddings": spec.context,
                 "rms_norm_eps": eps,
+                "logits_soft_cap": cap,
+                "tie_word_embeddings": isinstance(spec.head, Tied),
+                **_said_of_recurrence(recurrence),
+                **_said_of_attention(attention),
+            }
+    return None
+
+
+def _said_of_recurrence(mixer: RGLRU | None) -> dict[str, Any]:
+    """What says how the recurrent layers are, if there are any."""
+    if mixer is None:
+        return {}
+    return {"num_attention_heads": mixer.heads, "lru_width": mixer.channels, "conv1d_width": mixer.conv}
+
+
+def _said_of_attention(mixer: Attention | None) -> dict[str, Any]:
+    """What says how the layers with attention are, if there are any."""
+    match mixer:
+        case Attention(mask=Window(size=window), position=RoPE(scaling=NoScaling()) as position):
+            return {
+                "num_attention_heads": mixer.heads,
+                "num_key_value_heads": mixer.kv_heads,
+                "attention_window_size": window,
+                "attention_bias": mixer.bias,
+                "attention_dropout": mixer.dropout,
                 "rope_parameters": {
                     "rope_type": "default",
                     "rope_theta": position.theta,
                     "partial_rotary_factor": position.fraction,
                 },
-                "attention_bias": attention.bias,
-                "logits_soft_cap": cap,
-                "tie_word_embeddings": isinstance(spec.head, Tied),
-                "attention_dropout": attention.dropout,
             }
-    return None
+    return {}
 
 
 def rules(spec: Decoder) -> list[Rule]:

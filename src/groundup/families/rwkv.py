@@ -1,8 +1,9 @@
 """RWKV-4: attention-free layers whose memory has a fixed size.
 
 Source: Peng et al. 2023 (arXiv:2305.13048), table 2; the embedding has a norm of its own (section 3.4). transformers
-halves the stream every ``rescale_every`` layers while it generates, with the weights that write to it, to stay within
-float16; norms do not see that, so it is read as a matter of precision.
+halves the stream every ``rescale_every`` layers in evaluation, with the weights that write to it, to stay within
+float16. Norms see that in their eps alone, which counts four times as much after each halving, and so it is read: a
+configuration as it evaluates, and not as transformers trains it. The presets do not halve.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from groundup.errors import SpecError
 from groundup.families.family import Family, Keys
 from groundup.mixers.rwkv import RWKV4, ChannelMix
 from groundup.model.decoder import Decoder
@@ -19,6 +21,8 @@ from groundup.model.residual import Residual
 from groundup.parts.embed import Embed
 from groundup.parts.norm import LayerNorm
 from groundup.rules import BARE, Rule, named, rule
+
+LAST_EPS = 1e-5  # of the norm before the head, whatever that of the others
 
 
 def rwkv4(
@@ -31,6 +35,7 @@ def rwkv4(
     context: int = 1024,
     eps: float = 1e-5,
     tied: bool = False,
+    halving: int = 0,
 ) -> Decoder:
     """Returns the spec of an RWKV-4 of these sizes.
 
@@ -43,21 +48,25 @@ def rwkv4(
         context: the tokens it was trained to read; it reads on beyond them.
         eps: of the norms but the last, whose is 1e-5.
         tied: whether the head reads the token embedding.
+        halving: after how many layers the stream is halved, again and again; 0 means never.
     """
-    norm = LayerNorm(eps=eps)
-    layer = Layer(
-        mix=Residual(RWKV4(channels=channels or width), pre=norm),
-        ffn=Residual(ChannelMix(hidden=hidden or 4 * width), pre=norm),
-    )
+    mix, ffn = RWKV4(channels=channels or width), ChannelMix(hidden=hidden or 4 * width)
+    *before, last = _norms(eps, layers=layers, halving=halving)
     return Decoder(
         width=width,
         vocab=vocab,
         context=context,
-        layers=(layer,) * layers,
-        embed=Embed(norm=norm),
-        norm=LayerNorm(),
+        layers=tuple(Layer(mix=Residual(mix, pre=norm), ffn=Residual(ffn, pre=norm)) for norm in before),
+        embed=Embed(norm=LayerNorm(eps=eps)),
+        norm=last,
         head=Tied() if tied else Untied(),
     )
+
+
+def _norms(eps: float, *, layers: int, halving: int) -> list[LayerNorm]:
+    """Returns the norm of each layer, and the last, as they see a whole stream where theirs see a halved one."""
+    halved = [i // halving if halving else 0 for i in range(layers + 1)]
+    return [LayerNorm(eps=4.0**times * each) for times, each in zip(halved, (*[eps] * layers, LAST_EPS), strict=True)]
 
 
 PRESETS = {
@@ -72,7 +81,9 @@ PRESETS = {
 
 def read(keys: Keys) -> Decoder:
     """Returns the spec of an RWKV-4 configuration."""
-    keys.skip("rescale_every")
+    halving = keys.take("rescale_every", default=6)
+    if not isinstance(halving, int):
+        raise SpecError(f"the configuration's rescale_every is {halving!r}; expected a number of layers, or 0")
     return rwkv4(
         width=keys.number("hidden_size", default=4096),
         layers=keys.layers("num_hidden_layers", default=32),
@@ -82,6 +93,7 @@ def read(keys: Keys) -> Decoder:
         context=keys.number("context_length", "max_position_embeddings", default=1024),
         eps=keys.number("layer_norm_epsilon", default=1e-5, whole=False),
         tied=keys.flag("tie_word_embeddings", default=False),
+        halving=max(halving, 0),
     )
 
 
@@ -91,7 +103,10 @@ def write(spec: Decoder) -> dict[str, Any] | None:
         case Decoder(
             layers=(Layer(mix=Residual(mixer=RWKV4() as mix), ffn=Residual(mixer=ChannelMix() as ffn)), *_),
             embed=Embed(norm=LayerNorm(eps=eps)),
+            norm=LayerNorm() as last,
         ):
+            norms, depth = [*(layer.parts["mix"].pre for layer in spec.layers), last], len(spec.layers)
+            halving = (n for n in range(depth + 1) if _norms(eps, layers=depth, halving=n) == norms)
             return {
                 "architectures": ["RwkvForCausalLM"],
                 "vocab_size": spec.vocab,
@@ -101,6 +116,7 @@ def write(spec: Decoder) -> dict[str, Any] | None:
                 "attention_hidden_size": mix.channels,
                 "intermediate_size": ffn.hidden,
                 "layer_norm_epsilon": eps,
+                "rescale_every": next(halving, 0),
                 "tie_word_embeddings": spec.head == Tied(),
             }
     return None

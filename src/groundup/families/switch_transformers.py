@@ -61,9 +61,13 @@ def routed(spec: EncoderDecoder, *, experts: int, router: TopOfSoftmax, sparse: 
 
 def places_of(count: int, stack: Stack) -> list[int]:
     """Returns which layers of a stack have experts if ``count`` shall, as transformers' class spreads them."""
-    layers = len(stack.layers)
-    step = layers // count if count else layers
-    return [i for i in range(layers) if step == 1 or (step and i % step == 1)]
+    step = _step(count, stack)
+    return [i for i in range(len(stack.layers)) if step == 1 or (step and i % step == 1)]
+
+
+def _step(count: int, stack: Stack) -> int:
+    """The layers from one with experts to the next; 0 where more are asked for than there are, and none has any."""
+    return len(stack.layers) // count if count else len(stack.layers)
 
 
 first = partial(TopOfSoftmax, capacity=64, balance=0.01)
@@ -82,11 +86,13 @@ PRESETS = {
 
 def read(keys: Keys) -> EncoderDecoder:
     """Returns the spec of a Switch Transformer's configuration."""
-    keys.assume(num_decoder_layers=12)  # also where the encoder has others
+    keys.assume(d_model=768, num_layers=12, num_decoder_layers=12, num_heads=12)  # also where the encoder has others
     keys.choice("dense_act_fn", known=ACTS, default="relu")
     keys.assume(feed_forward_proj=keys.take("dense_act_fn", default="relu"))
     keys.only(feed_forward_proj=keys.take("dense_act_fn", default="relu"), router_dtype="float32")
-    keys.only(router_type="tokens_masked")
+    keys.only(router_type="tokens_masked", is_gated_act=False)
+    # Untied, transformers' class has a table of each stack besides the head's; it has no word for the scale alone.
+    keys.only(tie_word_embeddings=True, scale_decoder_outputs=True)
     keys.flag("router_ignore_padding_tokens", default=False)  # of which the class makes no use
     keys.flag("add_router_probs", default=False)
     keys.among("add_cross_attention", False, True)
@@ -99,8 +105,8 @@ def read(keys: Keys) -> EncoderDecoder:
     )
     spec = t5.read(keys)
     sparse = {name: _count(keys, f"num_sparse_{name}_layers") for name in STACKS}
-    for name in STACKS:
-        keys.take(f"{name}_sparse_step", default=None)  # which the class makes of the number of layers
+    for name, stack in spec.stacks.items():  # which the class makes of the number of layers
+        keys.among(f"{name}_sparse_step", _step(sparse[name], stack))
     return routed(spec, experts=keys.number("num_experts", default=8), router=router, sparse=sparse)
 
 

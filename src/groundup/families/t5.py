@@ -121,36 +121,52 @@ PRESETS = {
 }
 
 
+FORCED = {"first": "bos", "last": "eos"}  # of what targets are made to begin and to close with
+OTHER_PARTS = ("EncoderModel", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+
+
 def read(keys: Keys) -> EncoderDecoder:
     """Returns the spec of a T5 configuration."""
-    keys.skip("initializer_factor", "classifier_dropout", "dense_act_fn")
-    keys.only(is_gated_act="gated" in str(keys.config.get("feed_forward_proj")))
-    said = keys.take("feed_forward_proj", default="relu")
-    gate, _, act = str(said).rpartition("-")
-    if gate not in ("", "gated") or act not in ACTS:
-        raise SpecError(f"the configuration's feed_forward_proj is {said!r}; expected such as relu or gated-gelu")
-    layers = keys.layers("num_layers")
+    named = (keys.config.get("architectures") or [""])[0]
+    if named.endswith(OTHER_PARTS):
+        raise SpecError(f"the {keys.family} architecture {named} is not known; known is ...ForConditionalGeneration")
+    keys.skip("initializer_factor", "classifier_dropout")
+    gated, act = _read_projection(keys)
+    layers = keys.layers("num_layers", default=6)
     tied = keys.flag("tie_word_embeddings", default=True)
     tied = keys.flag("scale_decoder_outputs", default=tied) and tied  # all that version 5 of transformers says of it
-    return t5(
-        width=keys.number("d_model"),
+    spec = t5(
+        width=keys.number("d_model", default=512),
         layers=layers,
-        heads=keys.number("num_heads"),
-        hidden=keys.number("d_ff"),
+        heads=keys.number("num_heads", default=8),
+        hidden=keys.number("d_ff", default=2048),
         head_width=keys.number("d_kv", default=64),
         decoder_layers=keys.layers("num_decoder_layers", default=layers),
-        vocab=keys.number("vocab_size"),
+        vocab=keys.number("vocab_size", default=32128),
         context=keys.number("n_positions", default=512),
         buckets=keys.number("relative_attention_num_buckets", default=32),
         distance=keys.number("relative_attention_max_distance", default=128),
-        act="gelu_tanh" if said == "gated-gelu" else ACTS[act],  # which that name has always meant in T5
-        gated=gate == "gated",
+        act=act,
+        gated=gated,
         tied=tied,
         eps=keys.number("layer_norm_epsilon", default=1e-6, whole=False),
         start=keys.token("decoder_start_token_id", default=0) or 0,
         end=keys.token("eos_token_id", default=1),
         dropout=keys.number("dropout_rate", default=0.1, whole=False),
     )
+    forced = {x: keys.token(f"forced_{name}_token_id", default=None) for x, name in FORCED.items()}
+    return spec.replace(**forced)
+
+
+def _read_projection(keys: Keys) -> tuple[bool, str]:
+    """Returns whether the feed-forward part has a gate, and its activation; either may be said by itself too."""
+    said = str(keys.take("feed_forward_proj", default="relu"))
+    gate, _, act = said.rpartition("-")
+    act = "gelu_new" if said == "gated-gelu" else act  # which that name has always meant in T5
+    act = keys.take("dense_act_fn", default=act)
+    if gate not in ("", "gated") or act not in ACTS:
+        raise SpecError(f"the configuration's feed_forward_proj is {said!r}; expected such as relu or gated-gelu")
+    return keys.flag("is_gated_act", default=gate == "gated"), ACTS[act]
 
 
 def write(spec: EncoderDecoder) -> dict[str, Any]:
@@ -171,6 +187,7 @@ def write(spec: EncoderDecoder) -> dict[str, Any]:
                 )
             ) as decoder,
         ):
+            forced = {f"forced_{name}_token_id": getattr(spec, x) for x, name in FORCED.items()}
             return {
                 "architectures": ["T5ForConditionalGeneration"],
                 "vocab_size": encoder.vocab,
@@ -190,6 +207,7 @@ def write(spec: EncoderDecoder) -> dict[str, Any]:
                 "decoder_start_token_id": spec.start,
                 "eos_token_id": spec.end,
                 "tie_word_embeddings": decoder.head == Tied(width_power=-0.5),
+                **{name: token for name, token in forced.items() if token is not None},
             }
     raise SpecError("no T5 of transformers is made of these parts; see groundup.families.t5 for those it has")
 
@@ -198,7 +216,9 @@ def _projection(mlp: MixerSpec) -> str:
     match mlp:
         case GatedMLP(act="gelu_tanh"):
             return "gated-gelu"
-        case GatedMLP(act=act) if act in THEIR_ACTS and act != "gelu":
+        case GatedMLP(act="gelu"):
+            return "gated-gelu_python"  # for gated-gelu is the one above
+        case GatedMLP(act=act) if act in THEIR_ACTS:
             return f"gated-{THEIR_ACTS[act]}"
         case MLP(act=act) if act in THEIR_ACTS:
             return THEIR_ACTS[act]

@@ -179,8 +179,8 @@ def _read_kinds(keys: Keys) -> list[str]:
     if not isinstance(said, list) or len(said) != layers or any(kind not in KINDS for kind in said):
         raise SpecError(f"the configuration's layers_block_type is {said!r}; expected {layers} of {', '.join(KINDS)}")
     kinds = [KINDS[kind] for kind in said]
-    if HYBRID not in kinds or LINEAR not in kinds:
-        raise SpecError(f"the configuration's layers_block_type has to have {LINEAR} and {HYBRID}; add one of either")
+    if HYBRID not in kinds:
+        raise SpecError(f"the configuration's layers_block_type has no {HYBRID}, so a block feeds no layer; add one")
     keys.only(hybrid_layer_ids=[i for i, kind in enumerate(kinds) if kind == HYBRID])
     return kinds
 
@@ -208,7 +208,7 @@ def write(spec: Decoder) -> dict[str, Any] | None:
     match spec, blocks:
         case (
             Decoder(
-                layers=(Layer(mix=Residual(mixer=Mamba2() as mamba)), *_),
+                layers=(LayerSpec(mix=Residual(mixer=Mamba2() as mamba)), *_),
                 norm=RMSNorm(eps=eps),
                 init=ScaledNormal(deviation=deviation),
             ),

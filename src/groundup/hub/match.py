@@ -88,8 +88,22 @@ def match(stored: Mapping[str, Stored], model: ModelModule, naming: Naming, *, w
     head = naming.theirs(HEAD)
     if head in found and head not in expected:
         _check_tied(found.pop(head), found.get(naming.theirs(EMBED) or EMBED), where)
-    compare({name: tensor.shape for name, tensor in found.items()}, expected, where=where)
+    sizes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    same = all(sizes[name] == tuple(expected[name].shape) for name in sizes.keys() & expected.keys())
+    if same or not _cut_elsewhere(sizes, model, naming):
+        compare(sizes, expected, where=where)
     return found
+
+
+def _cut_elsewhere(sizes: Mapping[str, Sequence[int]], model: ModelModule, naming: Naming) -> bool:
+    """Whether all of the model is made of these all the same: tensors that become one may be cut at other places."""
+    try:
+        stored = {name: torch.empty(size, device="meta") for name, size in sizes.items()}
+        made = rules.read(stored, naming.rules, layers=model.spec.depth)
+    except (WeightsError, RuntimeError):  # names that no rule has, or shapes that an operation cannot take
+        return False
+    expected = {name: weight.shape for name, weight in model.state_dict().items()}
+    return {name: weight.shape for name, weight in made.items()} == expected
 
 
 def compare(found: Mapping[str, Sequence[int]], expected: Mapping[str, Tensor], *, where: str) -> None:

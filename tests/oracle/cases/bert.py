@@ -17,6 +17,7 @@ BERT: Config = {
 CASES: dict[str, Config] = {
     "masked": BERT,
     "bare": BERT | {"architectures": ["BertModel"]},
+    "nothing-to-tie": BERT | {"architectures": ["BertModel"], "tie_word_embeddings": False},
     "both": BERT | {"architectures": ["BertForPreTraining"]},
     "eps": BERT | {"layer_norm_eps": 1e-2},
     "types": BERT | {"type_vocab_size": 5, "hidden_act": "relu"},

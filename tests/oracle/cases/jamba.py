@@ -22,6 +22,7 @@ CASES: dict[str, Config] = {
     "biases": JAMBA | {"mamba_proj_bias": True, "mamba_conv_bias": False, "tie_word_embeddings": True},
     "sizes": JAMBA | {"mamba_dt_rank": 5, "mamba_expand": 1, "mamba_d_conv": 2, "rms_norm_eps": 1e-2},
     "experts-everywhere": JAMBA | {"expert_layer_period": 1, "expert_layer_offset": 0, "num_experts_per_tok": 1},
+    "attention-alone": JAMBA | {"attn_layer_period": 1, "attn_layer_offset": 0, "num_hidden_layers": 2},
     "no-experts": JAMBA | {"num_experts": 1, "hidden_act": "gelu"},
     "hub": JAMBA
     | {

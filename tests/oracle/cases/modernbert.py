@@ -23,6 +23,7 @@ ROPES = {
 CASES: dict[str, Config] = {
     "masked": MODERNBERT,
     "bare": MODERNBERT | {"architectures": ["ModernBertModel"]},
+    "nothing-to-tie": MODERNBERT | {"architectures": ["ModernBertModel"], "tie_word_embeddings": False},
     "each-second": MODERNBERT | {"global_attn_every_n_layers": 2, "norm_eps": 1e-2},
     "in-the-words-of-4": MODERNBERT | {"global_rope_theta": 700.0, "local_rope_theta": 50.0},
     "in-the-words-of-5": MODERNBERT | {"rope_parameters": ROPES, "layer_types": ["sliding_attention"] * 5},

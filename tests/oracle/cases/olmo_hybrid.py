@@ -31,5 +31,6 @@ CASES: dict[str, Config] = {
     "gqa": HYBRID | {"num_key_value_heads": 2, "attention_bias": True, "head_dim": 16},
     "grouped-values": HYBRID | {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_value_head_dim": 4},
     "positive-eigenvalues": HYBRID | {"linear_allow_neg_eigval": False, "linear_conv_kernel_dim": 3},
+    "without-theta": HYBRID | {"rope_theta": None},
     "theta": HYBRID | {"rope_parameters": {"rope_theta": 100.0, "rope_type": "default"}},
 }

@@ -30,5 +30,8 @@ CASES: dict[str, Config] = {
     "plain-layers": NEXT | {"mlp_only_layers": [1, 3], "full_attention_interval": 2, "rms_norm_eps": 1e-1},
     "every-other": NEXT | {"decoder_sparse_step": 2, "norm_topk_prob": False, "linear_num_key_heads": 4},
     "kinds": NEXT | {"layer_types": ["full_attention", "linear_attention"] * 2, "partial_rotary_factor": 0.5},
+    "no-experts": NEXT | {"num_experts": 0},
+    "plain-alone": NEXT | {"mlp_only_layers": [0, 1, 2, 3]},
+    "attention-alone": NEXT | {"full_attention_interval": 1},
     "hub": NEXT | {"rope_theta": 100.0, "rope_scaling": None, "use_sliding_window": False},
 }

@@ -32,6 +32,7 @@ CASES: dict[str, Config] = {
     "mqa": GRIFFIN,
     "mha": GRIFFIN | {"num_key_value_heads": None, "attention_bias": True},
     "kinds": GRIFFIN | {"block_types": ["attention", "recurrent"], "num_hidden_layers": 4},
+    "attention-alone": GRIFFIN | {"block_types": ["attention"], "num_hidden_layers": 2},
     "cap": GRIFFIN | {"logits_soft_cap": 2.0, "rms_norm_eps": 1e-2},
     "untied": GRIFFIN | {"tie_word_embeddings": False},
     "kernel": GRIFFIN | {"conv1d_width": 2, "hidden_activation": "silu"},

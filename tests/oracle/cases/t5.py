@@ -22,5 +22,8 @@ CASES: dict[str, Config] = {
     "gated": T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
     "as-version-5-says": T5 | {"feed_forward_proj": "gated-gelu", "scale_decoder_outputs": False},
     "starting": T5 | {"decoder_start_token_id": 7, "eos_token_id": 9},
+    "act-by-itself": T5 | {"dense_act_fn": "silu", "is_gated_act": True},
+    "gated-exact": T5 | {"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu"},
+    "forced": T5 | {"forced_bos_token_id": 4},
     "gated-silu": T5 | {"feed_forward_proj": "gated-silu", "layer_norm_epsilon": 1e-2},
 }

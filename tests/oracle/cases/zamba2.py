@@ -47,6 +47,8 @@ CASES: dict[str, Config] = {
     "biases": ZAMBA2 | {"add_bias_linear": True, "rms_norm_eps": 1e-2},
     "steps": ZAMBA2
     | {"time_step_min": 0.5, "time_step_max": 0.7, "hidden_act": "silu", "mamba_d_conv": 2, "mamba_expand": 1},
+    "fed-first": ZAMBA2 | {"num_hidden_layers": 3, "layers_block_type": ["hybrid", "mamba", "hybrid"]},
+    "all-fed": ZAMBA2 | {"num_hidden_layers": 2, "layers_block_type": ["hybrid", "hybrid"]},
     "hub": ZAMBA2
     | {
         "attention_head_dim": 16,
