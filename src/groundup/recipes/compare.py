@@ -38,6 +38,7 @@ from groundup.hub.resolve import spec as resolve
 from groundup.infer.load import load
 from groundup.model.decoder import Decoder, DecoderModel
 from groundup.model.model import Model
+from groundup.model.promises import broken
 from groundup.optim.optimizers import AdamW, Muon
 from groundup.optim.schedules import WSD
 from groundup.planner import books, measure, units
@@ -95,11 +96,14 @@ def compare(
         ConfigError: the budget is too small, there is nothing to compare, the objective does not score whole documents,
             or the folder holds another comparison.
         ModelError: one of the models is no language model.
+        SpecError: a part of the user's own shows a token what comes after it.
         DataError: the source cannot be read, or has too little text.
         TrainingError: an architecture trains at none of the rates that are tried.
         StorageError: the folder cannot be written, or another process works in it.
     """
     designs = named(models)
+    for fault in [fault for design in designs.values() for fault in broken(design)]:
+        watch.say(fault)
     run = _run_of(next(iter(designs.values())), source, settings)
     asked = {"match": match, "budget": budget, "seeds": seeds}
     with _alone(folder):

@@ -26,6 +26,7 @@ from groundup.errors import CheckpointError, ConfigError
 from groundup.evals.perplexity import Score
 from groundup.files import atomic_write
 from groundup.model.model import ModelModule
+from groundup.model.promises import broken
 from groundup.planner import measure, units
 from groundup.planner.audit import entries, read_plan, record
 from groundup.planner.plan import Plan, plan
@@ -99,10 +100,13 @@ def pretrain(
         MissingExtra: tensorboard is asked for and not installed.
         StorageError: the folder is not empty or cannot be written.
         DataError: the source cannot be read or has too little text.
+        SpecError: a part of the user's own shows a token what comes after it.
         TrainingError: loss or gradients are not finite.
     """
     check(run, folder, tensorboard=tensorboard)
     _check_fit(run)
+    for fault in broken(run.model):
+        watch.say(fault)
     with Place.new(folder) as place:
         atomic_write(place.config, write_spec(run))
         return _finish(run, place, watch, saved=None, tensorboard=tensorboard)

@@ -1,0 +1,100 @@
+"""What parts of the user's own are held to before they learn, on a few tokens, with one layer of each kind.
+
+No token sees a later one; packed documents see nothing of each other; a text read in pieces with a state gives the
+logits that it gives at once; padding changes nothing. The parts of groundup are held to the same by its tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from groundup.errors import SpecError
+from groundup.model.decoder import Decoder, DecoderModel
+from groundup.model.model import Model
+from groundup.specs import walk
+
+Law = Callable[[DecoderModel, Tensor, Tensor], str]  # what is wrong with a model, by ids and their logits; or ""
+
+TOKENS, WORDS = 12, 64
+CLOSE = 1e-3  # of the largest logit: far above rounding, and below what one token changes
+PAGE = "docs/own-architecture.md"
+
+
+def own_kinds(spec: Model) -> list[str]:
+    """Returns the kinds of a model's specs that are not groundup's."""
+    package = __name__.partition(".")[0]
+    return sorted({type(part).__name__ for _, part in walk(spec) if type(part).__module__.partition(".")[0] != package})
+
+
+@torch.no_grad()
+def broken(spec: Model) -> list[str]:
+    """Returns what a model's parts that are not groundup's do not keep, a sentence each, of what every mixer has to.
+
+    Raises:
+        SpecError: they show a token what comes after it, so that what they learn is worth nothing.
+    """
+    own, tokens = own_kinds(spec), min(spec.longest, TOKENS)
+    if not own or not isinstance(spec, Decoder) or tokens < 4:
+        return []
+    words = min(spec.vocab, WORDS)
+    model = spec.replace(layers=tuple(dict.fromkeys(spec.layers)), vocab=words).build().eval()
+    ids = torch.randint(words, (2, tokens), generator=torch.Generator().manual_seed(0))
+    whole, half = model(ids), tokens // 2
+    if not whole.isfinite().all():
+        return []  # which training tells, with the step and the weight
+    names = " and ".join(own)
+    other = torch.cat([ids[:, :half], (ids[:, half:] + 1) % words], 1)
+    if _differ(model(other)[:, :half], whole[:, :half]):
+        raise SpecError(
+            f"{names}: a later token changes what is made of an earlier one, so the model would learn to copy what it "
+            f"has to predict; let forward read what came before alone ({PAGE})"
+        )
+    steady = all(part.mixer.steady for layer in spec.layers for part in layer.every_part.values())
+    laws = {"documents are packed": _documents}
+    if steady and not spec.breaks:
+        laws |= {"a text is read in pieces": _pieces, "rows are padded": _padding}
+    faults = (_fault(law, case, model, ids, whole) for case, law in laws.items())
+    return [f"{names}: {fault} ({PAGE})." for fault in faults if fault]
+
+
+def _fault(law: Law, case: str, model: DecoderModel, ids: Tensor, whole: Tensor) -> str:
+    try:
+        return law(model, ids, whole)
+    except Exception as fault:  # whatever the user's own code raises
+        return f"{type(fault).__name__} where {case}: {' '.join(str(fault).split())}"
+
+
+def _documents(model: DecoderModel, ids: Tensor, whole: Tensor) -> str:
+    half, rest = ids.shape[1] // 2, ids.shape[1] - ids.shape[1] // 2
+    places = torch.cat([torch.arange(half), torch.arange(rest)]).expand_as(ids)
+    packed = model(ids, segments=(torch.arange(ids.shape[1]) >= half).long().expand_as(ids), positions=places)
+    if _differ(packed[:, half:], model(ids[:, half:])):
+        return "a document sees those packed before it in its row; let forward start anew where ctx.starts is true"
+    return ""
+
+
+def _pieces(model: DecoderModel, ids: Tensor, whole: Tensor) -> str:
+    state = model.new_state(len(ids), ids.shape[1])
+    pieces = ids.split([ids.shape[1] // 2, 1, ids.shape[1] - ids.shape[1] // 2 - 1], 1)
+    if _differ(torch.cat([model(piece, state) for piece in pieces], 1), whole):
+        return (
+            "a text read in pieces, as when generating, gives other logits than at once; let new_state make what "
+            "forward remembers, and forward continue and change it"
+        )
+    return ""
+
+
+def _padding(model: DecoderModel, ids: Tensor, whole: Tensor) -> str:
+    half = ids.shape[1] // 2
+    state = model.new_state(2, ids.shape[1] + 1)
+    model(ids, state, lengths=torch.tensor([ids.shape[1], half]))
+    if _differ(model(ids[:, half : half + 1], state)[1, 0], whole[1, half]):
+        return "padding behind a row changes what is remembered of it; let it change nothing where ctx.real is false"
+    return ""
+
+
+def _differ(one: Tensor, other: Tensor) -> bool:
+    return bool((one - other).abs().max() > CLOSE * other.abs().max())
