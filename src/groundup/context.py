@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from groundup.errors import GenerationError
+
 Penalties = dict[str, list[Tensor]]  # of each layer that has one, with its weight
 
 DOCUMENTS = "documents"  # of a context, under which `Context.shared` holds them
@@ -135,7 +137,14 @@ class Context:
         memory_lengths: Int[Tensor, "B"] | None = None,
         penalties: Penalties | None = None,
     ) -> Context:
-        """Returns the context of whole sequences: ``ids`` is (B, T, ...) and only its shape and device are read."""
+        """Returns the context of whole sequences: ``ids`` is (B, T, ...) and only its shape and device are read.
+
+        Raises:
+            GenerationError: it has no rows of tokens.
+        """
+        if not isinstance(ids, Tensor) or ids.ndim < 2:
+            given = tuple(ids.shape) if isinstance(ids, Tensor) else type(ids).__name__
+            raise GenerationError(f"ids are {given}; expected a tensor of shape (rows, tokens)")
         reach = ids.shape[1] if positions is None else 0
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape[:2])

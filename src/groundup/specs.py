@@ -90,7 +90,15 @@ class Spec:
         return {f.name: value for f, value in every if value != f.default}
 
     def replace(self, **changes: Any) -> Self:
-        """Returns a copy with some fields changed."""
+        """Returns a copy with some fields changed.
+
+        Raises:
+            SpecError: there is no such field (the message names the nearest), or the changes do not fit.
+        """
+        names = [f.name for f in fields(self)]
+        for name in changes.keys() - set(names):
+            hint = nearest(name, names) or f"known: {', '.join(names) or 'none'}"
+            raise SpecError(f"{type(self).__name__} has no setting {name!r}; {hint}")
         return dataclasses.replace(self, **changes)
 
     def to_dict(self, *, whole: bool = False) -> dict[str, Json]:
@@ -139,7 +147,8 @@ def override(spec: AnySpec, path: str, value: Any) -> AnySpec:
     """Returns a copy in which the field at a dotted path has a new value, converted to the field's type.
 
     A number names one item of a tuple, ``*`` every item that has the rest of the path:
-    ``override(spec, "layers.*.mix.mixer.position.theta", "1e6")``.
+    ``override(spec, "layers.*.mix.mixer.position.theta", "1e6")``. A number in place of a tuple of parts is how many of
+    them there are to be, beginning again after the last: ``override(spec, "layers", 6)``.
 
     Raises:
         ConfigError: no such field (the message names the nearest), or a value of another type.
@@ -356,7 +365,8 @@ def _number(data: Any) -> int | float | None:
 
 def _override(node: Any, hint: Any, keys: list[str], value: Any, path: str) -> Any:
     if not keys:
-        return _read(value, hint, path)
+        many = type(value) is int and isinstance(node, tuple) and any(isinstance(part, Spec) for part in node)
+        return _as_many(node, value, path) if many else _read(value, hint, path)
     key, rest = keys[0], keys[1:]
     if isinstance(node, tuple):
         return _override_items(node, hint, keys, value, path)
@@ -369,6 +379,12 @@ def _override(node: Any, hint: Any, keys: list[str], value: Any, path: str) -> A
     changed = copy.copy(node)  # not made anew, which would check it before the other changes are there
     object.__setattr__(changed, key, _override(getattr(node, key), hints[key], rest, value, path))
     return changed
+
+
+def _as_many(parts: tuple[Any, ...], count: int, path: str) -> tuple[Any, ...]:
+    if not 1 <= count <= MOST_ITEMS:
+        raise ConfigError(f"{path} is {count}; expected a number of parts from 1 to {MOST_ITEMS:,}")
+    return tuple(itertools.islice(itertools.cycle(parts), count))
 
 
 def _checked(value: Any) -> Any:

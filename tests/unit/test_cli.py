@@ -105,6 +105,16 @@ def test_show_prints_the_tree(call: Call) -> None:
     assert "8,030,261,248" in answer.out
 
 
+def test_settings_change_the_model_that_is_shown_and_planned(call: Call) -> None:
+    changes = ["layers=3", "vocab=1000", "layers.*.ffn.mixer.hidden=64"]
+    tree = json.loads(call("show", "gpt2", *changes, "--json").out)
+    assert [item["repeat"] for item in tree["spec"]["layers"]] == [3]
+    # Tables of tokens and places; of each layer its norms, four maps with biases, and two of the smaller network.
+    assert tree["params"] == 2024 * 768 + 3 * (4 * 768 + 4 * 769 * 768 + 64 * 769 + 768 * 65) + 2 * 768
+    made = json.loads(call("plan", "gpt2", *changes, "--tokens", "1M", "--json").out)
+    assert made["params"] == tree["params"]
+
+
 def test_list_prints_every_preset(call: Call) -> None:
     names = {row["model"] for row in json.loads(call("list", "models", "--json").out)}
     assert {"gpt2", "gpt3-175b", "llama-3.1-405b", "smollm2-135m"} <= names
@@ -221,6 +231,9 @@ def test_tokenizer_and_data_verbs_work_together(call: Call, tmp_path: Path) -> N
         (["plan", "gpt2", "--context", "5000"], ["5000", "1024"]),
         (["train", "gpt2"], ["needs a budget"]),
         (["train", "gtp2"], ["'gtp2' is no preset", "'gpt2'"]),
+        (["plan", "gpt2", "widht=3"], ["Decoder has no setting 'widht'", "'width'"]),
+        (["show", "gpt2", "layers=0"], ["layers is 0", "from 1 to"]),
+        (["show", "missing.json"], ["missing.json is not there"]),
         (["train", "gpt2", "--steps", "3", "optimizer.rate=1"], ["has no setting 'rate'"]),
         (["train", "gpt2", "--steps", "3", "optmizer.lr=1"], ["did you mean 'optimizer'"]),
         (["resume", "nowhere"], ["nowhere is not a run"]),

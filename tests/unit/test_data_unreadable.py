@@ -152,7 +152,7 @@ def test_a_file_of_another_kind_than_its_name_is_refused(tmp_path: Path, name: s
         ('["text"]', "line 2 is a list; expected a JSON object"),
         ('{"title": "x", "txt": "y"}', "line 2 has no field 'text'; did you mean 'txt'"),
         ('{"a": "x"}', "line 2 has no field 'text'; its fields are a;"),
-        ('{"text": ["x"]}', "line 2: the field is a list"),
+        ('{"text": ["x"]}', r"line 2: the field 'text' holds no text but \['x'\]"),
         ('{"text": "\\ud800"}', "line 2 has half a surrogate pair at character 0"),
     ],
 )

@@ -12,6 +12,7 @@ import torch
 
 import groundup as gu
 import signatures
+from groundup.context import Batch
 from groundup.families.llama import llama
 from groundup.recipes.settings import read_run, read_value
 from groundup.text.train import train as train_tokenizer
@@ -62,6 +63,24 @@ def _as_users_call() -> Iterator[None]:
 def test_model_asked_for_the_impossible_says_so(call: Callable[[], object], message: str) -> None:
     with pytest.raises(gu.GroundupError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("ids", "given"), [([[1, 2]], "list"), (torch.tensor([1, 2]), r"\(2,\)"), (torch.tensor(1), r"\(\)")]
+)
+def test_a_module_that_is_given_no_rows_of_tokens_says_so(ids: Any, given: str) -> None:
+    with pytest.raises(gu.GroundupError, match=rf"ids are {given}; expected a tensor of shape \(rows, tokens\)"):
+        SPEC.build()(ids)
+
+
+def test_text_of_another_vocabulary_is_told_by_the_loop() -> None:
+    model = SPEC.build()
+    ids = torch.tensor([[1, SPEC.vocab + 5, 2]])
+    batch = Batch(ids=ids, targets=ids)
+    optimizer = gu.AdamW().build(model)
+    loop = gu.steps(model, lambda _: batch, gu.next_token, optimizer, gu.Cosine(), until=gu.updates(1))
+    with pytest.raises(gu.GroundupError, match=f"token id {SPEC.vocab + 5}, and the model has {SPEC.vocab}"):
+        next(loop)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

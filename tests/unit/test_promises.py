@@ -56,6 +56,10 @@ class SummedMixer(gu.Mixer):
                 raise KeyError("no such thing")
             held = held + state.held[:, None]
             state.held.copy_(held[:, -1])
+        if self.fault == "narrow":
+            return x[..., :5]
+        if self.fault == "endless":
+            return x / 0
         return self.out(held / held.abs().amax(-1, keepdim=True).clamp(min=1.0))
 
     def new_state(self, rows: int, max_len: int, *, device: Any = None, dtype: Any = None) -> SummedState:
@@ -90,6 +94,42 @@ def test_what_is_not_kept_is_one_sentence(fault: str, words: str):
 def test_a_mixer_that_sees_later_tokens_is_refused():
     with pytest.raises(SpecError, match="Summed: a later token changes what is made of an earlier one"):
         broken(model("early"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("narrow", r"SummedMixer makes \(2, 12, 5\) of a stream of \(2, 12, 16\); a mixer returns the shape"),
+        ("endless", "SummedMixer makes nan or infinity of finite numbers"),
+    ],
+)
+def test_a_mixer_that_makes_no_stream_is_refused(fault: str, words: str):
+    with pytest.raises(SpecError, match=words):
+        broken(model(fault))
+
+
+class Unbuilt(gu.MixerSpec):
+    """Has no build."""
+
+
+class Misbuilt(gu.MixerSpec):
+    """Builds what is no mixer."""
+
+    def build(self, width: int) -> Any:
+        return torch.nn.Linear(width, width)
+
+
+@pytest.mark.parametrize(
+    ("mixer", "words"),
+    [
+        (Unbuilt(), r"Unbuilt has no build; define build\(self, width\)"),
+        (Misbuilt(), r"Misbuilt.build returns Linear; expected a groundup.Mixer"),
+    ],
+)
+def test_a_spec_without_a_mixer_is_told_where_it_is_built(mixer: gu.MixerSpec, words: str):
+    layer = gu.Layer(mix=gu.Residual(mixer))
+    with pytest.raises(SpecError, match=words):
+        gu.Decoder(width=16, vocab=270, context=16, layers=(layer,), head=gu.Tied()).build()
 
 
 def test_parts_of_groundup_are_not_looked_at(monkeypatch: pytest.MonkeyPatch):

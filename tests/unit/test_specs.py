@@ -100,6 +100,21 @@ def test_override_changes_one_leaf_and_nothing_else(house, width):
     assert diff(house, changed) == ({} if width == old else {"rooms.0.width": (old, width)})
 
 
+def test_a_number_in_place_of_parts_is_how_many_there_are_to_be():
+    house = House(rooms=(Room(width=3), Room(width=4)))
+    assert [room.width for room in override(house, "rooms", 5).rooms] == [3, 4, 3, 4, 3]
+    assert override(house, "rooms", 1) == House(rooms=(Room(width=3),))
+    for count in (0, -1, 10**9):
+        with pytest.raises(ConfigError, match=rf"rooms is {count}; expected a number of parts from 1 to 100,000"):
+            override(house, "rooms", count)
+
+
+def test_a_field_that_does_not_exist_cannot_be_replaced():
+    house: Any = HOUSE
+    with pytest.raises(SpecError, match="House has no setting 'numbre'; did you mean 'number'"):
+        house.replace(numbre=3)
+
+
 def test_spec_is_frozen_keyword_only_and_a_key():
     house: Any = HOUSE
     paint: Any = Bare

@@ -11,6 +11,7 @@ from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 
 @click.command()
 @click.argument("model")
+@click.argument("changes", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--tokens", type=Number(), help="Tokens to train on, such as 2e9 or 2B; by default 20 per parameter.")
 @click.option("--batch-tokens", type=Number(), help="Tokens in a step, such as 0.5M.")
 @click.option("--rows", type=COUNT, help="Sequences in a micro-batch.")
@@ -22,19 +23,26 @@ from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 @click.option("--watts", type=float, help="What the machine draws under load, for the energy.")
 @as_json
 @offline
-def plan(model: str, as_json: bool, optimizer: str, objective: str | None, **settings: Any) -> None:
+def plan(
+    model: str, changes: tuple[str, ...], as_json: bool, optimizer: str, objective: str | None, **settings: Any
+) -> None:
     """Tell what training MODEL will take: parameters, operations, memory by component, time on this machine.
+
+    Settings change the model, as in context=4096 or layers=6.
 
     Example:  groundup plan gpt2 --tokens 2B --context 1024
     """
+    from groundup.hub.resolve import spec
     from groundup.objectives.usual import named
     from groundup.optim.optimizers import Optimizer
     from groundup.planner.plan import plan as make
+    from groundup.recipes.settings import model_with
 
     asked = {name: value for name, value in settings.items() if value is not None}
     if objective is not None:
         asked["objective"] = named(objective)
-    made = make(model, optimizer=Optimizer.from_dict({"kind": optimizer}), **asked)
+    design = model_with(spec(model), changes)
+    made = make(design, optimizer=Optimizer.from_dict({"kind": optimizer}), **asked)
     if as_json:
         print_json(made.to_dict())
     else:

@@ -16,7 +16,7 @@ from groundup.cli.options import Duration, Folder, Number, as_json, offline, pri
 @click.argument("model", metavar="MODEL|RECIPE")
 @click.argument("settings", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--data", "source", help="A file, a folder, python or a dataset id.  [default: python]")
-@click.option("--time", type=Duration(), help="How long to train, such as 30m or 2h.")
+@click.option("--time", type=Duration(), help="How long to train, such as 90s, 30m or 2h; a number alone is minutes.")
 @click.option("--tokens", type=Number(), help="How many tokens to train on, such as 2e9 or 2B.")
 @click.option("--steps", type=int, help="How many updates to make.")
 @click.option("--out", type=Folder(), help="The run's folder.  [default: runs/MODEL]")

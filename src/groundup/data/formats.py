@@ -200,7 +200,7 @@ def _tsv_rows(path: Path, fields: Sequence[str | None]) -> Iterator[tuple[int, l
         elif len(values) == count:
             yield number, [values[place] for place in places]
         elif values != [""]:
-            raise DataError(f"{path} line {number} has {len(values)} fields; expected {count}, as its first line has")
+            raise DataError(f"{path} line {number} has {len(values)} of the {count} fields of its first line")
 
 
 def _json_rows(path: Path, fields: Sequence[str | None]) -> Iterator[tuple[int, list[str]]]:
@@ -217,10 +217,11 @@ def _json_rows(path: Path, fields: Sequence[str | None]) -> Iterator[tuple[int, 
         if not isinstance(row, dict):
             raise DataError(f"{path} line {number} is a {type(row).__name__}; expected a JSON object with a text field")
         where = f"{path} line {number}"
-        texts = [row[choose_field(field, list(row), where=where)] for field in fields]
-        for text in texts:
+        chosen = [choose_field(field, list(row), where=where) for field in fields]
+        texts = [row[name] for name in chosen]
+        for name, text in zip(chosen, texts, strict=True):
             if not isinstance(text, str | None):
-                raise DataError(f"{where}: the field is a {type(text).__name__}; name a field of text")
+                raise DataError(f"{where}: the field {name!r} holds no text but {str(text)[:40]}; name a field of text")
         yield number, [_without_surrogates(text or "", where=where) for text in texts]
 
 
@@ -269,5 +270,6 @@ def choose_field(field: str | None, names: list[str], *, where: str) -> str:
     chosen = next((name for name in wanted if name in names), None)
     if chosen is None:
         hint = nearest(wanted[0], names) or f"its fields are {', '.join(names[:8]) or 'none'}"
-        raise DataError(f"{where} has no field {wanted[0]!r}; {hint}; name the one with the text")
+        how = "name one with data.field or --field, that of targets with data.target"
+        raise DataError(f"{where} has no field {wanted[0]!r}; {hint}; {how}")
     return chosen

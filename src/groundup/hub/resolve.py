@@ -185,8 +185,10 @@ def _on_hub(repo: Repo, name: str) -> Found:
 
 
 def _unknown(name: str, path: Path) -> ModelError:
-    near = [nearest(name, PRESETS), _nearby(path.name, within=path.parent)]
-    said = "; ".join(text for text in near if text)
+    nearby = _nearby(path.name, within=path.parent)
+    if path.suffix in (".json", ".yaml", ".yml", ".py"):
+        return ModelError(f"the file {name[:80]} is not there; {nearby or 'give the path of one that is'}")
+    said = "; ".join(text for text in (nearest(name, PRESETS), nearby) if text)
     return ModelError(
         f"{name[:80]!r} is no preset, folder, file or hub id; {said or 'see `groundup list models` for the presets'}"
     )

@@ -148,7 +148,7 @@ class TextEncoder(LanguageModel):
             raise GenerationError("the tokenizer has no mask token, so no text can be diffused; load a model that has")
         begin = [] if words.end is None else [words.end]
         ids = begin + words.encode(prompt, markup=True) + [words.mask] * new_tokens
-        count = steps or max(ids.count(words.mask), 1)
+        count = max(ids.count(words.mask), 1) if steps is None else steps
         drawn = {"order": order, "temperature": temperature, "seed": seed}
         made = diffuse(self.module, [ids], mask=words.mask, steps=count, vocab=words.vocab, **drawn)[0].tolist()
         made = made[len(begin) :]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from groundup.context import Context
+from groundup.errors import SpecError
 from groundup.specs import Spec
 from groundup.state import State
 
@@ -64,8 +65,14 @@ class MixerSpec(Spec, abstract=True):
         return None
 
     def build(self, width: int) -> Mixer:
-        """Returns the module for a stream of ``width``."""
-        raise NotImplementedError(type(self).__name__)
+        """Returns the module for a stream of ``width``; every mixer has its own.
+
+        Raises:
+            SpecError: this one has none.
+        """
+        raise SpecError(
+            f"{type(self).__name__} has no build; define build(self, width), which returns its groundup.Mixer"
+        )
 
 
 class Mixer(nn.Module):

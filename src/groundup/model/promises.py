@@ -7,11 +7,13 @@ logits that it gives at once; padding changes nothing. The parts of groundup are
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from groundup.errors import SpecError
+from groundup.mixers.base import Mixer
 from groundup.model.decoder import Decoder, DecoderModel
 from groundup.model.model import Model
 from groundup.specs import walk
@@ -34,18 +36,19 @@ def broken(spec: Model) -> list[str]:
     """Returns what a model's parts that are not groundup's do not keep, a sentence each, of what every mixer has to.
 
     Raises:
-        SpecError: they show a token what comes after it, so that what they learn is worth nothing.
+        SpecError: they show a token what comes after it, so that what they learn is worth nothing; or make of a stream
+            what is of another shape or not finite.
     """
     own, tokens = own_kinds(spec), min(spec.longest, TOKENS)
     if not own or not isinstance(spec, Decoder) or tokens < 4:
         return []
-    words = min(spec.vocab, WORDS)
-    model = spec.replace(layers=tuple(dict.fromkeys(spec.layers)), vocab=words).build().eval()
+    words, half, names = min(spec.vocab, WORDS), tokens // 2, " and ".join(own)
+    model = spec.replace(vocab=words).with_distinct_layers().build().eval()
+    for module in model.modules():
+        if isinstance(module, Mixer):
+            module.register_forward_hook(_check_output)
     ids = torch.randint(words, (2, tokens), generator=torch.Generator().manual_seed(0))
-    whole, half = model(ids), tokens // 2
-    if not whole.isfinite().all():
-        return []  # which training tells, with the step and the weight
-    names = " and ".join(own)
+    whole = model(ids)
     other = torch.cat([ids[:, :half], (ids[:, half:] + 1) % words], 1)
     if _differ(model(other)[:, :half], whole[:, :half]):
         raise SpecError(
@@ -58,6 +61,20 @@ def broken(spec: Model) -> list[str]:
         laws |= {"a text is read in pieces": _pieces, "rows are padded": _padding}
     faults = (_fault(law, case, model, ids, whole) for case, law in laws.items())
     return [f"{names}: {fault} ({PAGE})." for fault in faults if fault]
+
+
+def _check_output(mixer: Mixer, given: tuple[Any, ...], made: Any) -> None:
+    """Refuses what the residual stream could not take in."""
+    x, name = given[0], type(mixer).__name__
+    if not isinstance(made, Tensor) or made.shape != x.shape:
+        what = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+        raise SpecError(
+            f"{name} makes {what} of a stream of {tuple(x.shape)}; a mixer returns the shape that it is given"
+        )
+    if x.isfinite().all() and not made.isfinite().all():
+        raise SpecError(
+            f"{name} makes nan or infinity of finite numbers with its first weights; look for what it divides by"
+        )
 
 
 def _fault(law: Law, case: str, model: DecoderModel, ids: Tensor, whole: Tensor) -> str:

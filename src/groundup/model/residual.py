@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from groundup.context import Context
 from groundup.devices import for_products
+from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.parts.linear import dropout
 from groundup.parts.norm import NoNorm, Norm, RMSNorm
@@ -56,6 +57,9 @@ class ResidualPart(nn.Module):
         super().__init__()
         self.pre = spec.pre.build(width)
         self.mixer = spec.mixer.build(width)
+        if not isinstance(self.mixer, Mixer):
+            kind, made = type(spec.mixer).__name__, type(self.mixer).__name__
+            raise SpecError(f"{kind}.build returns {made}; expected a groundup.Mixer")
         self.post = spec.post.build(width)
         self.dropout = dropout(spec.dropout)
         self.out = spec.out.build(width)

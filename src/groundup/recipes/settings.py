@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
@@ -142,16 +142,25 @@ def with_overrides(run: Run, settings: Iterable[str]) -> Run:
         SpecError: the settings do not fit together.
     """
     own, of_model = ({f.name for f in fields(spec)} for spec in (Run, type(run.model)))
-    changes = {}
+    only_model = of_model - own
+    return override_all(run, _changes(settings, lambda p: f"model.{p}" if p.split(".")[0] in only_model else p))
+
+
+def model_with(model: Model, settings: Iterable[str]) -> Model:
+    """Returns the model with settings of the form ``width=256`` or ``layers=6``; the errors are `with_overrides`'."""
+    return override_all(model, _changes(settings, lambda path: path.removeprefix("model.")))
+
+
+def _changes(settings: Iterable[str], full: Callable[[str], str]) -> dict[str, object]:
+    """The values by their full paths, as ``full`` makes them; the last of two for a path counts, at its own place."""
+    changes: dict[str, object] = {}
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(f"{setting!r} is no setting; write it as name=value, as in optimizer.lr=3e-4")
-        first = path.split(".")[0]
-        full = f"model.{path}" if first in of_model - own else path
-        changes.pop(full, None)  # the last of two counts, at its own place
-        changes[full] = read_value(text)
-    return override_all(run, changes)
+        changes.pop(full(path), None)
+        changes[full(path)] = read_value(text)
+    return changes
 
 
 def read_value(text: str) -> object:

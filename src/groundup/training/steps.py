@@ -20,7 +20,7 @@ from torch import nn
 
 from groundup.context import Batch
 from groundup.devices import autocast
-from groundup.errors import TrainingError
+from groundup.errors import DataError, TrainingError
 from groundup.model.model import ModelModule
 from groundup.objectives.loss import LossFunction
 from groundup.objectives.objective import Batches
@@ -90,6 +90,7 @@ def steps(
 
     Raises:
         TrainingError: a loss or a gradient is not finite; the weights are those before the step.
+        DataError: the text has token ids that the model does not have (on a GPU, the driver fails instead).
     """
     device = next(model.parameters()).device
     tally = start
@@ -103,7 +104,10 @@ def steps(
         rate = schedule.factor(_middle(until, tally, read))
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed * 1_000_003 + tally.steps)
-            loss = _gradients(model, micro, objective, counted=counted, dtype=dtype)
+            try:
+                loss = _gradients(model, micro, objective, counted=counted, dtype=dtype)
+            except IndexError as fault:
+                raise _why_not_found(model, micro) or fault from fault
         norm = _clip(model, clip)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
             raise TrainingError(
@@ -159,10 +163,23 @@ def _clip(model: nn.Module, largest: float) -> torch.Tensor:
     return norm
 
 
+def _why_not_found(model: ModelModule, micro: list[Batch]) -> DataError | None:
+    """What is said of token ids that the model does not have; None where it has all of them."""
+    largest, words = max(int(batch.ids.max()) for batch in micro), model.spec.predictor.vocab
+    if largest < words:
+        return None
+    return DataError(
+        f"the text has token id {largest}, and the model has {words}, from 0 to {words - 1}; "
+        "build it with the vocab of the text's tokenizer"
+    )
+
+
 def _why_not_finite(model: nn.Module, loss: torch.Tensor, *, step: int, first: int, last: int) -> str:
     where = f"step {step + 1} (micro-batch {first}{f' to {last}' if last > first else ''})"
     if not torch.isfinite(loss):
-        return f"the loss of {where} is {loss.item()}; lower the learning rate, or look at the batch"
+        # Before the first update no rate has changed anything.
+        cause = "lower the learning rate, or look at the batch" if step else "look at the model's parts and the batch"
+        return f"the loss of {where} is {loss.item()}; {cause}"
     grads = ((name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
     bad = next((name for name, grad in grads if not torch.isfinite(grad).all()), "all parameters together")
     return f"the gradient of {bad} is not finite at {where}; lower the learning rate, or look at the batch"
