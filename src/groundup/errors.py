@@ -84,9 +84,10 @@ class MissingExtra(GroundupError, ImportError):
 
 
 def nearest(given: str, names: Iterable[str]) -> str:
-    """Returns ``did you mean 'a' or 'b'?`` for the names closest to what was given, or the empty string."""
-    by_lower = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(given.lower(), by_lower, n=3, cutoff=0.4)
+    """Returns ``did you mean 'a' or 'b'?`` for names that begin so or are close to it, or the empty string."""
+    by_lower, given = {name.lower(): name for name in names}, given.lower()
+    begun = [name for name in by_lower if given and name.startswith(given)]
+    close = list(dict.fromkeys([*begun, *difflib.get_close_matches(given, by_lower, n=3, cutoff=0.55)]))[:3]
     return f"did you mean {' or '.join(repr(by_lower[name]) for name in close)}?" if close else ""
 
 

@@ -216,5 +216,5 @@ def test_the_usual_objective_of_a_kind_can_be_learnt_and_others_are_refused(kind
 def test_a_model_without_a_head_is_refused(name: str, kind: str) -> None:
     model = model_of(kind, tokenizer())
     path = "decoder.head" if "decoder" in model.stacks else "head"
-    with pytest.raises(ConfigError, match="has no head that predicts tokens; choose another of the two"):
+    with pytest.raises(ConfigError, match="has no head that predicts tokens; choose another objective or model"):
         OBJECTIVES[name].check(override(model, path, NoHead()))

@@ -97,5 +97,5 @@ def test_another_tokenizer_is_refused(corpus: Corpus) -> None:
 
 
 def test_a_split_that_does_not_exist_names_the_nearest(corpus: Corpus) -> None:
-    with pytest.raises(DataError, match=r"has no split 'validation'; did you mean 'valid' or"):
+    with pytest.raises(DataError, match=r"has no split 'validation'; did you mean 'valid'\?"):
         corpus.split("validation")

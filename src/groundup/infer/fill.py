@@ -51,7 +51,7 @@ def fillings(
     """
     places = [place for place, id in enumerate(ids) if id == mask]
     if not places:
-        raise GenerationError("nothing is masked in the text, and an encoder does not continue one; write a mask in it")
+        raise GenerationError("nothing is masked in the text, and an encoder fills in masks; write one in it")
     check_head(model)
     rows = as_rows([list(ids)], model.spec, device=model.embed.table.device)
     logits = model(rows)[0, places, :vocab]

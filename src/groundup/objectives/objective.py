@@ -156,8 +156,8 @@ class Objective(Spec, abstract=True):
         headless = isinstance(model.predictor.head, NoHead)
         reason = self.misfit(model) or ("has no head that predicts tokens" if headless else None)
         if reason:
-            name = type(self).__name__
-            raise ConfigError(f"objective={name} cannot train the model, which {reason}; choose another of the two")
+            name, mend = type(self).__name__, "choose another objective or model (docs/objectives.md)"
+            raise ConfigError(f"objective={name} cannot train the model, which {reason}; {mend}")
 
     def shape(self, model: Model, context: int) -> Shape:
         """Returns the shape of its batches for a model, with rows of ``context`` tokens."""

@@ -18,7 +18,7 @@ table { border-collapse: collapse } td, th { padding: .15rem 1.2rem .15rem 0; te
 td:first-child { text-align: left }
 th { color: #667; white-space: nowrap }
 th:first-child, .facts td { text-align: left } summary { cursor: pointer; margin-top: 2rem; font-weight: bold }
-pre { background: #f5f6f8; padding: .8rem; overflow-x: auto; font-size: .85rem; line-height: 1.35 }
+pre { background: #f5f6f8; padding: .8rem; white-space: pre-wrap; font-size: .85rem; line-height: 1.35 }
 svg { width: 100%; height: auto } svg text { font: 12px system-ui, sans-serif; fill: #667 }
 .grid { stroke: #e4e6ea } .legend span { white-space: nowrap; margin-right: 1rem } .legend i { font-style: normal }
 """

@@ -173,6 +173,7 @@ def _page(comparison: Comparison, folder: Path, found: Findings) -> str:
     rows = found["entrants"]
     curves = {row["name"]: _curve(folder / row["name"] / "seed-0", row) for row in rows}
     offs = [row["matched"] for row in rows]
+    trained = comparison.seeds * sum(row["train_seconds"] for row in rows)
     facts = [
         ("matched", f"{MATCHED[comparison.match]}, within {max(offs) / min(offs) - 1:.1%}"),
         (
@@ -181,6 +182,7 @@ def _page(comparison: Comparison, folder: Path, found: Findings) -> str:
         ),
         ("seeds", comparison.seeds),
         ("budget", units.duration(comparison.budget)),
+        ("trained for", f"{units.duration(trained)} in all, besides the search for rates"),
         ("machine", found["machine"]),
     ]
     bits = [(row["name"], *(row["bits_per_byte"][key] for key in ("value", "low", "high"))) for row in rows]
