@@ -203,6 +203,7 @@ class Context:
             ends = ends.where(self.real, 0)
         if self.starts is None:
             return ends.amax(1, keepdim=True)
+        ends = ends - self.positions.where(self.starts, 0).cummax(1).values  # places may go on over all of a row
         text = self.starts.cumsum(1)
         return torch.zeros_like(ends).scatter_reduce(1, text, ends, "amax").gather(1, text)
 

@@ -96,7 +96,7 @@ class Spec:
             SpecError: there is no such field (the message names the nearest), or the changes do not fit.
         """
         names = [f.name for f in fields(self)]
-        for name in changes.keys() - set(names):
+        for name in (name for name in changes if name not in names):
             hint = nearest(name, names) or f"known: {', '.join(names) or 'none'}"
             raise SpecError(f"{type(self).__name__} has no setting {name!r}; {hint}")
         return dataclasses.replace(self, **changes)

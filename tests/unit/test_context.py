@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from groundup.context import NOT_COUNTED, Batch, Context
@@ -60,3 +61,15 @@ def test_batch_counts_the_targets_that_count():
     moved = batch.to("meta")
     assert moved.ids.is_meta and moved.targets.is_meta and moved.segments is not None and moved.segments.is_meta
     assert moved.positions is None
+
+
+@pytest.mark.parametrize("places", ["anew", "on"])
+def test_each_text_of_a_packed_row_has_its_own_length(places: str):
+    segments = torch.tensor([[0, 0, 0, 1, 1, 2]])
+    positions = torch.tensor([[0, 1, 2, 0, 1, 0]]) if places == "anew" else None
+    ctx = Context.whole(segments, segments=segments, positions=positions)
+    assert ctx.text_lengths.tolist() == [[3, 3, 3, 2, 2, 1]]
+
+
+def test_padding_has_no_part_in_the_length_of_a_row():
+    assert Context.whole(torch.zeros(2, 5), lengths=torch.tensor([2, 5])).text_lengths.tolist() == [[2], [5]]

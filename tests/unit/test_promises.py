@@ -12,7 +12,7 @@ from torch import Tensor
 
 import groundup as gu
 from groundup.errors import SpecError
-from groundup.model.promises import broken
+from groundup.model.promises import broken, own_kinds
 from groundup.recipes.pretrain import pretrain
 from groundup.recipes.settings import Data, Run
 from groundup.recipes.watch import Watch
@@ -41,9 +41,12 @@ class SummedMixer(gu.Mixer):
     def __init__(self, fault: str, width: int) -> None:
         super().__init__()
         self.fault, self.out = fault, gu.Linear(width, width, bias=False, role="out")
+        self.scale = torch.nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor, ctx: gu.Context, state: Any = None) -> Tensor:
-        if self.fault == "early":
+        if self.fault == "eights" and x.shape[1] % 8:
+            raise ValueError(f"{x.shape[1]} tokens are no eights")
+        if self.fault.startswith("early"):
             x = x.roll(-1, 1)
         if ctx.real is not None and self.fault != "padded":
             x = x * ctx.real[..., None]
@@ -60,6 +63,8 @@ class SummedMixer(gu.Mixer):
             return x[..., :5]
         if self.fault == "endless":
             return x / 0
+        if self.fault == "early at zero":
+            held = held * self.scale
         return self.out(held / held.abs().amax(-1, keepdim=True).clamp(min=1.0))
 
     def new_state(self, rows: int, max_len: int, *, device: Any = None, dtype: Any = None) -> SummedState:
@@ -82,7 +87,7 @@ def test_a_mixer_that_keeps_what_it_promises_is_let_alone(fault: str):
         ("packed", "a document sees those packed before it"),
         ("forgetful", "a text read in pieces, as when generating, gives other logits"),
         ("padded", "padding behind a row changes what is remembered"),
-        ("raising", "KeyError where a text is read in pieces: 'no such thing'"),
+        ("raising", "KeyError ('no such thing') where a text is read in pieces"),
     ],
 )
 def test_what_is_not_kept_is_one_sentence(fault: str, words: str):
@@ -132,12 +137,26 @@ def test_a_spec_without_a_mixer_is_told_where_it_is_built(mixer: gu.MixerSpec, w
         gu.Decoder(width=16, vocab=270, context=16, layers=(layer,), head=gu.Tied()).build()
 
 
-def test_parts_of_groundup_are_not_looked_at(monkeypatch: pytest.MonkeyPatch):
-    def build(*_: object) -> None:
-        raise AssertionError
+def test_a_part_that_starts_at_zero_hides_nothing():
+    with pytest.raises(SpecError, match="a later token changes"):
+        broken(model("early at zero"))
 
-    monkeypatch.setattr(gu.Decoder, "build", build)
-    assert broken(gu.spec("gpt2")) == []
+
+def test_a_mixer_that_cannot_read_a_few_tokens_is_told_and_let_go_on():
+    assert broken(model("eights")) == [
+        "Summed: ValueError (12 tokens are no eights) when it was tried on 12 tokens (docs/own-architecture.md)."
+    ]
+
+
+@pytest.mark.parametrize("context", [5, 12, 13])
+def test_a_short_context_is_no_fault(context: int):
+    spec = model("").replace(context=context, embed=gu.Embed(position=gu.Learned(length=context)))
+    assert broken(spec) == []
+
+
+def test_parts_of_groundup_are_none_of_the_users():
+    assert own_kinds(gu.spec("gpt2")) == broken(gu.spec("gpt2")) == []
+    assert own_kinds(model("")) == ["Summed"]
 
 
 class Heard(Watch):

@@ -11,7 +11,7 @@ from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 
 @click.command()
 @click.argument("model")
-@click.argument("changes", nargs=-1, metavar="[NAME=VALUE]...")
+@click.argument("settings", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--tokens", type=Number(), help="Tokens to train on, such as 2e9 or 2B; by default 20 per parameter.")
 @click.option("--batch-tokens", type=Number(), help="Tokens in a step, such as 0.5M.")
 @click.option("--rows", type=COUNT, help="Sequences in a micro-batch.")
@@ -24,11 +24,11 @@ from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 @as_json
 @offline
 def plan(
-    model: str, changes: tuple[str, ...], as_json: bool, optimizer: str, objective: str | None, **settings: Any
+    model: str, settings: tuple[str, ...], as_json: bool, optimizer: str, objective: str | None, **given: Any
 ) -> None:
     """Tell what training MODEL will take: parameters, operations, memory by component, time on this machine.
 
-    Settings change the model, as in context=4096 or layers=6.
+    Settings change the model, as in layers=6 or vocab=8192.
 
     Example:  groundup plan gpt2 --tokens 2B --context 1024
     """
@@ -38,10 +38,10 @@ def plan(
     from groundup.planner.plan import plan as make
     from groundup.recipes.settings import model_with
 
-    asked = {name: value for name, value in settings.items() if value is not None}
+    asked = {name: value for name, value in given.items() if value is not None}
     if objective is not None:
         asked["objective"] = named(objective)
-    design = model_with(spec(model), changes)
+    design = model_with(spec(model), settings)
     made = make(design, optimizer=Optimizer.from_dict({"kind": optimizer}), **asked)
     if as_json:
         print_json(made.to_dict())

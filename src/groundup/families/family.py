@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from groundup.errors import SpecError, nearest
-from groundup.mixers.attention import Attention
+from groundup.mixers.attention import Attention, ClippedAttention
 from groundup.model.decoder import Decoder
 from groundup.model.layer import LayerSpec
 from groundup.model.model import Model
@@ -136,6 +136,16 @@ def attention_of(spec: Model) -> Attention:
         case Stack(layers=(LayerSpec(mix=Residual(mixer=Attention() as attention)), *_)):
             return attention
     raise SpecError("the first layer has no attention, so it is of no Transformer's family")
+
+
+def clipped(attention: Attention, limit: float | None) -> Attention:
+    """Returns attention whose queries, keys and values are cut off beyond ``limit``; None leaves it as it is."""
+    return attention if limit is None else ClippedAttention(**attention.settings(), limit=limit)
+
+
+def limit_of(attention: Attention) -> float | None:
+    """Returns beyond what queries, keys and values are cut off, or None."""
+    return attention.limit if isinstance(attention, ClippedAttention) else None
 
 
 class Keys:

@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any
 
 from groundup.errors import SpecError
-from groundup.families.family import Family, Keys, head_width
+from groundup.families.family import Family, Keys, clipped, head_width, limit_of
 from groundup.families.names import read_named, write_named
-from groundup.mixers.attention import Attention, clipped, limit_of
+from groundup.mixers.attention import Attention
 from groundup.mixers.mlp import MLP
 from groundup.model.decoder import Decoder
 from groundup.model.heads import Tied, Untied

@@ -11,8 +11,7 @@ from functools import partial
 from typing import Any
 
 from groundup.families import llama
-from groundup.families.family import Keys
-from groundup.mixers.attention import clipped, limit_of
+from groundup.families.family import Keys, clipped, limit_of
 from groundup.model.decoder import Decoder
 from groundup.parts.norm import LayerNorm, RMSNorm
 from groundup.specs import override, override_all

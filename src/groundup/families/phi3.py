@@ -75,8 +75,8 @@ def _read_rope(keys: Keys) -> RoPE:
             inside = said.setdefault("original_max_position_embeddings", original)
             if inside != original:
                 raise SpecError(
-                    f"the configuration's original_max_position_embeddings is {original}, and {inside} in its "
-                    "rope_parameters; keep one of them, beside these"
+                    f"the configuration's rope_parameters have original_max_position_embeddings={inside}, which "
+                    f"transformers reads beside them alone, where it is {original}; write it there"
                 )
         keys.config = {**keys.config, "rope_parameters": said, "rope_scaling": None}
     return llama.read_rope(keys, context=keys.number("max_position_embeddings"), fraction=1.0)

@@ -82,7 +82,7 @@ PRESETS = {
 def read(keys: Keys) -> Decoder:
     """Returns the spec of an RWKV-4 configuration."""
     halving = keys.take("rescale_every", default=6)
-    if not isinstance(halving, int):
+    if not isinstance(halving, int) or isinstance(halving, bool):
         raise SpecError(f"the configuration's rescale_every is {halving!r}; expected a number of layers, or 0")
     return rwkv4(
         width=keys.number("hidden_size", default=4096),

@@ -162,11 +162,10 @@ def _read_projection(keys: Keys) -> tuple[bool, str]:
     """Returns whether the feed-forward part has a gate, and its activation; either may be said by itself too."""
     said = str(keys.take("feed_forward_proj", default="relu"))
     gate, _, act = said.rpartition("-")
-    act = "gelu_new" if said == "gated-gelu" else act  # which that name has always meant in T5
-    act = keys.take("dense_act_fn", default=act)
     if gate not in ("", "gated") or act not in ACTS:
         raise SpecError(f"the configuration's feed_forward_proj is {said!r}; expected such as relu or gated-gelu")
-    return keys.flag("is_gated_act", default=gate == "gated"), ACTS[act]
+    act = "gelu_new" if said == "gated-gelu" else act  # which that name has always meant in T5
+    return keys.flag("is_gated_act", default=gate == "gated"), keys.choice("dense_act_fn", known=ACTS, default=act)
 
 
 def write(spec: EncoderDecoder) -> dict[str, Any]:

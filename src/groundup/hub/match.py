@@ -96,11 +96,14 @@ def match(stored: Mapping[str, Stored], model: ModelModule, naming: Naming, *, w
 
 
 def _cut_elsewhere(sizes: Mapping[str, Sequence[int]], model: ModelModule, naming: Naming) -> bool:
-    """Whether all of the model is made of these all the same: tensors that become one may be cut at other places."""
+    """Whether all of the model is made of these all the same: tensors that become one may be cut at other places.
+
+    Nor do axes of length 1 count.
+    """
     try:
         stored = {name: torch.empty(size, device="meta") for name, size in sizes.items()}
         made = rules.read(stored, naming.rules, layers=model.spec.depth)
-    except (WeightsError, RuntimeError):  # names that no rule has, or shapes that an operation cannot take
+    except (WeightsError, RuntimeError, IndexError, ValueError):  # no rule's name, or no operation's shape
         return False
     expected = {name: weight.shape for name, weight in model.state_dict().items()}
     return {name: weight.shape for name, weight in made.items()} == expected

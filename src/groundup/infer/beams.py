@@ -138,3 +138,7 @@ class Beams:
     def texts(self) -> list[Generation]:
         """Returns the texts of the paths that go on."""
         return [contest.row.followed_by(path.ids) for contest in self.contests for path in contest.open]
+
+    def lengths(self) -> list[int]:
+        """Returns how many tokens these texts have."""
+        return [len(contest.row.prompt_ids) + len(path.ids) for contest in self.contests for path in contest.open]

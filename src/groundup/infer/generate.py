@@ -118,7 +118,7 @@ def prefill(
     size, prefix = max(1, PREFILL_TOKENS // rows), None
     if model.spec.prefixed:
         size, prefix = longest, lengths
-    if model.spec.breaks:  # what the first piece is beyond, all others are
+    if model.spec.breaks and longest > min(model.spec.breaks):  # what the first piece is beyond, all others are
         size = max(size, 1 + max(model.spec.breaks))
     every, last = torch.arange(rows, device=ids.device), torch.tensor(0.0)
     for start in range(0, longest, size):
@@ -158,7 +158,8 @@ def _steps(
         kept, newest = search.going()
         if not kept:
             return
-        if breaks and not breaks.isdisjoint(len(text.prompt_ids) - 1 for text in search.texts()):
+        if breaks and not breaks.isdisjoint(length - 1 for length in search.lengths()):
+            del now  # there may be no room for both
             now = _read(model, decoder, search.texts(), room=room)  # all of a text counts otherwise from here on
             continue
         count = len(now.hidden)

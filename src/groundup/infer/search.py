@@ -34,6 +34,10 @@ class Search(Protocol):
         """Returns all that each of these rows will have read, as prompts."""
         ...
 
+    def lengths(self) -> list[int]:
+        """Returns how many tokens these texts have."""
+        ...
+
 
 class Draws:
     """A token of each row, drawn or the likeliest."""
@@ -69,6 +73,10 @@ class Draws:
     def texts(self) -> list[Generation]:
         """Returns the texts of the rows without a finish."""
         return [row.followed_by(row.ids) for row in self.rows]
+
+    def lengths(self) -> list[int]:
+        """Returns how many tokens these texts have."""
+        return [len(row.prompt_ids) + len(row.ids) for row in self.rows]
 
 
 def given(scores: Float[Tensor, "R V"], tokens: Sequence[int | None]) -> Float[Tensor, "R V"]:

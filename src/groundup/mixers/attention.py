@@ -218,13 +218,3 @@ class ClippedAttentionMixer(AttentionMixer):
         """Returns the queries, keys and values of all heads, side by side, none beyond the limit."""
         q, k, v = (y.clamp(-self.limit, self.limit) for y in super().maps(x))
         return q, k, v
-
-
-def clipped(attention: Attention, limit: float | None) -> Attention:
-    """Returns attention whose queries, keys and values are cut off beyond ``limit``; None leaves it as it is."""
-    return attention if limit is None else ClippedAttention(**attention.settings(), limit=limit)
-
-
-def limit_of(attention: Attention) -> float | None:
-    """Returns beyond what queries, keys and values are cut off, or None."""
-    return attention.limit if isinstance(attention, ClippedAttention) else None

@@ -116,7 +116,7 @@ class DecoderModel(StackModule):
             segments: which document of its row each token belongs to; None means one a row. Only without a state.
             positions: the place of each token in its document; None means 0, 1, 2, ... Only without a state.
             lengths: how many tokens of each row are real, the rest being padding on the right. Only with a state:
-                without one, padding on the right changes nothing before it.
+                without one, padding on the right changes nothing before it, unless the model `breaks` at a length.
             prefix: how many of the first tokens of each row see each other, where masks have prefixes; None means none.
                 With a state, these are tokens of this call.
             memory: what cross parts attend to. Only without a state, which holds what it needs of it.

@@ -109,7 +109,7 @@ def _running_top(k: Tensor, fall: Tensor, first: Tensor) -> Tensor:
     tokens = k.shape[1]
     span = 1 << ((tokens - 1).bit_length() + 1) // 2
     new, falls = (F.pad(t, (0, 0, 0, -tokens % span)).unflatten(1, (-1, span)).unbind(2) for t in (k, fall))
-    alone, fallen = new[0], falls[0]
+    alone, fallen = new[0], falls[0]  # what a span comes to by itself, and how far it lowers what is before it
     for level, down in zip(new[1:], falls[1:], strict=True):
         alone, fallen = torch.maximum(alone - down, level), fallen + down
     begins = [first]

@@ -107,7 +107,10 @@ def steps(
             try:
                 loss = _gradients(model, micro, objective, counted=counted, dtype=dtype)
             except IndexError as fault:
-                raise _why_not_found(model, micro) or fault from fault
+                found = _why_not_found(model, micro)
+                if found is None:
+                    raise
+                raise found from fault
         norm = _clip(model, clip)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
             raise TrainingError(
@@ -165,7 +168,8 @@ def _clip(model: nn.Module, largest: float) -> torch.Tensor:
 
 def _why_not_found(model: ModelModule, micro: list[Batch]) -> DataError | None:
     """What is said of token ids that the model does not have; None where it has all of them."""
-    largest, words = max(int(batch.ids.max()) for batch in micro), model.spec.predictor.vocab
+    words = model.spec.predictor.vocab
+    largest = max(int(ids.max()) for batch in micro for ids in (batch.ids, batch.targets))
     if largest < words:
         return None
     return DataError(
