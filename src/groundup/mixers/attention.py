@@ -9,6 +9,8 @@ Sources: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2; Shazeer 2019 (arXi
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,6 +26,8 @@ from groundup.parts.position import Position, RoPE
 from groundup.parts.score import Scaled, Score
 from groundup.specs import Positive, ShareBelowOne, Size
 from groundup.state import State
+
+SPAN = 256  # queries that read their keys together at least: fewer make products that are slow
 
 
 class Attention(MixerSpec):
@@ -88,6 +92,24 @@ class Attention(MixerSpec):
         return AttentionMixer(self, width)
 
 
+def spans_of(tokens: int, mask: Mask) -> list[tuple[slice, slice]]:
+    """Returns spans of a whole text's queries, each with the keys that they may see; none where that saves nothing.
+
+    Where a mask lets a query see only what is near, the time and memory of all spans grow with the text, not with its
+    square.
+    """
+    if mask.near is None:
+        return []
+    before, after = mask.near
+    size = max(SPAN, (before + after) // 2)
+    if tokens < 2 * (before + after + size):
+        return []
+    starts = range(0, tokens, size)
+    stops = [min(start + size, tokens) for start in starts]
+    every = zip(starts, stops, strict=True)
+    return [(slice(a, b), slice(max(0, a - before), min(tokens, b + after))) for a, b in every]
+
+
 class AttentionMixer(Mixer):
     """The module of `Attention`."""
 
@@ -103,6 +125,7 @@ class AttentionMixer(Mixer):
         self.position = spec.position.of_heads(spec.heads, spec.head_width)
         self.score = spec.score.build(spec.heads, spec.head_width)
         self.mask_key = f"{spec.mask!r} over a state"
+        self.spans = not self.position.biased
 
     def forward(  # pyrefly: ignore[bad-override]: a mixer is given the kind of state that it makes
         self, x: Float[Tensor, "B T D"], ctx: Context, state: KVState | WindowState | None = None
@@ -118,25 +141,20 @@ class AttentionMixer(Mixer):
         q = self.position(self.q_norm(q), ctx).transpose(1, 2)  # (B, H, T, K)
         k = self.position(self.k_norm(k), ctx).transpose(1, 2)  # (B, G, T, K)
         v = v.transpose(1, 2)
-        places = ctx.positions
-        if state is None:
-            allowed = self.spec.mask.within(ctx)
-        else:
+        places, whole, mask = ctx.positions, state is None, self.spec.mask
+        if state is not None:
             k, v, places = state.append(k, v, ctx)
             k, v = k.to(q.dtype), v.to(q.dtype)
-            if k.shape[2] == ctx.reach == x.shape[1]:  # all rows begin here, and no mask is the fastest one
-                allowed = self.spec.mask.within(ctx)
-            else:
-                allowed = ctx.once(self.mask_key, lambda: self.spec.mask.over(ctx, keys=places))
-        y = self.score(
-            q,
-            k,
-            v,
-            allowed=allowed,
-            causal=self.spec.mask.causal,
-            bias=self.position.bias(ctx, places),
-            dropout=self.spec.dropout if self.training else 0.0,
-        )
+            whole = k.shape[2] == ctx.reach == x.shape[1]  # all rows begin here, and no mask is the fastest one
+        read = partial(self.score, causal=mask.causal, dropout=self.spec.dropout if self.training else 0.0)
+        if whole and self.spans and (spans := spans_of(x.shape[1], mask)):
+            y = []
+            for asked, seen in spans:
+                allowed = ctx.once((repr(mask), asked.start), partial(mask.between, ctx, asked, seen))
+                y.append(read(q[:, :, asked], k[:, :, seen], v[:, :, seen], allowed=allowed, bias=None))
+            return torch.cat(y, 2).transpose(1, 2).flatten(2)
+        allowed = mask.within(ctx) if whole else ctx.once(self.mask_key, lambda: mask.over(ctx, keys=places))
+        y = read(q, k, v, allowed=allowed, bias=self.position.bias(ctx, places))
         return y.transpose(1, 2).flatten(2)
 
     def maps(
@@ -162,12 +180,14 @@ class AttentionMixer(Mixer):
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of scores and weighted sums: 2 T S K each and head, nothing saved by the mask.
 
-        A window saves only what none of these tokens sees, which is what its state no longer holds.
+        A window saves what none of a span of tokens sees, and with a state what that no longer holds.
         """
-        window = self.spec.mask.window
+        window, sinks = self.spec.mask.window, self.score.sinks
         keys = seen if window is None else min(seen, window + tokens - 1)
-        keys += self.score.sinks
-        return 2 * self.score.products * self.spec.heads * self.spec.head_width * tokens * keys
+        pairs = tokens * (keys + sinks)
+        if tokens == seen and self.spans and (spans := spans_of(tokens, self.spec.mask)):
+            pairs = sum((a.stop - a.start) * (s.stop - s.start + sinks) for a, s in spans)
+        return 2 * self.score.products * self.spec.heads * self.spec.head_width * pairs
 
 
 class GatedAttention(Attention):

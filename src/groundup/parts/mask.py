@@ -22,6 +22,11 @@ class Mask(Spec, abstract=True):
         return None
 
     @property
+    def near(self) -> tuple[int, int] | None:
+        """How many tokens before it and after it a query sees at most; None means that some see any number."""
+        return None
+
+    @property
     def order_alone(self) -> bool:
         """Whether nothing but the order of the tokens decides who sees whom."""
         return self.window is None
@@ -51,16 +56,19 @@ class Mask(Spec, abstract=True):
         return ctx.once(repr(self), lambda: self._within(ctx))
 
     def _within(self, ctx: Context) -> Bool[Tensor, "B 1 T T"]:
-        rows, tokens = ctx.positions.shape
-        place = torch.arange(tokens, device=ctx.positions.device)
+        return self.between(ctx, slice(None), slice(None)).expand(len(ctx.positions), -1, -1, -1)
+
+    def between(self, ctx: Context, queries: slice, keys: slice) -> Bool[Tensor, "#B 1 t s"]:
+        """Returns which of some of the context's own tokens see which others."""
         if ctx.segments is None:  # one document a row: its order alone, and one mask for all rows
-            seen = self.allowed(place[:, None], place).expand(rows, 1, tokens, tokens)
+            place = torch.arange(ctx.positions.shape[1], device=ctx.positions.device)
+            seen = self.allowed(place[queries, None], place[keys])[None, None]
         else:
-            seen = self.over(ctx, keys=ctx.positions)
-            seen = seen & (ctx.segments[:, None, :, None] == ctx.segments[:, None, None, :])
+            asked, held = ((t[:, queries, None], t[:, None, keys]) for t in (ctx.positions, ctx.segments))
+            seen = (self.allowed(*asked) & (held[0] == held[1]))[:, None]
         if self.causal or ctx.real is None:
             return seen
-        return seen & ctx.real[:, None, None]
+        return seen & ctx.real[:, None, None, keys]
 
 
 class Causal(Mask):
@@ -127,6 +135,11 @@ class Window(Mask):
         """How many tokens, its own included, a query sees at most."""
         return self.size
 
+    @property
+    def near(self) -> tuple[int, int]:
+        """How many tokens before it and after it a query sees at most."""
+        return self.size - 1, 0
+
     def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
         """Returns whether ``k`` is among the last ``size`` places up to ``q``."""
         return (k <= q) & (k > q - self.size) & (k >= 0)
@@ -141,6 +154,11 @@ class Near(Mask):
     def window(self) -> int | None:
         """How many tokens, its own included, a query sees at most."""
         return 2 * self.reach + 1
+
+    @property
+    def near(self) -> tuple[int, int]:
+        """How many tokens before it and after it a query sees at most."""
+        return self.reach, self.reach
 
     @property
     def causal(self) -> bool:

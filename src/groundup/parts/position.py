@@ -69,7 +69,13 @@ class Position(Spec, abstract=True):
 
 
 class HeadPlaces(nn.Module):
-    """How queries and keys learn their places: turned before they meet, or biased when they do."""
+    """How queries and keys learn their places: turned before they meet, or biased when they do.
+
+    Attributes:
+        biased: whether `bias` is more than nothing.
+    """
+
+    biased = False
 
     def forward(self, x: Float[Tensor, "B T H K"], ctx: Context) -> Float[Tensor, "B T H K"]:
         """Returns queries or keys with their places in them."""
@@ -493,6 +499,8 @@ class ALiBi(Position):
 class Slopes(HeadPlaces):
     """The module of `ALiBi`."""
 
+    biased = True
+
     def __init__(self, heads: int, steepest: float) -> None:
         super().__init__()
         # Heads that are no power of two take every other slope of twice the next smaller power for the rest.
@@ -622,6 +630,8 @@ class SharedBias(Position):
 
 class SharedPlaces(HeadPlaces):
     """The module of `SharedBias`."""
+
+    biased = True
 
     def bias(self, ctx: Context, keys: Int[Tensor, "B S"]) -> Float[Tensor, "B H T S"]:
         """Returns the bias, which the first layer computes for all that see as many keys."""
