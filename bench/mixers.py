@@ -142,7 +142,7 @@ def mixers() -> dict[str, Any]:
     from groundup.mixers.rwkv import RWKV4
     from groundup.mixers.rwkv5 import RWKV5
     from groundup.mixers.rwkv7 import RWKV7
-    from groundup.mixers.s4 import S4D
+    from groundup.mixers.s4 import S4, S4D
     from groundup.mixers.s5 import S5
     from groundup.parts.decay import HeadDecay, LowRankDecay
     from groundup.parts.feature import Plain, RandomPositive, UnitLength
@@ -174,6 +174,7 @@ def mixers() -> dict[str, Any]:
         "rwkv-5": RWKV5(**heads),
         "rwkv-7": RWKV7(decay_rank=32, rate_rank=32, gate_rank=64, **heads),
         "griffin": RGLRU(channels=WIDTH, heads=HEADS),
+        "s4": S4(states=64),
         "s4d": S4D(states=64),
         "s5": S5(states=WIDTH),
         "convolution": GatedConv(taps=4),

@@ -72,8 +72,8 @@ def chunked(
         rise = (exact[..., None] * torch.arange(size, device=u.device)).exp().to(log.dtype)  # (E, N, Q)
         powers = Powers(
             kernel=2 * (c[..., None] * rise).real.sum(1),
-            enter=rise,
-            leave=c[..., None] * rise * log.exp()[..., None],
+            enter=entering(rise),
+            leave=leaving(c[..., None] * rise * log.exp()[..., None]),
             carry=lambda h, count: (log * count[:, None, None]).exp() * h,
         )
         return in_chunks(u, powers, before=before, starts=starts, lengths=lengths)
@@ -85,14 +85,14 @@ class Powers:
 
     Attributes:
         kernel: what an input is in the output so many tokens later.
-        enter: what an input is in the states so many tokens later.
-        leave: how states before a chunk make the output of each of its tokens: y = 2 Re(leave . h).
+        enter: what an input is in the states so many tokens later, as `entering` makes it.
+        leave: how states before a chunk make the output of each of its tokens, as `leaving` makes it.
         carry: states (R, E, N), and for each row of them over how many tokens, at most Q, to the states after these.
     """
 
     kernel: Float[Tensor, "E Q"]
-    enter: Complex[Tensor, "E N Q"]
-    leave: Complex[Tensor, "E N Q"]
+    enter: Float[Tensor, "E Q N2"]
+    leave: Float[Tensor, "E N2 Q"]
     carry: Callable[[Tensor, Tensor], Tensor]
 
 
@@ -106,7 +106,9 @@ def in_chunks(
 ) -> tuple[Float[Tensor, "B T E"], Complex[Tensor, "B E N"]]:
     """Returns the outputs and the last states, by what tokens of a chunk are to each other."""
     rows, tokens, size = u.shape[0], u.shape[1], powers.kernel.shape[1]
-    h = powers.enter.new_zeros(rows, *powers.enter.shape[:2]) if before is None else before
+    if before is None:  # zeros, of the right type
+        states = powers.enter.new_zeros(rows, u.shape[2], powers.enter.shape[2] // 2, 2)
+        before = torch.view_as_complex(states)
     x = _chunks(u.to(powers.kernel.dtype), size)  # (B, C, Q, E)
     number = None if starts is None else _chunks(starts.long(), size).cumsum(2)  # of the chunk's document
     y = _within(x, powers.kernel, number)
@@ -115,10 +117,10 @@ def in_chunks(
     entered, every = enter(last.flatten(0, 1), powers.enter).unflatten(0, (rows, -1)), []  # (B, C, E, N)
     whole = torch.full((rows,), size, device=u.device)
     for chunk in range(x.shape[1]):
-        every.append(h)
+        every.append(before)
         if chunk + 1 < x.shape[1]:
-            h = powers.carry(h, whole)
-            h = entered[:, chunk] + (h if number is None else h * (number[:, chunk, -1] == 0)[:, None, None])
+            h = powers.carry(before, whole)
+            before = entered[:, chunk] + (h if number is None else h * (number[:, chunk, -1] == 0)[:, None, None])
     begins = torch.stack(every, 1)
     left = leave(begins.flatten(0, 1), powers.leave).unflatten(0, (rows, -1))
     y = y + (left if number is None else left * (number == 0)[..., None])
@@ -152,17 +154,25 @@ def _within(x: Float[Tensor, "B C Q E"], kernel: Float[Tensor, "E Q"], number: T
     return (rows.permute(2, 0, 1) @ toeplitz).permute(1, 2, 0).view_as(x)
 
 
-def enter(x: Float[Tensor, "R Q E"], rise: Complex[Tensor, "E N Q"]) -> Complex[Tensor, "R E N"]:
-    """Returns what the inputs of chunks come to at their ends, by what an input is so many tokens later."""
-    to_end = torch.view_as_real(rise.flip(-1).mT.contiguous()).flatten(2)  # (E, Q, 2N)
+def entering(rise: Complex[Tensor, "E N Q"]) -> Float[Tensor, "E Q N2"]:
+    """Returns what an input is in states so many tokens later as what `enter` multiplies by: one for all chunks."""
+    return torch.view_as_real(rise.flip(-1).mT.contiguous()).flatten(2)
+
+
+def enter(x: Float[Tensor, "R Q E"], to_end: Float[Tensor, "E Q N2"]) -> Complex[Tensor, "R E N"]:
+    """Returns what the inputs of chunks come to at their ends."""
     made = x.permute(2, 0, 1) @ to_end
     return torch.view_as_complex(made.unflatten(-1, (-1, 2)).transpose(0, 1).contiguous())
 
 
-def leave(held: Complex[Tensor, "R E N"], read: Complex[Tensor, "E N Q"]) -> Float[Tensor, "R Q E"]:
-    """Returns 2 Re(read . h) of the states before chunks, for each of their tokens."""
+def leaving(read: Complex[Tensor, "E N Q"]) -> Float[Tensor, "E N2 Q"]:
+    """Returns how states before a chunk are read at its tokens, 2 Re(read . h), as what `leave` multiplies by."""
+    return 2 * torch.stack([read.real, -read.imag], 2).flatten(1, 2)
+
+
+def leave(held: Complex[Tensor, "R E N"], weights: Float[Tensor, "E N2 Q"]) -> Float[Tensor, "R Q E"]:
+    """Returns what the states before chunks are at each of their tokens."""
     pairs = torch.view_as_real(held.transpose(0, 1).contiguous()).flatten(2)  # (E, R, 2N)
-    weights = 2 * torch.stack([read.real, -read.imag], 2).flatten(1, 2)  # (E, 2N, Q)
     return (pairs @ weights).permute(1, 2, 0)
 
 

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from groundup.ops import diagonal_scan
-from groundup.ops.diagonal_scan import CHUNK, Powers, at_end, enter, in_chunks, leave
+from groundup.ops.diagonal_scan import CHUNK, Powers, at_end, enter, entering, in_chunks, leave, leaving
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,13 @@ def chunked(
             pushes.append(matrix.times(pushes[-1]))
             reads.append(back.times(reads[-1]))
             diagonal.append(matrix.d * diagonal[-1])
-        entering, pushed = (torch.stack(powers[:size], -1) for powers in (inputs, pushes))  # (E, N, Q)
+        entered, pushed = (torch.stack(powers[:size], -1) for powers in (inputs, pushes))  # (E, N, Q)
         fading = torch.stack(diagonal)  # (Q + 1, E, N)
-        heard = (matrix.w * fading[:size]).permute(1, 2, 0)
+        heard, pushed = leaving((matrix.w * fading[:size]).permute(1, 2, 0)), entering(pushed)
         powers = Powers(
-            kernel=2 * (c[..., None] * entering).real.sum(1),
-            enter=entering,
-            leave=torch.stack(reads[1:], -1),
+            kernel=2 * (c[..., None] * entered).real.sum(1),
+            enter=entering(entered),
+            leave=leaving(torch.stack(reads[1:], -1)),
             carry=lambda h, count: fading[count] * h - enter(at_end(leave(h, heard), count), pushed),
         )
         return in_chunks(u, powers, before=before, starts=starts, lengths=lengths)
