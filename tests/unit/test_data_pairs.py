@@ -107,5 +107,5 @@ def test_what_is_no_corpus_of_pairs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no fields, so no pairs"):
         next(documents(tmp_path / "a.txt", field="en", target="es"))
     (tmp_path / "bad.tsv").write_text("en\tes\none\tuno\nalone\n")
-    with pytest.raises(DataError, match="line 3 has 1 fields; expected 2"):
+    with pytest.raises(DataError, match="line 3 is not of 2 fields, as the first is, but of 1; mend it"):
         list(documents(tmp_path / "bad.tsv", field="en", target="es"))

@@ -402,7 +402,11 @@ def test_a_fraction_that_turns_is_no_llama_of_transformers_but_a_phi_3():
         ("phi3", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "longrope"),
         ("phi3", {"rope_scaling": {"type": "yarn", "factor": 2.0}}, "short_factor"),
         ("phi3", {"rope_scaling": {"type": "su", "rope_type": "linear"}}, "keep one of them"),
-        ("phi3", {"rope_scaling": FACTORS | {"type": "su", "original_max_position_embeddings": 9}}, "is 4096, and 9"),
+        (
+            "phi3",
+            {"rope_scaling": FACTORS | {"type": "su", "original_max_position_embeddings": 9}},
+            "original_max_position_embeddings=9, .* where it is 4096; write it there",
+        ),
         ("mixtral", {"router_jitter_noise": 0.1}, "router_jitter_noise"),
         ("mixtral", {"num_local_experts": 2, "num_experts_per_tok": 3}, "active=3"),
         ("qwen3_moe", {"mlp_only_layers": [0, 1]}, "no layer experts"),

@@ -200,7 +200,9 @@ def _tsv_rows(path: Path, fields: Sequence[str | None]) -> Iterator[tuple[int, l
         elif len(values) == count:
             yield number, [values[place] for place in places]
         elif values != [""]:
-            raise DataError(f"{path} line {number} has {len(values)} of the {count} fields of its first line")
+            raise DataError(
+                f"{path} line {number} is not of {count} fields, as the first is, but of {len(values)}; mend it"
+            )
 
 
 def _json_rows(path: Path, fields: Sequence[str | None]) -> Iterator[tuple[int, list[str]]]:
