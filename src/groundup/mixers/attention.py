@@ -125,7 +125,6 @@ class AttentionMixer(Mixer):
         self.position = spec.position.of_heads(spec.heads, spec.head_width)
         self.score = spec.score.build(spec.heads, spec.head_width)
         self.mask_key = f"{spec.mask!r} over a state"
-        self.spans = not self.position.biased
 
     def forward(  # pyrefly: ignore[bad-override]: a mixer is given the kind of state that it makes
         self, x: Float[Tensor, "B T D"], ctx: Context, state: KVState | WindowState | None = None
@@ -147,7 +146,7 @@ class AttentionMixer(Mixer):
             k, v = k.to(q.dtype), v.to(q.dtype)
             whole = k.shape[2] == ctx.reach == x.shape[1]  # all rows begin here, and no mask is the fastest one
         read = partial(self.score, causal=mask.causal, dropout=self.spec.dropout if self.training else 0.0)
-        if whole and self.spans and (spans := spans_of(x.shape[1], mask)):
+        if whole and (spans := self.spans(x.shape[1])):
             y = []
             for asked, seen in spans:
                 allowed = ctx.once((repr(mask), asked.start), partial(mask.between, ctx, asked, seen))
@@ -156,6 +155,10 @@ class AttentionMixer(Mixer):
         allowed = mask.within(ctx) if whole else ctx.once(self.mask_key, lambda: mask.over(ctx, keys=places))
         y = read(q, k, v, allowed=allowed, bias=self.position.bias(ctx, places))
         return y.transpose(1, 2).flatten(2)
+
+    def spans(self, tokens: int) -> list[tuple[slice, slice]]:
+        """Returns the spans in which a whole text is read; none where it is read at once, as under any bias."""
+        return [] if self.position.biased else spans_of(tokens, self.spec.mask)
 
     def maps(
         self, x: Float[Tensor, "B T D"]
@@ -185,7 +188,7 @@ class AttentionMixer(Mixer):
         window, sinks = self.spec.mask.window, self.score.sinks
         keys = seen if window is None else min(seen, window + tokens - 1)
         pairs = tokens * (keys + sinks)
-        if tokens == seen and self.spans and (spans := spans_of(tokens, self.spec.mask)):
+        if tokens == seen and (spans := self.spans(tokens)):
             pairs = sum((a.stop - a.start) * (s.stop - s.start + sinks) for a, s in spans)
         return 2 * self.score.products * self.spec.heads * self.spec.head_width * pairs
 

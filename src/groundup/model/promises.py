@@ -7,6 +7,7 @@ logits that it gives at once; padding changes nothing. The parts of groundup are
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
@@ -50,8 +51,7 @@ def broken(spec: Model) -> list[str]:
             module.register_forward_hook(_check_output)
     ids = torch.randint(words, (2, tokens), generator=torch.Generator().manual_seed(0))
     try:
-        _move(model, ids)
-        whole = model(ids)
+        whole = _moved(model, ids)
     except SpecError:
         raise
     except Exception as fault:  # whatever the user's own code raises
@@ -84,19 +84,22 @@ def _check_output(mixer: Mixer, given: tuple[Any, ...], made: Any) -> None:
         )
 
 
-def _move(model: DecoderModel, ids: Tensor) -> None:
-    """Moves every weight, unless the model then makes what is not finite: those that start at zero hide faults."""
-    first, noise = deepcopy(model.state_dict()), torch.Generator().manual_seed(1)
-    model(ids)  # with its first weights it has to run
+def _moved(model: DecoderModel, ids: Tensor) -> Tensor:
+    """Moves every weight, for those that start at zero hide faults, and returns the logits.
+
+    Where these would not be finite, the weights stay the first ones, with which the model has to run anyway.
+    """
+    first, whole = deepcopy(model.state_dict()), model(ids)
+    noise = torch.Generator().manual_seed(1)
     for weight in model.parameters():
         spread = 0.5 * weight.shape[-1] ** -0.5 if weight.ndim > 1 else 0.1
         weight.add_(torch.randn(weight.shape, generator=noise), alpha=spread)
-    try:
+    with suppress(SpecError):
         moved = model(ids)
-    except SpecError:
-        moved = torch.tensor(torch.nan)
-    if not moved.isfinite().all():
-        model.load_state_dict(first)
+        if moved.isfinite().all():
+            return moved
+    model.load_state_dict(first)
+    return whole
 
 
 def _fault(law: Law, case: str, model: DecoderModel, ids: Tensor, whole: Tensor) -> str:

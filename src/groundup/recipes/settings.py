@@ -158,8 +158,9 @@ def _changes(settings: Iterable[str], full: Callable[[str], str]) -> dict[str, o
         path, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(f"{setting!r} is no setting; write it as name=value, as in optimizer.lr=3e-4")
-        changes.pop(full(path), None)
-        changes[full(path)] = read_value(text)
+        path = full(path)
+        changes.pop(path, None)
+        changes[path] = read_value(text)
     return changes
 
 
