@@ -83,6 +83,16 @@ class MissingExtra(GroundupError, ImportError):
         return self._again, ()  # exceptions of worker processes are pickled, and pickle passes no keywords
 
 
+def one_line(fault: BaseException) -> str:
+    """Returns what another's exception says, on one line."""
+    return " ".join(str(fault).split())
+
+
+def in_words(fault: BaseException) -> str:
+    """Returns the kind of another's exception, and what it says, on one line."""
+    return f"{type(fault).__name__}: {one_line(fault)}"
+
+
 def nearest(given: str, names: Iterable[str]) -> str:
     """Returns ``did you mean 'a' or 'b'?`` for names that begin so or are close to it, or the empty string."""
     by_lower, given = {name.lower(): name for name in names}, given.lower()

@@ -87,7 +87,7 @@ def test_a_mixer_that_keeps_what_it_promises_is_let_alone(fault: str):
         ("packed", "a document sees those packed before it"),
         ("forgetful", "a text read in pieces, as when generating, gives other logits"),
         ("padded", "padding behind a row changes what is remembered"),
-        ("raising", "KeyError ('no such thing') where a text is read in pieces"),
+        ("raising", "KeyError: 'no such thing', where a text is read in pieces"),
     ],
 )
 def test_what_is_not_kept_is_one_sentence(fault: str, words: str):
@@ -111,6 +111,23 @@ def test_a_mixer_that_sees_later_tokens_is_refused():
 def test_a_mixer_that_makes_no_stream_is_refused(fault: str, words: str):
     with pytest.raises(SpecError, match=words):
         broken(model(fault))
+
+
+class Divided(gu.RMSNorm):
+    """A norm that divides by zero."""
+
+    def build(self, width: int) -> torch.nn.Module:
+        class Module(torch.nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return x / (x - x)
+
+        return Module()
+
+
+def test_logits_that_are_no_numbers_are_refused_as_such():
+    spec = model("").replace(norm=Divided())
+    with pytest.raises(SpecError, match="Divided and Summed: the first weights give logits of nan or infinity"):
+        broken(spec)
 
 
 class Unbuilt(gu.MixerSpec):
@@ -144,7 +161,7 @@ def test_a_part_that_starts_at_zero_hides_nothing():
 
 def test_a_mixer_that_cannot_read_a_few_tokens_is_told_and_let_go_on():
     assert broken(model("eights")) == [
-        "Summed: ValueError (12 tokens are no eights) when it was tried on 12 tokens (docs/own-architecture.md)."
+        "Summed: ValueError: 12 tokens are no eights, when it was tried on 12 tokens (docs/own-architecture.md)."
     ]
 
 

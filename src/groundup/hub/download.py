@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.errors import MissingExtra, ModelError, StorageError
+from groundup.errors import MissingExtra, ModelError, StorageError, one_line
 
 ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
@@ -78,8 +78,4 @@ def fetch(repo: Repo, *, weights: bool) -> Path:
     except (errors.HTTPError, errors.HFValidationError, OSError) as fault:
         if isinstance(fault, OSError) and fault.errno is not None:
             raise StorageError(f"the hub's cache cannot be written: {fault}; set HF_HOME to another folder") from fault
-        raise ModelError(f"{repo} could not be fetched from the hub: {_one_line(fault)}; try again") from fault
-
-
-def _one_line(fault: Exception) -> str:
-    return " ".join(str(fault).split())
+        raise ModelError(f"{repo} could not be fetched from the hub: {one_line(fault)}; try again") from fault

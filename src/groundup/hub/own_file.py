@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from groundup.errors import ModelError, nearest
+from groundup.errors import ModelError, in_words, nearest
 from groundup.model.model import Model
 
 OWN = re.compile(r"(?P<file>.+\.py)(?::(?P<name>\w+))?")
@@ -69,14 +69,10 @@ def _told(path: Path, run: Any) -> Any:
     try:
         return run()
     except Exception as fault:
-        raise ModelError(blame(fault) or f"{path}: {_in_words(fault)}") from fault
+        raise ModelError(blame(fault) or f"{path}: {in_words(fault)}") from fault
 
 
 def blame(fault: BaseException) -> str | None:
     """Returns where in a file of the user's something failed, and how; None where it passed through none."""
     frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if Path(frame.filename) in FILES]
-    return f"{frames[-1].filename}, line {frames[-1].lineno}: {_in_words(fault)}" if frames else None
-
-
-def _in_words(fault: BaseException) -> str:
-    return f"{type(fault).__name__}: {' '.join(str(fault).split())}"
+    return f"{frames[-1].filename}, line {frames[-1].lineno}: {in_words(fault)}" if frames else None

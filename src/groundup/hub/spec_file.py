@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from groundup import families
-from groundup.errors import GroundupError, ModelError, writing
+from groundup.errors import GroundupError, ModelError, one_line, writing
 from groundup.families.family import Family
 from groundup.files import read_limited
 from groundup.model.model import Model
@@ -75,7 +75,7 @@ def _mapping(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} cannot be read: {fault.strerror}; check the file and its permissions") from fault
     except (ValueError, RecursionError, yaml.YAMLError) as fault:
         kind = "JSON" if path.suffix == ".json" else "YAML"
-        raise ModelError(f"{path} is not {kind} ({' '.join(str(fault).split())}); mend or replace it") from fault
+        raise ModelError(f"{path} is not {kind} ({one_line(fault)}); mend or replace it") from fault
     if not isinstance(data, dict):
         raise ModelError(f"{path} holds {type(data).__name__} data; expected a mapping of settings")
     return data

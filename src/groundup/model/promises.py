@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from groundup.errors import SpecError
+from groundup.errors import SpecError, in_words
 from groundup.mixers.base import Mixer
 from groundup.model.decoder import Decoder, DecoderModel
 from groundup.model.model import Model
@@ -55,7 +55,9 @@ def broken(spec: Model) -> list[str]:
     except SpecError:
         raise
     except Exception as fault:  # whatever the user's own code raises
-        return [f"{names}: {_in_words(fault)} when it was tried on {tokens} tokens ({PAGE})."]
+        return [f"{names}: {in_words(fault)}, when it was tried on {tokens} tokens ({PAGE})."]
+    if not whole.isfinite().all():
+        raise SpecError(f"{names}: the first weights give logits of nan or infinity; look for what divides by zero")
     other = torch.cat([ids[:, :half], (ids[:, half:] + 1) % words], 1)
     if _differ(model(other)[:, :half], whole[:, :half]):
         raise SpecError(
@@ -106,11 +108,7 @@ def _fault(law: Law, case: str, model: DecoderModel, ids: Tensor, whole: Tensor)
     try:
         return law(model, ids, whole)
     except Exception as fault:  # whatever the user's own code raises
-        return f"{_in_words(fault)} where {case}"
-
-
-def _in_words(fault: Exception) -> str:
-    return f"{type(fault).__name__} ({' '.join(str(fault).split())})"
+        return f"{in_words(fault)}, where {case}"
 
 
 def _documents(model: DecoderModel, ids: Tensor, whole: Tensor) -> str:
