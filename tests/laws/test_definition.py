@@ -28,7 +28,10 @@ from groundup.ops import (
     recurrent,
     rms_norm,
     selective_scan,
+    slices,
+    squared_relu,
     ssd,
+    token_shift,
     wkv,
 )
 
@@ -49,7 +52,10 @@ COVERED = {
     recurrent,
     rms_norm,
     selective_scan,
+    slices,
+    squared_relu,
     ssd,
+    token_shift,
     wkv,
 }
 TWINS = {blocked_attention}  # reached through the operations above, whose definition is theirs
@@ -253,3 +259,36 @@ def test_cross_entropy_in_bfloat16_is_near_to_float32():
     found = values_and_gradients(cross_entropy.chunked, narrow, targets)
     for one, two in zip(found, truth, strict=True):
         assert (one.float() - two).norm() < 0.01 * two.norm()
+
+
+@precisions
+@pytest.mark.parametrize("tokens", [1, 9])
+@pytest.mark.parametrize("packed", [False, True])
+def test_mixes_with_the_token_before_equal_their_definition(tokens, packed, dtype):
+    sizes = [(2, tokens, 5), (2, 1, 5), (3, 5)]
+    leaves = [noise(*size, seed=i, dtype=dtype) for i, size in enumerate(sizes)]
+    starts = torch.arange(2 * tokens).view(2, tokens) % 4 == 0 if packed else None
+    made = []
+    for op in (token_shift.mixed, token_shift.reference):
+        mixes = op(*leaves, starts=starts)
+        drawn = [noise(*mix.shape, seed=8 + i, dtype=dtype).detach() for i, mix in enumerate(mixes)]
+        made.append((*mixes, *torch.autograd.grad(mixes, leaves, drawn)))
+    assert_equal(*made, tolerance=TOLERANCE[dtype])
+
+
+@precisions
+def test_squared_relu_equals_its_definition(dtype):
+    x = noise(3, 50, seed=0, dtype=dtype)
+    made = (values_and_gradients(op, (x,)) for op in (squared_relu.squared_relu, squared_relu.reference))
+    assert_equal(*made, tolerance=TOLERANCE[dtype])
+
+
+@precisions
+def test_pieces_that_lie_over_each_other_equal_their_definition(dtype):
+    x, places = noise(2, 3, 20, 4, seed=0, dtype=dtype), [slice(0, 9), slice(5, 14), slice(12, 20)]
+    made = []
+    for op in (slices.slices, slices.reference):
+        pieces = op(x, places)
+        drawn = [noise(*piece.shape, seed=8, dtype=dtype).detach() for piece in pieces]
+        made.append((*pieces, *torch.autograd.grad(pieces, x, drawn)))
+    assert_equal(*made, tolerance=TOLERANCE[dtype])

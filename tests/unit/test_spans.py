@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import groundup as gu
 from groundup.mixers import attention
 from groundup.mixers.attention import Attention
-from groundup.parts.mask import Mask, Near
+from groundup.parts.mask import Chunks, Mask, Near
 from groundup.parts.score import Capped, Score, Sink
 
 TOKENS = 1200
@@ -46,6 +46,7 @@ def values(spec: gu.Decoder | gu.Encoder, *, segments: torch.Tensor | None) -> l
         (gu.Window(7), Capped(cap=5.0)),
         (gu.Window(50), Sink()),
         (Near(40), None),
+        (Chunks(size=30, before=2), None),
     ],
     ids=repr,
 )

@@ -230,10 +230,10 @@ class AttentiveGRUMixer(Mixer):
         else:
             h, lengths = state.h.to(x.dtype), state.lengths
             memory, keys = state.memory.to(x.dtype), state.keys.to(x.dtype)
-        inputs, outputs = self.input(x), []
-        for t in range(x.shape[1]):
+        outputs = []
+        for t, entered in enumerate(self.input(x).unbind(1)):
             found = read(self.align(h[:, None], keys), memory, lengths)[:, 0]
-            new = step("gru", inputs[:, t] + self.context(found), self.recurrent(h), Memory(h, h[:, :0])).h
+            new = step("gru", entered + self.context(found), self.recurrent(h), Memory(h, h[:, :0])).h
             outputs.append(new)
             h = new if ctx.lengths is None else torch.where((t < ctx.lengths)[:, None], new, h)
         if state is not None:

@@ -19,6 +19,7 @@ from groundup.context import Context
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.mixers.heads import check_shared
 from groundup.mixers.kv import KVState, WindowState
+from groundup.ops.slices import slices
 from groundup.parts.linear import Linear
 from groundup.parts.mask import Causal, Mask
 from groundup.parts.norm import NoNorm, Norm
@@ -147,10 +148,11 @@ class AttentionMixer(Mixer):
             whole = k.shape[2] == ctx.reach == x.shape[1]  # all rows begin here, and no mask is the fastest one
         read = partial(self.score, causal=mask.causal, dropout=self.spec.dropout if self.training else 0.0)
         if whole and (spans := self.spans(x.shape[1])):
+            asked, seen = zip(*spans, strict=True)
             y = []
-            for asked, seen in spans:
-                allowed = ctx.once((repr(mask), asked.start), partial(mask.between, ctx, asked, seen))
-                y.append(read(q[:, :, asked], k[:, :, seen], v[:, :, seen], allowed=allowed, bias=None))
+            for *given, (of_q, of_k) in zip(slices(q, asked), slices(k, seen), slices(v, seen), spans, strict=True):
+                allowed = ctx.once((repr(mask), of_q.start), partial(mask.between, ctx, of_q, of_k))
+                y.append(read(*given, allowed=allowed, bias=None))
             return torch.cat(y, 2).transpose(1, 2).flatten(2)
         allowed = mask.within(ctx) if whole else ctx.once(self.mask_key, lambda: mask.over(ctx, keys=places))
         y = read(q, k, v, allowed=allowed, bias=self.position.bias(ctx, places))

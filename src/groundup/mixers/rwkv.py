@@ -15,14 +15,14 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from groundup.context import Context
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.ops import wkv
+from groundup.ops.squared_relu import squared_relu
 from groundup.parts.conv import ConvState
 from groundup.parts.linear import Linear
-from groundup.parts.shift import new_shift, shifted
+from groundup.parts.shift import mixes, new_shift
 from groundup.specs import Size
 from groundup.state import State
 
@@ -74,11 +74,9 @@ class RWKV4Mixer(Mixer):
         self, x: Float[Tensor, "B T D"], ctx: Context, state: WKVState | None = None
     ) -> Float[Tensor, "B T D"]:
         """Returns the gated means; with a state, over all that it holds and these tokens."""
-        past = shifted(x, ctx, None if state is None else state.shift)
-        r, k, v = (
-            linear(torch.lerp(past, x, mix.to(x.dtype)))
-            for linear, mix in ((self.r, self.mix_r), (self.k, self.mix_k), (self.v, self.mix_v))
-        )
+        past = [1 - own for own in (self.mix_r, self.mix_k, self.mix_v)]
+        mixed = mixes(x, ctx, past, None if state is None else state.shift)
+        r, k, v = (linear(mix) for linear, mix in zip((self.r, self.k, self.v), mixed, strict=True))
         wide = torch.promote_types(k.dtype, torch.float32)
         k, v, w, u = k.to(wide), v.to(wide), self.decay.to(wide).exp(), self.bonus.to(wide)
         operation = wkv.reference if x.shape[1] == 1 else wkv.scanned
@@ -134,9 +132,8 @@ class ChannelMixer(Mixer):
         self, x: Float[Tensor, "B T D"], ctx: Context, state: ConvState | None = None
     ) -> Float[Tensor, "B T D"]:
         """Returns the transformed stream; a state holds the token before."""
-        past = shifted(x, ctx, state)
-        r, k = (torch.lerp(past, x, mix.to(x.dtype)) for mix in (self.mix_r, self.mix_k))
-        return self.gate(r).sigmoid() * self.down(F.relu(self.up(k)).square())
+        r, k = mixes(x, ctx, [1 - own for own in (self.mix_r, self.mix_k)], state)
+        return self.gate(r).sigmoid() * self.down(squared_relu(self.up(k)))
 
     def new_state(
         self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

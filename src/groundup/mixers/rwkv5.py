@@ -23,7 +23,7 @@ from groundup.ops import linear_attention
 from groundup.parts.conv import ConvState
 from groundup.parts.linear import Linear
 from groundup.parts.norm import HeadNorm
-from groundup.parts.shift import new_shift, shifted
+from groundup.parts.shift import mixes, new_shift
 from groundup.specs import Size
 from groundup.state import State
 
@@ -91,9 +91,9 @@ class RWKV5Mixer(Mixer):
         self, x: Float[Tensor, "B T D"], ctx: Context, state: MatrixState | None = None
     ) -> Float[Tensor, "B T D"]:
         """Returns the gated reading; with a state, of all that it holds and these tokens."""
-        past = shifted(x, ctx, None if state is None else state.shift)
-        mixes = ((self.r, self.mix_r), (self.k, self.mix_k), (self.v, self.mix_v), (self.g, self.mix_g))
-        r, k, v, g = (linear(torch.lerp(past, x, mix.to(x.dtype))) for linear, mix in mixes)
+        past = [1 - own for own in (self.mix_r, self.mix_k, self.mix_v, self.mix_g)]
+        mixed = mixes(x, ctx, past, None if state is None else state.shift)
+        r, k, v, g = (linear(mix) for linear, mix in zip((self.r, self.k, self.v, self.g), mixed, strict=True))
         r, k, v = (t.unflatten(-1, (self.spec.heads, -1)).transpose(1, 2) for t in (r, k, v))  # (B, H, T, K)
         y = self._read(r, k, v, ctx, state)
         return self.out(self.norm(y.transpose(1, 2)).flatten(2) * F.silu(g))

@@ -24,10 +24,11 @@ from groundup.context import Context
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.mixers.rwkv5 import MatrixState
 from groundup.ops import diagonal_low_rank
+from groundup.ops.squared_relu import squared_relu
 from groundup.parts.conv import ConvState
 from groundup.parts.linear import Linear
 from groundup.parts.norm import HeadNorm
-from groundup.parts.shift import new_shift, shifted
+from groundup.parts.shift import mixes, new_shift
 from groundup.specs import Size
 
 FIRST = "values of RWKV-7's first layer"
@@ -107,8 +108,8 @@ class RWKV7Mixer(Mixer):
         self, x: Float[Tensor, "B T D"], ctx: Context, state: MatrixState | None = None
     ) -> Float[Tensor, "B T D"]:
         """Returns the gated reading; with a state, of all that it holds and these tokens."""
-        past = shifted(x, ctx, None if state is None else state.shift)
-        at = {name: torch.lerp(x, past, mix.to(x.dtype)) for name, mix in self.mixes.items()}
+        mixed = mixes(x, ctx, list(self.mixes.values()), None if state is None else state.shift)
+        at = dict(zip(self.mixes, mixed, strict=True))
         r, k, v, rate = self.r(at["r"]), self.k(at["k"]), self.v(at["v"]), self.rate(at["a"]).sigmoid()
         first = ctx.once(FIRST, lambda: v)
         if self.first is not None:
@@ -186,8 +187,8 @@ class ShiftedMLPMixer(Mixer):
         self, x: Float[Tensor, "B T D"], ctx: Context, state: ConvState | None = None
     ) -> Float[Tensor, "B T D"]:
         """Returns the transformed stream; a state holds the token before."""
-        mixed = torch.lerp(x, shifted(x, ctx, state), self.mix.to(x.dtype))
-        return self.down(F.relu(self.up(mixed)).square())
+        (mixed,) = mixes(x, ctx, [self.mix], state)
+        return self.down(squared_relu(self.up(mixed)))
 
     def new_state(
         self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

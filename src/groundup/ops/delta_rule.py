@@ -77,11 +77,11 @@ def chunked(
         solved = torch.linalg.solve_triangular(left.tril(-1), right, upper=False, unitriangular=True)
         fresh, known = solved.split([v.shape[-1], k.shape[-1]], -1)
         before, written = [], []
-        ends = at.k_to_end.mT
-        for c in range(fresh.shape[2]):
+        chunks = (t.unbind(2) for t in (fresh, known, at.kept, at.k_to_end.mT))
+        for new, asked, kept, ends in zip(*chunks, strict=True):
             before.append(memory)
-            written.append(fresh[:, :, c] - known[:, :, c] @ memory)
-            memory = at.kept[:, :, c] * memory + ends[:, :, c] @ written[-1]
+            written.append(new - asked @ memory)
+            memory = kept * memory + ends @ written[-1]
         read = at.read(torch.stack(written, 2).to(v.dtype), torch.stack(before, 2))
     return read.flatten(2, 3)[:, :, :tokens], memory
 

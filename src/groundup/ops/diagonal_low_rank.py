@@ -89,12 +89,12 @@ def chunked(
         right = torch.cat([taken @ values, from_start], -1)
         solved = torch.linalg.solve_triangular(system, right, upper=False, unitriangular=True)
         fresh, known = solved.split([v.shape[-1], k.shape[-1]], -1)
-        k_end, p_end, kept = read_k.k_to_end.mT, read_p.k_to_end.mT, read_k.kept
-        before, gone = [], []
-        for c in range(fresh.shape[2]):
+        added, before, gone = read_k.k_to_end.mT @ values, [], []
+        chunks = (t.unbind(2) for t in (fresh, known, added, read_k.kept, read_p.k_to_end.mT))
+        for new, asked, into, kept, ends in zip(*chunks, strict=True):
             before.append(memory)
-            gone.append(fresh[:, :, c] + known[:, :, c] @ memory)
-            memory = kept[:, :, c] * memory + k_end[:, :, c] @ values[:, :, c] - p_end[:, :, c] @ gone[-1]
+            gone.append(new + asked @ memory)
+            memory = kept * memory + into - ends @ gone[-1]
         read = read_k.read(values, torch.stack(before, 2)) - read_p.scores @ torch.stack(gone, 2)
     return read.flatten(2, 3)[:, :, :tokens].to(narrow), memory
 

@@ -116,11 +116,11 @@ def in_chunks(
     last = x if number is None else x * (number == number[..., -1:])[..., None]
     entered, every = enter(last.flatten(0, 1), powers.enter).unflatten(0, (rows, -1)), []  # (B, C, E, N)
     whole = torch.full((rows,), size, device=u.device)
-    for chunk in range(x.shape[1]):
+    for chunk, new in enumerate(entered.unbind(1)):
         every.append(before)
         if chunk + 1 < x.shape[1]:
             h = powers.carry(before, whole)
-            before = entered[:, chunk] + (h if number is None else h * (number[:, chunk, -1] == 0)[:, None, None])
+            before = new + (h if number is None else h * (number[:, chunk, -1] == 0)[:, None, None])
     begins = torch.stack(every, 1)
     left = leave(begins.flatten(0, 1), powers.leave).unflatten(0, (rows, -1))
     y = y + (left if number is None else left * (number == 0)[..., None])

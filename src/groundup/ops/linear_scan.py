@@ -9,6 +9,7 @@ come to by themselves, then from where they really begin (Blelloch 1990, Prefix 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -49,35 +50,46 @@ def scan(
 
 
 def _scan(a: Tensor, b: Tensor, before: Tensor) -> Tensor:
-    tokens = b.shape[1]
-    span = 1 << ((tokens - 1).bit_length() + 1) // 2
-    missing = -tokens % span
-    if missing:
-        a, b = (F.pad(t, (0, 0) * (t.ndim - 2) + (0, missing)) for t in (a, b))
-    a, b = a.unflatten(1, (-1, span)), b.unflatten(1, (-1, span))  # (B, spans, span, ...)
-    factors, taken = a.unbind(2), b.unbind(2)
-    alone, kept = taken[0], factors[0]
-    for factor, new in zip(factors[1:], taken[1:], strict=True):
-        alone, kept = torch.addcmul(new, factor, alone), kept * factor
-    begins = [before]
-    for i in range(b.shape[1] - 1):
-        begins.append(torch.addcmul(alone[:, i], kept[:, i], begins[-1]))
-    every, held = torch.empty_like(b, memory_format=torch.contiguous_format), torch.stack(begins, 1)
-    for factor, new, out in zip(factors, taken, every.unbind(2), strict=True):
-        held = torch.addcmul(new, factor, held, out=out)
-    return every.flatten(1, 2)[:, :tokens].contiguous()
+    factors, taken = (_in_spans(t).unbind(2) for t in (a, b))
+    return _run(factors, taken, before, back=False)[:, : b.shape[1]].contiguous()
 
 
 def _backward(grad: Tensor, a: Tensor, every: Tensor, before: Tensor) -> list[Tensor]:
     """The gradients of a, b and before."""
-    later = F.pad(a[:, 1:], (0, 0) * (a.ndim - 2) + (0, 1)).conj().resolve_conj()
-    slope = _scan(later.flip(1), grad.flip(1), torch.zeros_like(before)).flip(1)
-    last = torch.cat([before[:, None], every[:, :-1]], 1)
+    factors, taken = (_in_spans(t).unbind(2) for t in (a.conj().resolve_conj(), grad))
+    of_next_span = F.pad(factors[0][:, 1:], (0, 0) * (a.ndim - 2) + (0, 1))
+    slope = _run([*factors[1:], of_next_span], taken, torch.zeros_like(before), back=True)[:, : grad.shape[1]]
+    of_a = torch.empty_like(slope)
+    torch.mul(slope[:, 0], before.conj(), out=of_a[:, 0])
+    torch.mul(slope[:, 1:], every[:, :-1].conj(), out=of_a[:, 1:])
     shared = [axis for axis in range(a.ndim) if a.shape[axis] != every.shape[axis]]
-    of_a = slope * last.conj()
     of_a = of_a.sum(shared, keepdim=True) if shared else of_a
     of_before = (a[:, 0].conj() * slope[:, 0]).resolve_conj()
-    return [of_a.resolve_conj().contiguous(), slope.contiguous(), of_before.contiguous()]
+    return [of_a.contiguous(), slope.contiguous(), of_before.contiguous()]
+
+
+def _in_spans(x: Tensor) -> Tensor:
+    """Returns the tokens in spans (B, spans, span, ...), the last one filled up with zeros."""
+    span = 1 << ((x.shape[1] - 1).bit_length() + 1) // 2
+    missing = -x.shape[1] % span
+    return (F.pad(x, (0, 0) * (x.ndim - 2) + (0, missing)) if missing else x).unflatten(1, (-1, span))
+
+
+def _run(factors: Sequence[Tensor], taken: Sequence[Tensor], before: Tensor, *, back: bool) -> Tensor:
+    """Returns what is held after each token, from the end where ``back`` says so; the spans are (B, spans, ...)."""
+    way = -1 if back else 1
+    spans, steps = taken[0].shape[1], list(zip(factors, taken, strict=True))[::way]
+    kept, alone = steps[0]
+    for factor, new in steps[1:]:
+        alone, kept = torch.addcmul(new, factor, alone), kept * factor
+    begins = [before]
+    for i in range(spans)[::way][:-1]:
+        begins.append(torch.addcmul(alone[:, i], kept[:, i], begins[-1]))
+    held = torch.stack(begins[::way], 1)
+    every = held.new_empty(held.shape[0], spans, len(steps), *held.shape[2:])
+    for (factor, new), out in zip(steps, every.unbind(2)[::way], strict=True):
+        held = torch.addcmul(new, factor, held, out=out)
+    return every.flatten(1, 2)
 
 
 # One operation for a compiler: traced, it would become a graph of all its steps.

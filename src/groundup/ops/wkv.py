@@ -8,11 +8,12 @@ Letters: C channels.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from groundup.ops import linear_scan
@@ -78,21 +79,58 @@ def scanned(
     before = torch.cat([sums.top[:, None], top[:, :-1]], 1)
     if starts is not None:
         before = before.masked_fill(starts[..., None], NOTHING)
-    own = (k - top).exp()
-    first = torch.stack([sums.values, sums.weights], 1)
-    keep = (before - w - top).exp()[:, :, None]
-    held = linear_scan.scan(keep, torch.stack([own * v, own], 2), first)  # (B, T, 2, C)
-    values, weights = torch.cat([first[:, None], held[:, :-1]], 1).unbind(2)
-    past = Sums(values, weights, before)
-    if starts is not None:
-        past = _cut(past, starts[..., None])
+    y, held = _WKV.apply(k, v, w, u, torch.stack([sums.values, sums.weights], 1), top, before)
     if lengths is None:
-        last = Sums(held[:, -1, 0], held[:, -1, 1], top[:, -1])
-    else:
-        place = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, k.shape[2])
-        ends = [t.gather(1, place)[:, 0] for t in (*held.unbind(2), top)]
-        last = Sums(*(torch.where((lengths > 0)[:, None], e, s) for e, s in zip(ends, sums, strict=True)))
-    return _mean(past, k + u, v), last
+        return y, Sums(held[:, -1, 0], held[:, -1, 1], top[:, -1])
+    place = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, k.shape[2])
+    ends = [t.gather(1, place)[:, 0] for t in (*held.unbind(2), top)]
+    return y, Sums(*(torch.where((lengths > 0)[:, None], e, s) for e, s in zip(ends, sums, strict=True)))
+
+
+class _WKV(torch.autograd.Function):
+    """The means y and the sums (A, W) after each token; autograd by itself would go over memory twice as often.
+
+    y_t = p_t A_{t-1} + q_t v_t     q_t = sigmoid(k_t + u - top_{t-1} - log W_{t-1})     p_t = (1 - q_t) / W_{t-1}
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, k: Tensor, v: Tensor, w: Tensor, u: Tensor, first: Tensor, top: Tensor, before: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        own, keep = (k - top).exp_(), (before - w).sub_(top).exp_()
+        held = linear_scan.scan(keep[:, :, None], torch.stack([own * v, own], 2), first)
+        weights = torch.cat([first[:, None, 1], held[:, :-1, 1]], 1).clamp_(min=torch.finfo(k.dtype).tiny)
+        alone = (k + u).sub_(before).sub_(weights.log()).sigmoid_()
+        past = (1 - alone).div_(weights)
+        y = alone * v
+        y[:, 1:] += past[:, 1:] * held[:, :-1, 0]
+        y[:, 0] += past[:, 0] * first[:, 0]
+        ctx.save_for_backward(v, first, own, keep, past, alone, held, y)
+        ctx.set_materialize_grads(False)
+        return y, held
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyrefly: ignore[bad-override]: the decorator hides the names
+        ctx: Any, *grad_outputs: Any
+    ) -> Any:
+        v, first, own, keep, past, alone, held, y = ctx.saved_tensors
+        grad, of_held = grad_outputs
+        grad = torch.zeros_like(y) if grad is None else grad
+        read = past * grad
+        counted = (read * y).neg_()
+        asked = torch.empty_like(held)  # of the sums, by the means of the tokens after them
+        asked[:, :-1, 0], asked[:, :-1, 1], asked[:, -1] = read[:, 1:], counted[:, 1:], 0
+        asked = asked if of_held is None else asked + of_held
+        of_keep, slope, of_first = torch.ops.groundup.linear_scan_backward(asked, keep[:, :, None], held, first)
+        of_first += torch.stack([read[:, 0], counted[:, 0]], 1)
+        of_values, of_weights = slope.unbind(2)
+        said = alone * grad
+        of_bonus = (v - y).mul_(said)
+        of_v = said.addcmul_(own, of_values)
+        of_k = torch.addcmul(of_weights, v, of_values).mul_(own).add_(of_bonus)
+        of_w = -of_keep.squeeze(2).mul_(keep).sum((0, 1))
+        return of_k, of_v, of_w, of_bonus.sum((0, 1)), of_first, None, None
 
 
 @torch.no_grad()
@@ -108,7 +146,9 @@ def _tops(k: Tensor, w: Tensor, first: Tensor, starts: Tensor | None) -> Tensor:
 def _running_top(k: Tensor, fall: Tensor, first: Tensor) -> Tensor:
     tokens = k.shape[1]
     span = 1 << ((tokens - 1).bit_length() + 1) // 2
-    new, falls = (F.pad(t, (0, 0, 0, -tokens % span)).unflatten(1, (-1, span)).unbind(2) for t in (k, fall))
+    missing = -tokens % span
+    both = (F.pad(t, (0, 0, 0, missing)) if missing else t for t in (k, fall))
+    new, falls = (t.unflatten(1, (-1, span)).unbind(2) for t in both)
     alone, fallen = new[0], falls[0]  # what a span comes to by itself, and how far it lowers what is before it
     for level, down in zip(new[1:], falls[1:], strict=True):
         alone, fallen = torch.maximum(alone - down, level), fallen + down

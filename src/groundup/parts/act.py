@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from groundup.errors import SpecError, nearest
+from groundup.ops.squared_relu import squared_relu
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,  # Hendrycks and Gimpel 2016, arXiv:1606.08415
@@ -16,7 +17,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_sigmoid": lambda x: x * (1.702 * x).sigmoid(),  # the same paper's other approximation, used by gpt-oss
     "silu": F.silu,  # Swish: Ramachandran et al. 2017, arXiv:1710.05941
     "relu": F.relu,
-    "relu2": lambda x: F.relu(x).square(),  # So et al. 2021, arXiv:2109.08668
+    "relu2": squared_relu,  # So et al. 2021, arXiv:2109.08668
 }
 
 

@@ -181,6 +181,11 @@ class Chunks(Mask):
         """How many tokens, its own included, a query sees at most."""
         return (self.before + 1) * self.size
 
+    @property
+    def near(self) -> tuple[int, int]:
+        """How many tokens before it and after it a query sees at most."""
+        return self.window - 1, 0
+
     def allowed(self, q: Int[Tensor, "*q"], k: Int[Tensor, "*k"]) -> Bool[Tensor, "*qk"]:
         """Returns whether ``k`` is not after ``q``, and in a chunk that it sees."""
         return (k <= q) & (k // self.size >= q // self.size - self.before) & (k >= 0)

@@ -5,19 +5,26 @@ Source: Peng et al. 2023 (RWKV, arXiv:2305.13048), section 3.1.1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from groundup.context import Context
+from groundup.ops import token_shift
 from groundup.parts.conv import ConvState
 
 
-def shifted(x: Float[Tensor, "B T D"], ctx: Context, state: ConvState | None = None) -> Float[Tensor, "B T D"]:
-    """Returns the token before each token, zeros before a document's first; a state is continued, in place."""
+def mixes(
+    x: Float[Tensor, "B T D"], ctx: Context, weights: Sequence[Float[Tensor, "D"]], state: ConvState | None = None
+) -> tuple[Float[Tensor, "B T D"], ...]:
+    """Returns a mix for each of the weights, which say what of it is the token before.
+
+    Before a document's first token there are zeros. A state is continued, in place.
+    """
     before = x.new_zeros(x.shape[0], 1, x.shape[2]) if state is None else state.push(x, ctx).to(x.dtype)
-    past = torch.cat([before, x[:, :-1]], 1)
-    return past if ctx.starts is None else past.masked_fill(ctx.starts[..., None], 0.0)
+    return token_shift.mixed(x, before, torch.stack(list(weights)).to(x.dtype), starts=ctx.starts)
 
 
 def new_shift(
