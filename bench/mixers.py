@@ -4,9 +4,11 @@
     python bench/mixers.py --grow [MIXER ...] [--rounds 3] [--page FILE.html]
 
 A pair is one model of about 10 million parameters, here and there, of which both sides take training steps in turns:
-float32, fused AdamW and the same settings of the allocator on both, ``--tokens`` tokens a step in rows of the context.
+float32, fused AdamW and the same settings of the allocator on both, ``--tokens`` tokens a step in rows of the context;
+ours with its own loss, which is what it trains with, theirs with PyTorch's.
 Ours is read from transformers' own configuration, so that both are the same model; transformers has no plain linear
-attention, so MiniMax's (with decays, of one expert) stands beside RetNet's with heads of the same widths. Printed are
+attention, so MiniMax's (with decays, of one expert) stands beside RetNet's with heads of the same widths. A turn is a
+step, or as many as take 5 seconds, for the first one after a pause is slower than those after it. Printed are
 tokens/s (median of the rounds), the ratio round by round (median, lowest, highest) and the memory above the program's.
 transformers' loops over tokens take minutes for a step of 4,096: after ``--most`` seconds a pair ends, and where even
 one round took longer, that round, which is the first one, is all that is told.
@@ -34,6 +36,7 @@ WIDTH, LAYERS, VOCAB, HEADS = 256, 8, 4096, 4
 LONGEST = 16_384
 GROWING = tuple(512 * 2**i for i in range(6))
 LINES = 8  # of a drawing
+TURN = 5.0  # seconds that a side takes steps for at least: one step after a pause is slower than those after it
 
 
 def mamba() -> tuple[Any, str]:
@@ -200,6 +203,9 @@ def serve(form: str, name: str, rows: int, context: int) -> None:
     import torch
     from torch.nn import functional as F
 
+    from groundup.context import Batch
+    from groundup.model.model import ModelModule
+    from groundup.objectives.loss import of_targets
     from groundup.planner.measure import peak_rss_bytes
     from groundup.training.allocator import keep_freed_memory
 
@@ -211,10 +217,17 @@ def serve(form: str, name: str, rows: int, context: int) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     ids = torch.randint(0, VOCAB, (rows, context + 1), generator=torch.Generator().manual_seed(0))
 
-    def step() -> None:
-        out = model(ids[:, :-1])
+    batch = Batch(ids=ids[:, :-1], targets=ids[:, 1:])
+
+    def loss() -> torch.Tensor:
+        if isinstance(model, ModelModule):
+            return of_targets(model, batch).mean
+        out = model(batch.ids)
         logits = out if isinstance(out, torch.Tensor) else out.logits
-        F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()).backward()
+        return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
+
+    def step() -> None:
+        loss().backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -227,9 +240,10 @@ def compare(pair: str, *, rows: int, context: int, rounds: int, most: float) -> 
     began = time.monotonic()
     for side in both:
         side.seconds.append(side.ask())
+    turns = [max(1, math.ceil(TURN / side.seconds[0])) for side in both]
     while len(both[0].seconds) <= rounds and time.monotonic() - began < most:
-        for side in both:
-            side.seconds.append(side.ask())
+        for side, steps in zip(both, turns, strict=True):
+            side.seconds.append(side.ask(steps) / steps)
     for side in both:
         side.close()
         side.seconds = side.seconds[1:] or side.seconds  # the first one warms up
