@@ -57,6 +57,14 @@ def _one_seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """What other tests compiled counts against no limit of the compiler's."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
 @pytest.fixture(scope="module")
 def unchecked_signatures() -> Iterator[None]:
     """For modules whose models others run with checked signatures, which take half the time of a test."""

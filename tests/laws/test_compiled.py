@@ -6,7 +6,7 @@ before them has are fast tests, all others slow ones.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 import pytest
 import torch
@@ -40,17 +40,10 @@ every_example, every_decoder = _each(STACKS), _each(READERS)
 quiet_inductor = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 
 pytestmark = [
-    pytest.mark.usefixtures("unchecked_signatures"),
+    pytest.mark.usefixtures("unchecked_signatures", "fresh_compiler"),
     # What dynamo does itself while it traces the backward that an operation brings along.
     pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def forget_compiled_code() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 def compiled(model, *, backend):

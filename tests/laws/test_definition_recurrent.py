@@ -44,6 +44,7 @@ def test_recurrent_equals_its_definition(cell, tokens, dtype):
 
 
 @quiet_dynamo
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("cell", GATES)
 def test_compiled_recurrent_has_the_gradients_of_the_definition(cell):
     leaves = inputs(cell, 20, torch.float64)

@@ -101,9 +101,9 @@ def test_a_step_of_training_lowers_the_loss_and_reaches_every_parameter(name):
 @pytest.mark.parametrize(
     "name", [name if name in HAND_MADE else pytest.param(name, marks=pytest.mark.slow) for name in PAIRS]
 )
+@pytest.mark.usefixtures("fresh_compiler")
 @torch.no_grad()
 def test_compiled_whole_equals_eager(name):
-    torch._dynamo.reset()
     model, ids = lively(PAIRS[name]), some_ids(2, 8)
     whole = torch.compile(model, fullgraph=True, backend="aot_eager")
     assert_same(whole(ids, source=ids), model(ids, source=ids))

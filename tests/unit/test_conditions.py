@@ -41,6 +41,7 @@ def test_whole_number_is_taken_for_a_number():
     assert Pair(width=2).replace(width=3).width == 3
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 def test_checks_step_aside_in_compiled_code():
     def context_positions(x: torch.Tensor) -> torch.Tensor:
         return x + Context.whole(x).positions

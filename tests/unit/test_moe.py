@@ -143,6 +143,7 @@ def test_training_adds_what_routers_ask_for_and_evaluation_does_not(kind):
     assert not torch.allclose(*slopes)
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")
 def test_a_compiled_model_asks_for_the_same():
     model, batch = decoder(*(kind(balance=0.5, z=0.1) for kind in (SoftmaxOfTop, GroupedSigmoid))).build(), some_batch()
