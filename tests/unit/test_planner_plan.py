@@ -15,16 +15,19 @@ from groundup.mixers.moe import MoE
 from groundup.model.heads import Untied
 from groundup.model.residual import Residual
 from groundup.model.reversible import Reversible, ReversibleDecoder
+from groundup.objectives.usual import named
 from groundup.optim.optimizers import AdamW, Muon
 from groundup.parts.router import TopOfSoftmax
 from groundup.planner import books
 from groundup.planner.plan import plan
+from groundup.planner.scaling import BESIROGLU
 from groundup.specs import override
 from unit.planner_stand_in import GPT2, LLAMA, MACHINE
 
 INTERFACE = """params active_params embedding_params tokens forward_flops_per_token train_flops_per_token train_flops
 petaflop_s_days weights_bytes gradients_bytes optimizer_bytes activations_bytes logits_bytes state_bytes peak_bytes fits
-micro_batch utilisation step_seconds train_seconds tokens_per_second energy_kwh chinchilla_tokens assumptions sources"""
+micro_batch utilisation step_seconds train_seconds tokens_per_second energy_kwh chinchilla_tokens predicted_loss
+assumptions sources"""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -62,6 +65,14 @@ def test_forwards_that_are_made_again_are_in_the_plan():
     made = plan(spec, tokens=1000, on=MACHINE)
     assert made.train_flops_per_token == books.train_flops_per_token(spec, context=32)
     assert made.train_flops_per_token > 3 * made.forward_flops_per_token
+
+
+def test_the_loss_is_told_where_a_law_of_it_is_known():
+    made = plan(GPT2, on=MACHINE, tokens=1e15)
+    assert made.predicted_loss == BESIROGLU.loss(made.params, made.tokens)
+    assert "nats per token of Chinchilla's text" in str(made)
+    few, masked = plan(GPT2, on=MACHINE, tokens=1e6), plan(GPT2, on=MACHINE, tokens=1e15, objective=named("prefix_lm"))
+    assert few.predicted_loss is None and masked.predicted_loss is None
 
 
 def test_what_is_left_open_is_said():

@@ -11,6 +11,7 @@ BATCH_TOKENS = 2**19  # GPT-3's smallest sizes: 0.5M, Brown et al. 2020 (arXiv:2
 SOURCES = (
     "Operations: 2 for each weight and token in the forward, attention in full; Chowdhery et al. 2022, appendix B.",
     "20 tokens for each parameter: Hoffmann et al. 2022 (arXiv:2203.15556), table 3.",
+    "Loss: Besiroglu et al. 2024 (arXiv:2404.10102), of the runs of Hoffmann et al. 2022.",
     "Petaflop/s-days: Brown et al. 2020 (arXiv:2005.14165), appendix D.",
     "Memory: the model's own parts, rehearsed without memory on PyTorch's meta device.",
     "Time: rates of PyTorch's kernels measured on this machine.",

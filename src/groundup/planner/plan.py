@@ -23,6 +23,7 @@ import torch
 from groundup.devices import autocast_dtype
 from groundup.errors import ConfigError
 from groundup.hub.resolve import spec as resolve
+from groundup.model.decoder import Decoder
 from groundup.model.model import Model
 from groundup.objectives.objective import Objective, Shape
 from groundup.optim.optimizers import AdamW, Optimizer
@@ -31,10 +32,10 @@ from groundup.planner.assumptions import BATCH_TOKENS, CHINCHILLA_TOKENS_PER_PAR
 from groundup.planner.machine import Machine, calibrate
 from groundup.planner.memory import Memory, training_memory
 from groundup.planner.rehearsal import Part, rehearse
+from groundup.planner.scaling import BESIROGLU, FLOPS_PER_PARAM_TOKEN, LEAST_FLOPS, PETAFLOP_S_DAY
 from groundup.planner.time import step_seconds
 from groundup.specs import LARGEST
 
-PETAFLOP_S_DAY = 86_400e15  # operations: Brown et al. 2020 (arXiv:2005.14165), appendix D
 MICRO_BATCH_TOKENS = {"cpu": 2**13}  # enough for large products; more only take memory
 MICRO_BATCH_TOKENS_ELSEWHERE = 2**16
 USABLE_SHARE = 0.9  # of the device's memory; the rest is the system's
@@ -79,6 +80,9 @@ class Plan:
         tokens_per_second: of training.
         energy_kwh: at the assumed power; None without one.
         chinchilla_tokens: the tokens that make the best use of the operations, 20 for each parameter.
+        predicted_loss: nats per token of the text and vocabulary of Hoffmann et al. 2022, by the replication of their
+            law (Besiroglu et al. 2024); None for what does not predict the next token, and for fewer operations than
+            the least of the runs that the law was fitted to.
         machine: the processor's name.
         assumptions: what was assumed, in sentences.
         sources: where rules and constants come from.
@@ -118,6 +122,7 @@ class Plan:
     tokens_per_second: float
     energy_kwh: float | None
     chinchilla_tokens: int
+    predicted_loss: float | None
     machine: str
     assumptions: tuple[str, ...]
     sources: tuple[str, ...]
@@ -174,7 +179,7 @@ def plan(
     spec = resolve(model)
     if objective is not None:
         objective.check(spec)
-    machine, params = _machine(on), books.params(spec)
+    machine, params, active = _machine(on), books.params(spec), books.active_params(spec)
     length = _length(spec, context)
     shape = Shape.even(length) if objective is None else objective.shape(spec, length)
     dtype = autocast_dtype(precision or "auto", torch.device(machine.device))
@@ -195,7 +200,7 @@ def plan(
     name = str(dtype).removeprefix("torch.")
     return Plan(
         params=params,
-        active_params=books.active_params(spec),
+        active_params=active,
         embedding_params=books.embedding_params(spec),
         params_by_part=books.params_by_part(spec),
         tokens=steps * batch,
@@ -228,6 +233,7 @@ def plan(
         tokens_per_second=batch / seconds,
         energy_kwh=None if watts is None else watts * train_seconds / 3.6e6,
         chinchilla_tokens=CHINCHILLA_TOKENS_PER_PARAM * params,
+        predicted_loss=_predicted_loss(spec, objective, active=active, tokens=steps * batch),
         machine=f"{machine.processor}, {machine.cores} cores",
         assumptions=assumptions(
             tokens=tokens, batch_tokens=batch_tokens, rows=rows, context=context, watts=watts, device=machine.device
@@ -262,6 +268,12 @@ class _Rehearsal:
         least = self.memory(1, accumulate=2).peak_bytes  # memory grows in a straight line with the rows
         room = 1 + (usable - least) * (most - 1) / (peak - least)
         return 2 ** int(math.log2(max(room, 1)))
+
+
+def _predicted_loss(spec: Model, objective: Objective | None, *, active: int, tokens: int) -> float | None:
+    next_token = isinstance(spec, Decoder) and (objective is None or objective.whole)
+    known = FLOPS_PER_PARAM_TOKEN * active * tokens >= LEAST_FLOPS
+    return BESIROGLU.loss(active, tokens) if next_token and known else None
 
 
 def _length(spec: Model, context: int | None) -> int:

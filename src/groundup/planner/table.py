@@ -62,6 +62,11 @@ def plan_text(plan: Plan) -> str:
         *((f"  {part}", units.count(count), "") for part, count in plan.params_by_part.items()),
         ("training tokens", units.count(plan.tokens), f"{plan.tokens / plan.params:.3g} for each parameter"),
         ("steps", units.count(plan.steps), steps),
+        *(
+            [("loss", f"{plan.predicted_loss:.2f}", "nats per token of Chinchilla's text")]
+            if plan.predicted_loss
+            else []
+        ),
         ("operations", units.flops(plan.train_flops), f"{plan.petaflop_s_days:.3g} petaflop/s-days"),
         ("  forward, per token", units.flops(plan.forward_flops_per_token), ""),
         ("  training, per token", units.flops(plan.train_flops_per_token), ""),
