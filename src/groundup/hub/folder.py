@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,9 +80,7 @@ def read_weights(folder: Path, *, spec: Spec) -> Mapping[str, Tensor]:
     return stored
 
 
-def write(
-    weights: Mapping[str, Tensor], *, spec: Spec, folder: Path, tokens: Mapping[str, int | None] | None = None
-) -> None:
+def write(weights: Mapping[str, Tensor], *, spec: Spec, folder: Path, tokens: Mapping[str, Any] | None = None) -> None:
     """Writes a folder of ours, which transformers opens too if one of its architectures says all that the spec says.
 
     Args:
@@ -109,7 +108,7 @@ def write_hf(
     spec: Model,
     folder: Path,
     dtype: torch.dtype | None = None,
-    tokens: Mapping[str, int | None] | None = None,
+    tokens: Mapping[str, Any] | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Writes a folder that transformers opens.

@@ -30,13 +30,13 @@ def read_spec(path: Path) -> Model:
         ConfigError: a spec of ours has a setting that does not exist or a value of another type.
         SpecError: a configuration has a key that no family knows, or sizes that do not fit together.
     """
-    data = _mapping(path)
+    data = read_mapping(path)
     if isinstance(data.get("spec"), dict):
         data = data["spec"]
     if "kind" not in data and path.suffix != ".json":
         raise ModelError(f"{path} has no kind; expected a spec, as `groundup show MODEL --json` prints it")
     if path.name == THEIRS and (path.parent / BESIDE).is_file():  # whose word is the last one
-        said = _mapping(path.parent / BESIDE)
+        said = read_mapping(path.parent / BESIDE)
         data |= {name: said[name] for name in (f"{token}_token_id" for token in FRAME) if said.get(name) is not None}
     try:
         return Model.from_dict(data) if "kind" in data else families.family_of_config(data).spec(data)
@@ -51,7 +51,7 @@ def family_of_file(path: Path) -> Family:
         ModelError: the file cannot be read as JSON.
         SpecError: no family knows its model_type.
     """
-    return families.family_of_config(_mapping(path))
+    return families.family_of_config(read_mapping(path))
 
 
 def write_json(data: dict[str, Any], path: Path) -> None:
@@ -64,7 +64,12 @@ def write_json(data: dict[str, Any], path: Path) -> None:
         path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Returns what a file in JSON or YAML says.
+
+    Raises:
+        ModelError: it cannot be read, or holds anything but a mapping.
+    """
     try:
         as_json = path.suffix == ".json"
         text = read_limited(path, most_bytes=MOST_BYTES if as_json else MOST_BYTES_YAML).decode("utf-8-sig")

@@ -67,7 +67,7 @@ def _certain(text: str, stop: Sequence[str]) -> int:
 
 
 def stop_tokens(stop: str | Sequence[str], tokenizer: Tokenizer | None) -> tuple[set[int], list[str]]:
-    """Returns the tokens and the texts that end a row.
+    """Returns the tokens and the texts of stop strings.
 
     Special tokens are never part of the text, so one that is named as a stop string stops as a token.
 
@@ -82,6 +82,4 @@ def stop_tokens(stop: str | Sequence[str], tokenizer: Tokenizer | None) -> tuple
         raise GenerationError("a stop string is empty, which would end every text at once; leave it out")
     special = {} if tokenizer is None else tokenizer.special
     ends = {special[text] for text in stop if text in special}
-    if tokenizer is not None and tokenizer.end is not None:
-        ends.add(tokenizer.end)
     return ends, [text for text in stop if text not in special]

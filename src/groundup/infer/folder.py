@@ -14,6 +14,7 @@ from groundup import files
 from groundup.errors import StorageError
 from groundup.hub import folder as folders
 from groundup.hub import sentences
+from groundup.hub.frame import Frame
 from groundup.hub.manifest import MANIFEST, write_manifest
 from groundup.hub.spec_file import OURS, THEIRS
 from groundup.hub.tensors import INDEX, ONE_FILE
@@ -30,6 +31,7 @@ def save(
     folder: Path,
     *,
     tokenizer: Tokenizer | None,
+    frame: Frame = Frame(),  # noqa: B008 - a value
     force: bool = False,
     beside: Callable[[Path], None] = lambda _: None,
 ) -> None:
@@ -39,6 +41,7 @@ def save(
         model: on any device.
         folder: where to; a new or empty folder.
         tokenizer: None where the model works on ids alone.
+        frame: the ids of begins, ends and padding, where they are not the tokenizer's.
         force: replace a model that is there already, whose folder holds nothing else.
         beside: writes what else the folder says.
 
@@ -48,6 +51,7 @@ def save(
     folder = folder.absolute()
     _check_free(folder, force=force)
     tokens = {} if tokenizer is None else {"bos_token_id": tokenizer.begin, "eos_token_id": tokenizer.end}
+    tokens |= frame.named()
     with files.replacing(folder) as new:
         folders.write(model.state_dict(), spec=model.spec, folder=new, tokens=tokens)
         if tokenizer is not None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from groundup.errors import GenerationError, ModelError, TextError
 from groundup.files import as_path
+from groundup.hub.frame import Frame
 from groundup.infer import folder as folders
 from groundup.infer.continuation import Continuation, stop_tokens
 from groundup.infer.generate import steps
@@ -39,16 +40,24 @@ class LanguageModel:
     Attributes:
         module: the torch module, for whoever wants gradients or its parts.
         tokenizer: None for a model that works on ids alone.
+        frame: the ids that end a text, if others than the tokenizer's, and what else its folder says of ids.
 
     Raises:
         ModelError: ``module`` is a spec that was not built, or anything else.
     """
 
-    def __init__(self, module: DecoderModel, *, tokenizer: Tokenizer | None = None) -> None:
+    def __init__(
+        self,
+        module: DecoderModel,
+        *,
+        tokenizer: Tokenizer | None = None,
+        frame: Frame = Frame(),  # noqa: B008 - a value
+    ) -> None:
         if not isinstance(module, ModelModule):
             raise ModelError(f"a LanguageModel takes a module, not a {type(module).__name__}; call the spec's build()")
         self.module = module
         self.tokenizer = tokenizer
+        self.frame = frame
 
     def __repr__(self) -> str:
         weights = sum(parameter.numel() for parameter in self.module.parameters())
@@ -225,7 +234,14 @@ class LanguageModel:
         Raises:
             StorageError: the folder holds a model and ``force`` is not set, holds anything else, or cannot be written.
         """
-        folders.save(self.module, as_path(folder), tokenizer=self.tokenizer, force=force, beside=self._write_beside)
+        folders.save(
+            self.module,
+            as_path(folder),
+            tokenizer=self.tokenizer,
+            frame=self.frame,
+            force=force,
+            beside=self._write_beside,
+        )
 
     def _pieces(
         self, rows: list[Generation], *, most: int | None, stop: str | Sequence[str], sampling: Sampling
@@ -233,6 +249,7 @@ class LanguageModel:
         """Runs the loop, keeps the rows' texts and yields each new piece of them, sometimes an empty one."""
         words = None if self.tokenizer is None and not stop else self._words()
         ends, stops = stop_tokens(stop, words)
+        ends |= set(self.frame.ends) or ({words.end} if words and words.end is not None else set())
         texts = {} if words is None else {row: Continuation(words, after=row.prompt_ids, stop=stops) for row in rows}
         vocab = None if words is None else words.vocab
         for moved in steps(self.module, rows, sampling=sampling, max_new_tokens=most, ends=ends, vocab=vocab):

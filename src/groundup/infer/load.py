@@ -9,6 +9,7 @@ import torch
 from groundup.devices import pick_device
 from groundup.errors import ConfigError, ModelError, nearest
 from groundup.hub import resolve
+from groundup.hub.frame import Frame, read_frame
 from groundup.hub.sentences import Sentences, read_sentences
 from groundup.infer.language_model import LanguageModel
 from groundup.infer.text_encoder import TextEncoder
@@ -58,16 +59,18 @@ def load(
     found = resolve.find(model, revision=revision, offline=offline)
     module = resolve.weights(found, dtype=kind, device=device)
     tokenizer = None if found.tokenizer is None else Tokenizer.load(found.tokenizer)
-    said = Sentences()
-    if isinstance(module, EncoderModel) and found.weights is not None:
-        said = read_sentences(found.weights)
-    return as_called(module, tokenizer=tokenizer, sentences=said)
+    said, frame = Sentences(), Frame()
+    if found.weights is not None:
+        frame = read_frame(found.weights)
+        said = read_sentences(found.weights) if isinstance(module, EncoderModel) else said
+    return as_called(module, tokenizer=tokenizer, frame=frame, sentences=said)
 
 
 def as_called(
     module: ModelModule,
     *,
     tokenizer: Tokenizer | None,
+    frame: Frame = Frame(),  # noqa: B008 - a value
     sentences: Sentences = Sentences(),  # noqa: B008 - a value
 ) -> LanguageModel:
     """Returns a module as the class that its users call.
@@ -77,11 +80,11 @@ def as_called(
     """
     match module:
         case DecoderModel():
-            return LanguageModel(module, tokenizer=tokenizer)
+            return LanguageModel(module, tokenizer=tokenizer, frame=frame)
         case EncoderModel():
-            return TextEncoder(module, tokenizer=tokenizer, sentences=sentences)
+            return TextEncoder(module, tokenizer=tokenizer, frame=frame, sentences=sentences)
         case EncoderDecoderModel():
-            return TextToText(module, tokenizer=tokenizer)
+            return TextToText(module, tokenizer=tokenizer, frame=frame)
     raise ModelError(f"{type(module.spec).__name__} is a model that load does not know; see groundup.hub.folder")
 
 

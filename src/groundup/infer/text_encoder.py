@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from groundup.errors import GenerationError, TextError
+from groundup.hub.frame import Frame
 from groundup.hub.sentences import Sentences, write_sentences
 from groundup.infer.diffuse import Order, diffuse
 from groundup.infer.fill import Filling, fillings
@@ -42,10 +43,12 @@ class TextEncoder(LanguageModel):
         module: EncoderModel,
         *,
         tokenizer: Tokenizer | None = None,
+        frame: Frame = Frame(),  # noqa: B008 - a value
         sentences: Sentences = Sentences(),  # noqa: B008 - a value
     ) -> None:
         self.module: Any = module
         self.tokenizer = tokenizer
+        self.frame = frame
         self.sentences = sentences
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from groundup.hub.frame import Frame
 from groundup.infer.generation import Generation
 from groundup.infer.ids import as_ids, as_rows, check_source, several, side_by_side
 from groundup.infer.infill import check_sentinels, filled, sentinels
@@ -31,9 +32,16 @@ class TextToText(LanguageModel):
         tokenizer: None for a model that works on ids alone.
     """
 
-    def __init__(self, module: EncoderDecoderModel, *, tokenizer: Tokenizer | None = None) -> None:
+    def __init__(
+        self,
+        module: EncoderDecoderModel,
+        *,
+        tokenizer: Tokenizer | None = None,
+        frame: Frame = Frame(),  # noqa: B008 - a value
+    ) -> None:
         self.module: Any = module
         self.tokenizer = tokenizer
+        self.frame = frame
 
     @torch.no_grad()
     def __call__(  # pyrefly: ignore[bad-override]: there is a source too
