@@ -67,6 +67,12 @@ def test_forwards_that_are_made_again_are_in_the_plan():
     assert made.train_flops_per_token > 3 * made.forward_flops_per_token
 
 
+def test_encoders_without_a_head_have_a_plan():
+    made = plan("minilm-l6", on=MACHINE, tokens=1e6)
+    assert made.params == sum(made.params_by_part.values()) == 22_713_216
+    assert made.fits and made.step_seconds > 0
+
+
 def test_the_loss_is_told_where_a_law_of_it_is_known():
     made = plan(GPT2, on=MACHINE, tokens=1e15)
     assert made.predicted_loss == BESIROGLU.loss(made.params, made.tokens)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from groundup.context import DOCUMENTS, EMBEDDED, Context, Document
 from groundup.devices import autocast
+from groundup.model.heads import NoHead
 from groundup.model.model import Model
 from groundup.model.stack import LayerKind, StackModule
 from groundup.objectives.objective import Shape
@@ -170,7 +171,13 @@ def _play_stack(
 
 
 def _loss(stage: _Stage, model: StackModule, tokens: int) -> Part:
-    """The loss of all tokens, put together from that of three chunks and of four where there are more."""
+    """The loss of all tokens, put together from that of three chunks and of four where there are more.
+
+    Without a head, what is learnt from the hidden states is not known: it is taken to be their sum.
+    """
+    if isinstance(model.spec.head, NoHead):
+        states = (tokens, model.spec.carried)
+        return stage.play("loss", [model.transform], lambda x: model.for_head(x).sum() / tokens, reads=states)
     chunk = cross_entropy.chunk_rows(torch.empty(model.spec.vocab, 1, dtype=stage.dtype))
 
     def play(count: int) -> Part:
