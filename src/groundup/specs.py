@@ -31,15 +31,15 @@ MOST_ITEMS = 100_000  # of a list in a file, such as the layers of a model
 
 
 class Limit(NamedTuple):
-    """Which numbers a field may have.
+    """Which values of its type a field may have.
 
     Attributes:
         words: the same in words, after "expected".
-        holds: whether a number is one of them.
+        holds: whether a value is one of them.
     """
 
     words: str
-    holds: Callable[[float], bool]
+    holds: Callable[[Any], bool]
 
 
 Size = Annotated[int, Limit(f"a whole number from 1 to {LARGEST:,}", lambda n: 1 <= n <= LARGEST)]

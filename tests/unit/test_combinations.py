@@ -34,7 +34,7 @@ from groundup.model.reversible import Reversible, ReversibleDecoder
 from groundup.model.stack import Stack
 from groundup.parts.embed import Embed, NarrowEmbed
 from groundup.parts.mask import Everything, Near, Window
-from groundup.parts.position import Axial, Learned, RelativeBias, RoPE, SharedBias
+from groundup.parts.position import ALiBi, Axial, Learned, RelativeBias, RoPE, SharedBias
 from groundup.parts.router import TopOfSoftmax
 
 pytestmark = pytest.mark.usefixtures("unchecked_signatures")
@@ -68,6 +68,23 @@ TRIED: dict[str, tuple[Callable[[], object], str]] = {
     "hashed attention in an encoder": (
         lambda: model(Encoder, HashedAttention(factors=(4,), **HEADS)),
         "hides what comes after; .* choose",
+    ),
+    "an activation that is not known": (lambda: MLP(hidden=8, act="gelo"), "act='gelo'; expected one of gelu, "),
+    "a bias for scores that are not made": (
+        lambda: LinearAttention(key_heads=4, position=ALiBi(), **LINEAR),
+        "ALiBi is added to scores, which linear attention has none of; choose RoPE",
+    ),
+    "a shared bias for scores that are not made": (
+        lambda: LinearAttention(key_heads=4, position=SharedBias(), **LINEAR),
+        "SharedBias is added to scores",
+    ),
+    "places of the stream in linear attention": (
+        lambda: LinearAttention(key_heads=4, position=Learned(64), **LINEAR),
+        "give it to the model's embed instead",
+    ),
+    "places of the stream in attention over latents": (
+        lambda: LatentAttention(heads=4, latent=8, key_width=8, turned_width=4, value_width=8, position=Learned(64)),
+        "give it to the model's embed instead",
     ),
     "a decoder that reads no memory": (
         lambda: EncoderDecoder(

@@ -11,7 +11,6 @@ import re
 from functools import partial
 from typing import Any
 
-from groundup.errors import SpecError
 from groundup.families.family import ACTS, THEIR_ACTS, Family, Keys
 from groundup.families.transformer import transformer
 from groundup.mixers.attention import Attention
@@ -86,9 +85,6 @@ def read(keys: Keys) -> EncoderDecoder:
     keys.only(static_position_embeddings=False, extra_pos_embeddings=OFFSET, tie_word_embeddings=True)
     keys.only(encoder_layerdrop=0.0, decoder_layerdrop=0.0)
     keys.skip(*OTHERS)
-    named = keys.config.get("architectures") or list(ARCHITECTURES)
-    if named[0] not in ARCHITECTURES:
-        raise SpecError(f"the BART architecture {named[0]} is not known; known are {', '.join(ARCHITECTURES)}")
     return bart(
         width=keys.number("d_model", default=1024),
         layers=(keys.layers("encoder_layers", default=12), keys.layers("decoder_layers", default=12)),
@@ -101,7 +97,7 @@ def read(keys: Keys) -> EncoderDecoder:
         context=keys.number("max_position_embeddings", default=1024),
         act=keys.choice("activation_function", known=ACTS, default="gelu"),
         scaled=keys.flag("scale_embedding", default=False),
-        head=ARCHITECTURES[named[0]],
+        head=ARCHITECTURES[keys.architecture(ARCHITECTURES)],
         start=keys.token("decoder_start_token_id", default=2) or 0,
         end=keys.token("eos_token_id", default=2),
         first=keys.token("forced_bos_token_id", default=None),

@@ -132,10 +132,7 @@ def read(keys: Keys, *, architectures: Mapping[str, tuple[bool, Pool]] = ARCHITE
     """
     keys.only(position_embedding_type="absolute", add_cross_attention=False, is_decoder=False)
     keys.skip("classifier_dropout")
-    named = keys.config.get("architectures") or list(architectures)
-    if named[0] not in architectures:
-        raise SpecError(f"the {keys.family} architecture {named[0]} is not known; known are {', '.join(architectures)}")
-    filling, pool = architectures[named[0]]
+    filling, pool = architectures[keys.architecture(architectures)]
     keys.among("tie_word_embeddings", True, *([] if filling else [False]))  # without a head there is nothing to tie
     rows = keys.number("max_position_embeddings", default=512)
     if rows <= offset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -248,6 +248,18 @@ class Keys:
             said = self.config.get(name)
             raise SpecError(f"the configuration's {name} is {said!r}; expected true or false")
         return value
+
+    def architecture(self, known: Iterable[str]) -> str:
+        """Returns the class of transformers that the configuration names first, or the first that is known.
+
+        Raises:
+            SpecError: it is none of those that are known.
+        """
+        named = self.config.get("architectures") or list(known)
+        first = named[0] if isinstance(named, list) else named
+        if first not in list(known):
+            raise SpecError(f"the {self.family} architecture {first} is not known; known are {', '.join(known)}")
+        return first
 
     def token(self, name: str, *, default: int | None) -> int | None:
         """Returns the value as the id of a token; None where the configuration says null.

@@ -125,10 +125,7 @@ def read(keys: Keys) -> Encoder:
     """Returns the spec of a ModernBERT configuration."""
     keys.skip(*OTHERS)
     keys.only(mlp_dropout=0.0, rope_scaling=None)
-    named = keys.config.get("architectures") or ARCHITECTURES
-    if named[0] not in ARCHITECTURES:
-        raise SpecError(f"the ModernBERT architecture {named[0]} is not known; known are {', '.join(ARCHITECTURES)}")
-    filling = named[0] == ARCHITECTURES[0]
+    filling = keys.architecture(ARCHITECTURES) == ARCHITECTURES[0]
     keys.among("tie_word_embeddings", True, *([] if filling else [False]))  # without a head there is nothing to tie
     eps = keys.number("norm_eps", default=1e-5, whole=False)
     norm = LayerNorm(eps=eps, bias=keys.flag("norm_bias", default=False))

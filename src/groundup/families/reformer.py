@@ -158,10 +158,12 @@ def _hashed(keys: Keys, sizes: dict[str, Any]) -> HashedAttention:
 
 
 def _position(keys: Keys, context: int) -> Axial | Learned:
-    shape, widths = (
-        tuple(keys.take(name, default=default))
-        for name, default in (("axial_pos_shape", (64, 64)), ("axial_pos_embds_dim", (64, 192)))
-    )
+    usual = {"axial_pos_shape": (64, 64), "axial_pos_embds_dim": (64, 192)}
+    told = {name: keys.take(name, default=default) for name, default in usual.items()}
+    for name, value in told.items():
+        if not isinstance(value, list | tuple):
+            raise SpecError(f"the configuration's {name} is {value!r}; expected a list of two numbers")
+    shape, widths = map(tuple, told.values())
     deviation = keys.number("axial_norm_std", default=1.0, whole=False)
     if not keys.flag("axial_pos_embds", default=True):
         return Learned(context)

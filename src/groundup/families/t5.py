@@ -127,7 +127,8 @@ OTHER_PARTS = ("EncoderModel", "ForSequenceClassification", "ForTokenClassificat
 
 def read(keys: Keys) -> EncoderDecoder:
     """Returns the spec of a T5 configuration."""
-    named = (keys.config.get("architectures") or [""])[0]
+    said = keys.config.get("architectures")
+    named = str(said[0] if isinstance(said, list) and said else said or "")
     if named.endswith(OTHER_PARTS):
         raise SpecError(f"the {keys.family} architecture {named} is not known; known is ...ForConditionalGeneration")
     keys.skip("initializer_factor", "classifier_dropout")

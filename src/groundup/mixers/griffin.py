@@ -22,7 +22,7 @@ from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.ops import linear_scan
-from groundup.parts.act import activation
+from groundup.parts.act import Act, activation
 from groundup.parts.conv import ConvState, ShortConv
 from groundup.parts.linear import Linear
 from groundup.specs import Size
@@ -47,7 +47,7 @@ class RGLRU(MixerSpec):
     channels: Size
     heads: Size
     conv: Size = 4
-    act: str = "gelu_tanh"
+    act: Act = "gelu_tanh"
     decays: tuple[float, float] = (0.9, 0.999)
 
     def __post_init__(self) -> None:

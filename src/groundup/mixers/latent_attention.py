@@ -54,6 +54,10 @@ class LatentAttention(MixerSpec):
     sharpness: Positive = 1.0
     dropout: ShareBelowOne = 0.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.position.of_heads(self.heads, self.turned_width)  # refuses heads that it has no places for
+
     @property
     def bias_heads(self) -> int | None:
         """How many heads read a bias that layers share; None means that none does."""

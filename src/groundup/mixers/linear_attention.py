@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundup.context import Context
+from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.mixers.heads import check_shared
 from groundup.parts.conv import ConvState, ShortConv
@@ -66,6 +67,9 @@ class LinearAttention(MixerSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_shared(self.heads, key_heads=self.key_heads)
+        if self.position.of_heads(self.key_heads, self.key_width).biased or self.position.reads_bias:
+            kind = type(self.position).__name__
+            raise SpecError(f"{kind} is added to scores, which linear attention has none of; choose RoPE or NoPosition")
 
     @property
     def steady_until(self) -> int | None:

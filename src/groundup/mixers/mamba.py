@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from groundup.context import Context
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.ops import selective_scan
-from groundup.parts.act import activation
+from groundup.parts.act import Act, activation
 from groundup.parts.conv import ConvState, ShortConv
 from groundup.parts.linear import Linear
 from groundup.parts.norm import NoNorm, Norm
@@ -47,7 +47,7 @@ class Mamba(MixerSpec):
     rank: Size
     expand: Size = 2
     conv: Size = 4
-    act: str = "silu"
+    act: Act = "silu"
     bias: bool = False
     conv_bias: bool = True
     steps: tuple[float, float] = (1e-3, 1e-1)

@@ -20,7 +20,7 @@ from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.ops import rms_norm, ssd
-from groundup.parts.act import activation
+from groundup.parts.act import Act, activation
 from groundup.parts.conv import ConvState, ShortConv
 from groundup.parts.linear import Linear
 from groundup.parts.rates import DrawnRates, Steps, check_steps
@@ -50,7 +50,7 @@ class Mamba2(MixerSpec):
     states: Size
     groups: Size = 1
     conv: Size = 4
-    act: str = "silu"
+    act: Act = "silu"
     bias: bool = False
     conv_bias: bool = True
     eps: NotNegative = 1e-5

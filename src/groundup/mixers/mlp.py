@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from groundup.context import Context
 from groundup.mixers.base import Mixer, MixerSpec
-from groundup.parts.act import activation
+from groundup.parts.act import Act, activation
 from groundup.parts.linear import Linear
 from groundup.specs import Size
 from groundup.state import State
@@ -30,7 +30,7 @@ class MLP(MixerSpec):
     """
 
     hidden: Size
-    act: str = "gelu"
+    act: Act = "gelu"
     bias: bool = False
 
     def build(self, width: int) -> MLPMixer:
@@ -94,7 +94,7 @@ class GatedMLP(MixerSpec):
     """
 
     hidden: Size
-    act: str = "silu"
+    act: Act = "silu"
     bias: bool = False
 
     def build(self, width: int) -> GatedMLPMixer:

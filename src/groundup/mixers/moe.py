@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from groundup.context import Context
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.mixers.mlp import GatedMLP
-from groundup.parts.act import activation
+from groundup.parts.act import Act, activation
 from groundup.parts.gating import Gating, Product
 from groundup.parts.linear import ExpertLinear
 from groundup.parts.router import Router, SoftmaxOfTop
@@ -42,7 +42,7 @@ class MoE(MixerSpec):
     experts: Size
     active: Size
     hidden: Size
-    act: str = "silu"
+    act: Act = "silu"
     gating: Gating = Product()
     bias: bool = False
     router: Router = SoftmaxOfTop()

@@ -23,7 +23,7 @@ from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.ops import diagonal_scan, low_rank_scan
-from groundup.parts.act import activation
+from groundup.parts.act import Act, activation
 from groundup.parts.linear import Linear
 from groundup.parts.rates import Remembering, Turning, check_steps
 from groundup.parts.spectrum import Lin, Spectrum
@@ -42,7 +42,7 @@ class Channels(MixerSpec, abstract=True):
     """
 
     states: Size = 64
-    act: str = "gelu"
+    act: Act = "gelu"
     bias: bool = True
     steps: tuple[float, float] = (1e-3, 1e-1)
 

@@ -19,7 +19,7 @@ from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.mixers.s4 import TurningState
 from groundup.ops import linear_scan
-from groundup.parts.act import activation
+from groundup.parts.act import Act, activation
 from groundup.parts.linear import Linear
 from groundup.parts.rates import Turning, check_steps
 from groundup.parts.spectrum import LegS, Spectrum
@@ -40,7 +40,7 @@ class S5(MixerSpec):
     states: Size
     blocks: Size = 1
     spectrum: Spectrum = LegS()
-    act: str = "gelu"
+    act: Act = "gelu"
     steps: tuple[float, float] = (1e-3, 1e-1)
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from groundup.errors import SpecError
-from groundup.parts.act import activation
+from groundup.parts.act import Act, activation
 from groundup.parts.linear import Lender, Linear, TiedHead
 from groundup.parts.norm import LayerNorm, Norm
 from groundup.specs import Positive, Size, Spec
@@ -44,7 +44,7 @@ class Dense(Transform):
         bias: whether the map has a bias.
     """
 
-    act: str = "gelu"
+    act: Act = "gelu"
     norm: Norm = LayerNorm()
     bias: bool = True
 

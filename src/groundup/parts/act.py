@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Annotated
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from groundup.errors import SpecError, nearest
 from groundup.ops.squared_relu import squared_relu
+from groundup.specs import Limit
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,  # Hendrycks and Gimpel 2016, arXiv:1606.08415
@@ -19,6 +21,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "relu2": squared_relu,  # So et al. 2021, arXiv:2109.08668
 }
+
+Act = Annotated[str, Limit(f"one of {', '.join(ACTIVATIONS)}", ACTIVATIONS.__contains__)]
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:

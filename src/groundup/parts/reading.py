@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from groundup.parts.act import activation
+from groundup.parts.act import Act, activation
 from groundup.parts.linear import Linear
 from groundup.parts.norm import Norm, RMSNorm
 from groundup.specs import Spec
@@ -98,7 +98,7 @@ class Gated(Reading):
     """
 
     norm: Norm = RMSNorm()
-    act: str = "silu"
+    act: Act = "silu"
 
     def build(self, width: int, heads: int, value_width: int) -> ReadingModule:
         """Returns the module."""
