@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from groundup.hub import folder
 from groundup.infer.text_to_text import TextToText
 from groundup.model.heads import Tied
 from oracle.cases import ENCODER_DECODERS, EVERY
-from oracle.pair import TOLERANCE, Pair, class_of, distance, make
+from oracle.pair import TOLERANCE, Pair, class_of, distance, make, randomise, theirs_of
 
 LENGTHS = [20, 3, 11]
 
@@ -67,6 +68,27 @@ def test_greedy_texts_of_ragged_sources_are_equal(pair: Pair):
     for row, theirs in zip(made, told.tolist(), strict=True):
         assert row.ids == theirs[1 : 1 + len(row.ids)]
         assert row.finish == "length" or row.ids[-1] == pair.ours.spec.end
+
+
+@pytest.mark.parametrize("rewritten", [False, True], ids=["as-given", "as-version-5-writes-it"])
+@pytest.mark.parametrize("name", ["t5/gated", "t5/as-version-5-says", "mt5/untied", "mt5/unsaid", "mt5/called-tied"])
+@torch.no_grad()
+def test_a_head_that_no_file_holds_is_the_table_unscaled(name: str, rewritten: bool, tmp_path: Path):
+    config = EVERY[name]
+    theirs = class_of(config)(theirs_of(config)).eval()  # which ties the head, whatever is said
+    randomise(theirs, seed=0)
+    theirs.save_pretrained(tmp_path / "theirs")
+    if not rewritten:
+        (tmp_path / "theirs" / "config.json").write_text(json.dumps(config))
+    ours = folder.read(tmp_path / "theirs")
+    assert ours.spec.decoder.head == Tied()
+    source, ids = torch.arange(9)[None] + 2, torch.arange(12)[None] + 5
+    told = theirs(input_ids=source, decoder_input_ids=ids).logits
+    assert distance(ours(ids, source=source), told) < tolerance(told)
+    folder.write_hf(ours.state_dict(), spec=ours.spec, folder=tmp_path / "again")
+    again = class_of(config).from_pretrained(tmp_path / "again").eval()
+    assert torch.equal(again(input_ids=source, decoder_input_ids=ids).logits, told)
+    assert folder.read(tmp_path / "again").spec == ours.spec
 
 
 @torch.no_grad()

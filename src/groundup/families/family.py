@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -46,6 +46,10 @@ def _has_no_class(_: Any) -> Any:
     raise SpecError("transformers has no class for this family")
 
 
+def _as_it_is(spec: Any, _: Collection[str]) -> Any:
+    return spec
+
+
 @dataclass(frozen=True)
 class Family:
     """A family of models; families hold rules as data and never read files.
@@ -59,6 +63,8 @@ class Family:
         write: a spec to a configuration that says what the family can say of it, or None (or a SpecError) where the
             spec is of other parts; `describes` tells whether that is all.
         rules: the weight rules of a spec.
+        fit: a configuration's spec and the names of its file's tensors to the spec that this file holds, for where a
+            configuration leaves something open.
         kind: what its specs are.
         prefix: what some files put before every name of a tensor.
         ignored: names of tensors that hold no weights, as a pattern.
@@ -71,6 +77,7 @@ class Family:
     read: Callable[[Keys], Model] = _has_no_class
     write: Callable[[Any], dict[str, Any] | None] = _has_no_class
     rules: Callable[[Any], list[Rule]] = _has_no_class
+    fit: Callable[[Any, Collection[str]], Model] = _as_it_is
     kind: type[Model] = Decoder
     prefix: str = ""
     ignored: re.Pattern[str] = re.compile(r"(?!)")

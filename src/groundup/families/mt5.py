@@ -1,7 +1,6 @@
 """mT5: T5 v1.1 with a vocabulary of 101 languages.
 
-Source: Xue et al. 2021 (arXiv:2010.11934), section 3. Its class in transformers never scales what the head reads, and
-since version 5 writes that the head is tied whether or not it is, so that is not believed.
+Source: Xue et al. 2021 (arXiv:2010.11934), section 3. Its class in transformers never scales what the head reads.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from typing import Any
 from groundup.families import t5
 from groundup.families.family import Keys
 from groundup.model.encoder_decoder import EncoderDecoder
-from groundup.model.heads import Untied
 from groundup.specs import override
 
 PRESETS = {f"mt5-{size}": partial(make, vocab=250112) for size, make in t5.SIZES_V11.items()}
@@ -22,7 +20,8 @@ PRESETS = {f"mt5-{size}": partial(make, vocab=250112) for size, make in t5.SIZES
 def read(keys: Keys) -> EncoderDecoder:
     """Returns the spec of an mT5 configuration."""
     keys.assume(feed_forward_proj="gated-gelu", vocab_size=250112, d_ff=1024, num_layers=8, num_heads=6)
-    return override(t5.read(keys), "decoder.head", Untied())
+    spec = t5.read(keys)
+    return override(spec, "decoder.head", t5.BARE) if spec.decoder.head.tied else spec
 
 
 def write(spec: EncoderDecoder) -> dict[str, Any]:

@@ -8,6 +8,7 @@ by the root of the width; v1.1 has a head of its own.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,11 @@ from groundup.parts.norm import RMSNorm
 from groundup.parts.position import RelativeBias, SharedBias
 from groundup.parts.score import Scaled
 from groundup.rules import QKVO, Rule, named
+from groundup.specs import override
+
+
+TIED, BARE = Tied(width_power=-0.5), Tied()  # the head of v1.0, and v1.1's where a file has none of its own
+HEAD = "lm_head.weight"
 
 
 def t5(
@@ -90,7 +96,7 @@ def t5(
         decoder=Decoder(
             layers=(written,) * (decoder_layers or layers),
             embed=Embed(position=bias(both_ways=False), dropout=dropout),
-            head=Tied(width_power=-0.5) if tied else Untied(),
+            head=TIED if tied else Untied(),
             **common,
         ),
         start=start,
@@ -135,7 +141,7 @@ def read(keys: Keys) -> EncoderDecoder:
     gated, act = _read_projection(keys)
     layers = keys.layers("num_layers", default=6)
     tied = keys.flag("tie_word_embeddings", default=True)
-    tied = keys.flag("scale_decoder_outputs", default=tied) and tied  # all that version 5 of transformers says of it
+    scaled = keys.flag("scale_decoder_outputs", default=tied)
     spec = t5(
         width=keys.number("d_model", default=512),
         layers=layers,
@@ -149,14 +155,24 @@ def read(keys: Keys) -> EncoderDecoder:
         distance=keys.number("relative_attention_max_distance", default=128),
         act=act,
         gated=gated,
-        tied=tied,
         eps=keys.number("layer_norm_epsilon", default=1e-6, whole=False),
         start=keys.token("decoder_start_token_id", default=0) or 0,
         end=keys.token("eos_token_id", default=1),
         dropout=keys.number("dropout_rate", default=0.1, whole=False),
     )
     forced = {x: keys.token(f"forced_{name}_token_id", default=None) for x, name in FORCED.items()}
-    return spec.replace(**forced)
+    return override(spec.replace(**forced), "decoder.head", TIED if tied and scaled else BARE if tied else Untied())
+
+
+def fit(spec: EncoderDecoder, names: Collection[str]) -> EncoderDecoder:
+    """Returns the spec with the head that a file with tensors of these names has.
+
+    Version 5 of transformers calls every head tied, but keeps one that a file holds; and where it makes a model whose
+    configuration says that the head is not, it ties it all the same, and writes the table alone.
+    """
+    if spec.decoder.head == TIED:
+        return spec
+    return override(spec, "decoder.head", Untied() if HEAD in names else BARE)
 
 
 def _read_projection(keys: Keys) -> tuple[bool, str]:
@@ -206,7 +222,8 @@ def write(spec: EncoderDecoder) -> dict[str, Any]:
                 "is_encoder_decoder": True,
                 "decoder_start_token_id": spec.start,
                 "eos_token_id": spec.end,
-                "tie_word_embeddings": decoder.head == Tied(width_power=-0.5),
+                "tie_word_embeddings": decoder.head.tied,
+                **({"scale_decoder_outputs": False} if decoder.head == BARE else {}),
                 **{name: token for name, token in forced.items() if token is not None},
             }
     raise SpecError("no T5 of transformers is made of these parts; see groundup.families.t5 for those it has")
@@ -260,6 +277,7 @@ FAMILY = Family(
     read=read,
     write=write,
     rules=rules,
+    fit=fit,
     kind=EncoderDecoder,
     ignored=re.compile(  # copies of the shared table, and a table of the first checkpoints that nothing reads
         r"(en|de)coder\.embed_tokens\.weight|decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight"

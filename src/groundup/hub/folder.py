@@ -54,8 +54,9 @@ def read(folder: Path, *, dtype: torch.dtype | None = None, device: torch.device
         raise ModelError(f"{folder} holds neither {OURS} nor {THEIRS}; give the folder of a model")
     if (folder / manifest.MANIFEST).exists():
         manifest.verify(folder, only=[path.name for path in (described, *weight_files(folder))])
-    model = shapes(read_spec(described))
     stored = stored_in(folder)
+    spec = read_spec(described)
+    model = shapes(family_of_file(described).fit(spec, stored.keys()) if described.name == THEIRS else spec)
     naming = _naming(described, model, stored)
     found = match(stored, model, naming, where=str(folder))
     dtype = dtype or _usual_dtype(found.values())
