@@ -14,6 +14,7 @@ from groundup.mixers.base import MixerSpec
 from groundup.mixers.block_sparse import BlockSparseAttention
 from groundup.mixers.both_ways import BothWays
 from groundup.mixers.chunked import ChunkedAttention
+from groundup.mixers.cross import CrossAttention
 from groundup.mixers.hashed import HashedAttention
 from groundup.mixers.latent_attention import LatentAttention
 from groundup.mixers.linear_attention import LinearAttention
@@ -34,7 +35,8 @@ from groundup.model.reversible import Reversible, ReversibleDecoder
 from groundup.model.stack import Stack
 from groundup.parts.embed import Embed, NarrowEmbed
 from groundup.parts.mask import Everything, Near, Window
-from groundup.parts.position import ALiBi, Axial, Learned, RelativeBias, RoPE, SharedBias
+from groundup.parts.norm import AcrossHeads, RMSNorm
+from groundup.parts.position import ALiBi, Axial, Learned, RelativeBias, RoPE, SharedBias, Sinusoidal
 from groundup.parts.router import TopOfSoftmax
 
 pytestmark = pytest.mark.usefixtures("unchecked_signatures")
@@ -69,6 +71,10 @@ TRIED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: model(Encoder, HashedAttention(factors=(4,), **HEADS)),
         "hides what comes after; .* choose",
     ),
+    "a memory in an encoder": (
+        lambda: model(Encoder, CrossAttention(kv_heads=4, **HEADS)),
+        r"layers\.0\.mix\.mixer reads what an encoder made; an Encoder has none, drop it",
+    ),
     "an activation that is not known": (lambda: MLP(hidden=8, act="gelo"), "act='gelo'; expected one of gelu, "),
     "a bias for scores that are not made": (
         lambda: LinearAttention(key_heads=4, position=ALiBi(), **LINEAR),
@@ -85,6 +91,22 @@ TRIED: dict[str, tuple[Callable[[], object], str]] = {
     "places of the stream in attention over latents": (
         lambda: LatentAttention(heads=4, latent=8, key_width=8, turned_width=4, value_width=8, position=Learned(64)),
         "give it to the model's embed instead",
+    ),
+    "waves in a stream of odd width": (
+        lambda: model(Decoder, attention(), width=33, embed=Embed(position=Sinusoidal())),
+        "need an even width, not 33",
+    ),
+    "places of two parts that are not the stream's": (
+        lambda: model(Decoder, attention(), embed=Embed(position=Axial(shape=(8, 8), widths=(16, 8)))),
+        r"widths=\(16, 8\) of Axial do not add up to the width 32",
+    ),
+    "places of heads in the stream": (
+        lambda: model(Decoder, attention(), embed=Embed(position=RoPE())),
+        "give it to the attention instead",
+    ),
+    "a norm of heads in the stream": (
+        lambda: Residual(MLP(hidden=8), pre=AcrossHeads(RMSNorm())),
+        "pre=AcrossHeads.*; expected LayerNorm or NoNorm or RMSNorm",
     ),
     "a decoder that reads no memory": (
         lambda: EncoderDecoder(

@@ -32,7 +32,6 @@ from groundup.parts.score import Scaled
 from groundup.rules import QKVO, Rule, named
 from groundup.specs import override
 
-
 TIED, BARE = Tied(width_power=-0.5), Tied()  # the head of v1.0, and v1.1's where a file has none of its own
 HEAD = "lm_head.weight"
 

@@ -22,7 +22,7 @@ from groundup.mixers.kv import KVState, WindowState
 from groundup.ops.slices import slices
 from groundup.parts.linear import Linear
 from groundup.parts.mask import Causal, Mask
-from groundup.parts.norm import NoNorm, Norm
+from groundup.parts.norm import NoNorm, NormOfHeads
 from groundup.parts.position import Position, RoPE
 from groundup.parts.score import Scaled, Score
 from groundup.specs import Positive, ShareBelowOne, Size
@@ -52,7 +52,7 @@ class Attention(MixerSpec):
     head_width: Size
     mask: Mask = Causal()
     position: Position = RoPE()
-    norm: Norm = NoNorm()
+    norm: NormOfHeads = NoNorm()
     score: Score = Scaled()
     bias: bool = False
     out_bias: bool = False

@@ -70,6 +70,8 @@ class LinearAttention(MixerSpec):
         if self.position.of_heads(self.key_heads, self.key_width).biased or self.position.reads_bias:
             kind = type(self.position).__name__
             raise SpecError(f"{kind} is added to scores, which linear attention has none of; choose RoPE or NoPosition")
+        if self.update.needs_unit_length and not self.feature.unit_length:
+            raise SpecError(f"{self.update!r} needs keys of length 1, unlike {self.feature!r}; use feature=UnitLength()")
 
     @property
     def steady_until(self) -> int | None:

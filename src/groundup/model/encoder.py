@@ -32,6 +32,8 @@ class Encoder(Stack):
                         f"layers.{i}.{name}.mixer is {part.mixer!r}, which hides what comes after; an Encoder reads "
                         "all at once, so choose Attention with the mask Everything() or Near(...)"
                     )
+                if part.mixer.reads_memory:
+                    raise SpecError(f"layers.{i}.{name}.mixer reads what an encoder made; an Encoder has none, drop it")
 
     def module(self) -> EncoderModel:
         """Returns the model with weights that are not drawn yet."""

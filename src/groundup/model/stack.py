@@ -68,6 +68,8 @@ class Stack(Model, abstract=True):
                 self._reaches(part.mixer.longest, f"layers.{i}.{name}.mixer")
                 self._has_bias(part.mixer.bias_heads, f"layers.{i}.{name}.mixer")
         self._reaches(self.embed.position.longest, "embed.position")
+        with torch.device("meta"):
+            self.embed.build(1, self.width)  # which refuses positions that are not for this width
         read, held = self.head.transform.made_width(self.carried), self.embed.vector_width(self.width)
         if self.head.tied and read != held:
             raise SpecError(

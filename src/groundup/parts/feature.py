@@ -19,6 +19,11 @@ from groundup.specs import NotNegative, Seed, Size, Spec
 class Feature(Spec, abstract=True):
     """What queries and keys become."""
 
+    @property
+    def unit_length(self) -> bool:
+        """Whether no query or key is longer than 1."""
+        return False
+
     def build(self, key_width: int) -> FeatureModule:
         """Returns the module for queries and keys of this width."""
         raise NotImplementedError(type(self).__name__)
@@ -75,6 +80,11 @@ class UnitLength(Feature):
     """
 
     eps: NotNegative = 1e-6
+
+    @property
+    def unit_length(self) -> bool:
+        """True."""
+        return True
 
     def build(self, key_width: int) -> FeatureModule:
         """Returns the module."""

@@ -16,7 +16,15 @@ from groundup.ops import rms_norm
 from groundup.specs import NotNegative, Spec
 
 
-class Norm(Spec, abstract=True):
+class NormOfHeads(Spec, abstract=True):
+    """What is done to the scale of queries, keys or readings, which have heads."""
+
+    def of_heads(self, heads: int, head_width: int) -> nn.Module:
+        """Returns the module for vectors of heads, (B, T, heads, head_width)."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class Norm(NormOfHeads, abstract=True):
     """What a residual part does to scale; ``build(width)`` gives the module."""
 
     def build(self, width: int) -> nn.Module:
@@ -24,7 +32,7 @@ class Norm(Spec, abstract=True):
         raise NotImplementedError(type(self).__name__)
 
     def of_heads(self, heads: int, head_width: int) -> nn.Module:
-        """Returns the module for the queries or keys of attention, (B, T, heads, head_width): each head by itself."""
+        """Returns the module for vectors of heads, each by itself."""
         return self.build(head_width)
 
 
@@ -93,17 +101,13 @@ class OffsetRMS(ScaledRMS):
         return rms_norm.rms_norm(x, self.weight + self.offset, eps=self.eps)
 
 
-class AcrossHeads(Norm):
+class AcrossHeads(NormOfHeads):
     """Norms the queries, and the keys, of all heads as one vector (OLMo 2, arXiv:2501.00656, section 2.1)."""
 
     norm: Norm = dataclasses.field(kw_only=False)
 
-    def build(self, width: int) -> nn.Module:
-        """Refuses: there are heads in attention only."""
-        raise SpecError(f"{self!r} is for the queries and keys of attention; use {self.norm!r} here")
-
     def of_heads(self, heads: int, head_width: int) -> nn.Module:
-        """Returns the module for the queries or keys of attention."""
+        """Returns the module for vectors of heads, (B, T, heads, head_width)."""
         return FlatNorm(self.norm.build(heads * head_width))
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from groundup.parts.act import Act, activation
 from groundup.parts.linear import Linear
-from groundup.parts.norm import Norm, RMSNorm
+from groundup.parts.norm import NormOfHeads, RMSNorm
 from groundup.specs import Spec
 
 
@@ -82,7 +82,7 @@ class Normed(Reading):
         norm: the norm.
     """
 
-    norm: Norm = RMSNorm()
+    norm: NormOfHeads = RMSNorm()
 
     def build(self, width: int, heads: int, value_width: int) -> ReadingModule:
         """Returns the module."""
@@ -97,7 +97,7 @@ class Gated(Reading):
         act: the activation of the gate, a key of `groundup.parts.act.ACTIVATIONS`.
     """
 
-    norm: Norm = RMSNorm()
+    norm: NormOfHeads = RMSNorm()
     act: Act = "silu"
 
     def build(self, width: int, heads: int, value_width: int) -> ReadingModule:

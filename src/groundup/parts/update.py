@@ -25,6 +25,11 @@ Memory = Float[Tensor, "B H K L"]
 class Update(Spec, abstract=True):
     """What a token writes."""
 
+    @property
+    def needs_unit_length(self) -> bool:
+        """Whether the state grows without end where keys are longer than 1."""
+        return False
+
     def build(self, width: int, heads: int) -> UpdateModule:
         """Returns the module for a stream of ``width`` and so many heads."""
         raise NotImplementedError(type(self).__name__)
@@ -74,6 +79,11 @@ class Delta(Update):
         super().__post_init__()
         if not 0 < self.most <= 2:
             raise SpecError(f"Delta(most={self.most}) is not stable; choose a number above 0 and up to 2")
+
+    @property
+    def needs_unit_length(self) -> bool:
+        """True: what is under a longer key is replaced by more than the difference, again and again."""
+        return True
 
     def build(self, width: int, heads: int) -> UpdateModule:
         """Returns the module for a stream of ``width``."""
