@@ -21,6 +21,7 @@ from groundup.ops import (
     diagonal_scan,
     experts,
     hashed_attention,
+    kernels,
     latent_attention,
     linear_attention,
     linear_scan,
@@ -58,7 +59,7 @@ COVERED = {
     token_shift,
     wkv,
 }
-TWINS = {blocked_attention}  # reached through the operations above, whose definition is theirs
+TWINS = {blocked_attention, kernels}  # reached through the operations above, whose definition is theirs
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 precisions = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 

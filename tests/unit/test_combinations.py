@@ -43,6 +43,7 @@ pytestmark = pytest.mark.usefixtures("unchecked_signatures")
 
 HEADS: dict[str, Any] = {"heads": 4, "head_width": 8}
 LINEAR: dict[str, Any] = {"heads": 4, "key_width": 8, "value_width": 8}
+OF_HEADS: Any = AcrossHeads(RMSNorm())
 SIZES: dict[str, Any] = {"width": 32, "vocab": 50, "context": 64}
 AnyStack = TypeVar("AnyStack", bound=Stack)
 
@@ -105,7 +106,7 @@ TRIED: dict[str, tuple[Callable[[], object], str]] = {
         "give it to the attention instead",
     ),
     "a norm of heads in the stream": (
-        lambda: Residual(MLP(hidden=8), pre=AcrossHeads(RMSNorm())),
+        lambda: Residual(MLP(hidden=8), pre=OF_HEADS),
         "pre=AcrossHeads.*; expected LayerNorm or NoNorm or RMSNorm",
     ),
     "a decoder that reads no memory": (

@@ -174,7 +174,7 @@ def test_rates_and_biases_are_not_decayed():
         (lambda: mixer(value_width=0), "has value_width=0; expected a whole number from 1"),
         (lambda: mixer(conv=-1), "has conv=-1; expected a whole number from 0"),
         (lambda: Delta(most=3.0), "up to 2"),
-        (lambda: mixer(update=Delta()), r"unlike EluPlusOne\(\); use feature=UnitLength\(\)"),
+        (lambda: mixer(update=Delta()), r"not EluPlusOne\(\); use feature=UnitLength\(\)"),
         (lambda: FixedDecay(first=0.0), "above 0"),
         (lambda: FixedDecay(last=0.0), "above 0"),
         (lambda: HeadDecay(rates=(2.0, 1.0)), "must rise"),

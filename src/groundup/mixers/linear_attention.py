@@ -71,7 +71,7 @@ class LinearAttention(MixerSpec):
             kind = type(self.position).__name__
             raise SpecError(f"{kind} is added to scores, which linear attention has none of; choose RoPE or NoPosition")
         if self.update.needs_unit_length and not self.feature.unit_length:
-            raise SpecError(f"{self.update!r} needs keys of length 1, unlike {self.feature!r}; use feature=UnitLength()")
+            raise SpecError(f"{self.update!r} needs keys of length 1, not {self.feature!r}; use feature=UnitLength()")
 
     @property
     def steady_until(self) -> int | None:

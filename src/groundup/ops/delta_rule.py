@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from groundup.ops import kernels
 from groundup.ops.linear_attention import chunk_length, cut, decayed_scores, first_state, in_chunks, score_flops
 
 
@@ -68,6 +69,8 @@ def chunked(
 
     What is written, and the state, are computed in float32 or wider; queries read in the type of ``v``.
     """
+    if kernels.keep_matrices(v, tokens=q.shape[2], sides=(q.shape[3], v.shape[3])):
+        return kernels.delta_rule(q, k, v, b, decay=decay, state=state, starts=starts)
     memory, tokens, wide = first_state(k, v, state), q.shape[2], torch.promote_types(v.dtype, torch.float32)
     with torch.autocast(q.device.type, enabled=False):
         at = cut(q, k, v, decay=decay, starts=starts)

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from groundup.ops import kernels
 from groundup.ops.linear_attention import chunk_length, cut, first_state, in_chunks, score_flops
 
 
@@ -71,8 +72,10 @@ def chunked(
 ) -> tuple[Float[Tensor, "B H T L"], Float[Tensor, "B H K L"]]:
     """Returns what `reference` does, by products of matrices in chunks and one triangular system in each.
 
-    All is computed in float32 or wider.
+    All is computed in float32 or wider, but for a kernel, which is not made for it.
     """
+    if v.dtype != torch.float32 and kernels.keep_matrices(v, tokens=q.shape[2], sides=(q.shape[3], v.shape[3])):
+        return kernels.diagonal_low_rank(q, k, v, n, p, decay=decay, state=state, starts=starts)
     memory, tokens, narrow = first_state(k, v, state), q.shape[2], v.dtype
     q, k, v, n, p, decay = (t.to(memory.dtype) for t in (q, k, v, n, p, decay))
     with torch.autocast(q.device.type, enabled=False):

@@ -18,6 +18,8 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
+from groundup.ops import kernels
+
 Chunked = Float[Tensor, "_B _H N C _K"]
 SHORTEST, LONGEST = 16, 256  # chunks, in tokens
 
@@ -64,6 +66,8 @@ def chunked(
 
     Products are in the type of ``v``; decays, and the sums that go from chunk to chunk, in float32 or wider.
     """
+    if kernels.keep_matrices(v, tokens=q.shape[2], sides=(q.shape[3], v.shape[3])):
+        return kernels.linear_attention(q, k, v, decay=decay, state=state, starts=starts)
     memory, narrow, tokens = first_state(k, v, state), v.dtype, q.shape[2]
     with torch.autocast(q.device.type, enabled=False):
         at = cut(q, k, v, decay=decay, starts=starts)

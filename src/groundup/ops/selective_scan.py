@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from groundup.ops import kernels
+
 SPAN = 64  # tokens: the states at their ends are kept for the backward
 SPAN_STATES = 2**20  # of one span, so that a processor's cache holds what is computed from them
 FLOPS = 6  # of a state and token: the decay, the input and the output each take a product and a sum
@@ -64,6 +66,8 @@ def scan(
     starts: Bool[Tensor, "B T"] | None = None,
 ) -> tuple[Float[Tensor, "B T E"], Float[Tensor, "B N E"]]:
     """Returns what `reference` does, a span of tokens at a time."""
+    if kernels.scan_selectively(x, before=before):
+        return kernels.selective_scan(x, step, a, b, c, starts=starts)
     wide = _wide(x)
     step, a, b, c = (t.to(wide) for t in (step, a, b, c))
     y, after, _ = _scan(x.to(wide), step, a, b, c, before, starts, torch.is_grad_enabled())

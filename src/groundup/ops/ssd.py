@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from groundup.ops import linear_scan
+from groundup.ops import kernels, linear_scan
 
 CHUNK = 64
 
@@ -66,6 +66,8 @@ def chunked(
     starts: Bool[Tensor, "B T"] | None = None,
 ) -> tuple[Float[Tensor, "B T H P"], Float[Tensor, "B H P N"]]:
     """Returns what `reference` does, as products of matrices."""
+    if kernels.keep_matrices(x, tokens=x.shape[1], sides=(x.shape[3], b.shape[3])):
+        return kernels.ssd(x, step, a, b, c, before=before, starts=starts)
     tokens, groups, size = x.shape[1], b.shape[2], min(CHUNK, x.shape[1])
     wide = torch.promote_types(x.dtype, torch.float32)
     heads = (groups, x.shape[2] // groups)  # G and H / G

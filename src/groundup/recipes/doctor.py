@@ -20,6 +20,7 @@ EXTRAS = {
     "zstandard": ("zstd", ".zst files"),
     "jinja2": ("chat", "chat templates"),
     "tensorboard": ("tensorboard", "events for TensorBoard"),
+    "fla": ("kernels", "kernels on a GPU"),
 }
 
 
