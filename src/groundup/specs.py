@@ -15,7 +15,7 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cache
@@ -36,10 +36,18 @@ class Limit(NamedTuple):
     Attributes:
         words: the same in words, after "expected".
         holds: whether a value is one of them.
+        names: all of them, where they are names of which the nearest may be meant.
     """
 
     words: str
     holds: Callable[[Any], bool]
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def one_of(cls, names: Iterable[str]) -> Limit:
+        """Returns the limit to these names."""
+        names = tuple(names)
+        return cls(f"one of {', '.join(names)}", names.__contains__, names)
 
 
 Size = Annotated[int, Limit(f"a whole number from 1 to {LARGEST:,}", lambda n: 1 <= n <= LARGEST)]
@@ -74,10 +82,15 @@ class Spec:
     def __post_init__(self) -> None:
         """Checks every field against its annotation; subclasses that check more call this first.
 
+        A list is taken for the tuple that it stands for.
+
         Raises:
             SpecError: a field has a value of another type or outside its limit.
         """
         for name, hint in _hints(type(self)).items():
+            given = getattr(self, name)
+            if isinstance(given, list) and typing.get_origin(hint) is tuple:
+                object.__setattr__(self, name, tuple(given))
             check(getattr(self, name), hint, name=f"{type(self).__name__} has {name}")
 
     def __repr__(self) -> str:
@@ -129,7 +142,9 @@ def check(value: Any, hint: Any, *, name: str) -> None:
     if not _fits(value, hint):
         text = repr(value)
         shown = text if len(text) <= 80 else f"{text[:80]} ..."
-        raise SpecError(f"{name}={shown}; expected {_expected(hint)}")
+        names = next((limit.names for limit in getattr(hint, "__metadata__", ()) if isinstance(limit, Limit)), ())
+        near = nearest(value, names) if isinstance(value, str) else ""
+        raise SpecError(f"{name}={shown}; {near and f'{near} '}expected {_expected(hint)}")
 
 
 def walk(spec: Spec) -> Iterator[tuple[str, Spec]]:
@@ -331,8 +346,9 @@ def _kind(name: Any, base: type[Spec], where: str) -> type[Spec]:
     names = sorted(c.__name__ for c in known.values())
     if name == base.__name__:
         raise ConfigError(f"{where or 'the spec'} needs a kind of {name}; choose from {', '.join(names)}")
-    hint = nearest(str(name), names) or f"choose from {', '.join(names)}"
-    own = "one of your own is known once its file is imported"
+    some = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    hint = nearest(str(name), names) or f"choose from {some}"
+    own = "one of your own is known once its file is imported, on the command line by GROUNDUP_IMPORT=FILE.py"
     raise ConfigError(f"{where or 'the spec'} has the unknown kind {name!r}; {hint}; {own}")
 
 

@@ -30,7 +30,6 @@ from groundup.ops import (
     rms_norm,
     selective_scan,
     slices,
-    squared_relu,
     ssd,
     token_shift,
     wkv,
@@ -54,7 +53,6 @@ COVERED = {
     rms_norm,
     selective_scan,
     slices,
-    squared_relu,
     ssd,
     token_shift,
     wkv,
@@ -78,9 +76,13 @@ def values_and_gradients(operation, inputs, *args, **settings):
     return result, *torch.autograd.grad(result, used, weight.to(result.dtype))
 
 
+def largest(x: Tensor) -> float:
+    return x.abs().max().item() if x.numel() else 0.0
+
+
 def assert_equal(fast, slow, *, tolerance):
     for one, two in zip(fast, slow, strict=True):
-        torch.testing.assert_close(one, two, rtol=tolerance, atol=tolerance * max(1.0, two.abs().max().item()))
+        torch.testing.assert_close(one, two, rtol=tolerance, atol=tolerance * max(1.0, largest(two)))
 
 
 def test_every_operation_has_a_definition_and_is_covered():
@@ -263,7 +265,7 @@ def test_cross_entropy_in_bfloat16_is_near_to_float32():
 
 
 @precisions
-@pytest.mark.parametrize("tokens", [1, 9])
+@pytest.mark.parametrize("tokens", [0, 1, 9])
 @pytest.mark.parametrize("packed", [False, True])
 def test_mixes_with_the_token_before_equal_their_definition(tokens, packed, dtype):
     sizes = [(2, tokens, 5), (2, 1, 5), (3, 5)]
@@ -274,13 +276,6 @@ def test_mixes_with_the_token_before_equal_their_definition(tokens, packed, dtyp
         mixes = op(*leaves, starts=starts)
         drawn = [noise(*mix.shape, seed=8 + i, dtype=dtype).detach() for i, mix in enumerate(mixes)]
         made.append((*mixes, *torch.autograd.grad(mixes, leaves, drawn)))
-    assert_equal(*made, tolerance=TOLERANCE[dtype])
-
-
-@precisions
-def test_squared_relu_equals_its_definition(dtype):
-    x = noise(3, 50, seed=0, dtype=dtype)
-    made = (values_and_gradients(op, (x,)) for op in (squared_relu.squared_relu, squared_relu.reference))
     assert_equal(*made, tolerance=TOLERANCE[dtype])
 
 

@@ -48,6 +48,18 @@ def test_wkv_equals_its_definition(tokens, spread, dtype):
         assert_equal(fast, slow, tolerance=TOLERANCE[dtype])
 
 
+def test_gradients_go_on_from_one_operation_into_the_other():
+    k, v, w, u = (noise(2, 9, 6, seed=0), noise(2, 9, 6, seed=1), noise(6, seed=2), noise(6, seed=3))
+    none = torch.zeros(2, 6, dtype=k.dtype)
+    weighed = noise(2, 9, 6, seed=9).detach()
+    found = []
+    for first, second in ((wkv.reference, wkv.scanned), (wkv.reference, wkv.reference)):
+        begun, sums = first(k[:, :4], v[:, :4], w.exp(), u, Sums(none, none, none + NOTHING))
+        ended, _ = second(k[:, 4:], v[:, 4:], w.exp(), u, sums)
+        found.append(torch.autograd.grad((torch.cat([begun, ended], 1) * weighed).sum(), (k, v, w, u)))
+    assert_equal(*found, tolerance=1e-9)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.complex128], ids=str)
 @pytest.mark.parametrize("tokens", [1, 2, 63, 100])
 @pytest.mark.parametrize("size", [(2, None, 3, 2), (2, None, 3, 1), (1, 1, 3, 2)], ids=["all", "shared", "fixed"])

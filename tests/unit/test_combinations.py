@@ -76,7 +76,10 @@ TRIED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: model(Encoder, CrossAttention(kv_heads=4, **HEADS)),
         r"layers\.0\.mix\.mixer reads what an encoder made; an Encoder has none, drop it",
     ),
-    "an activation that is not known": (lambda: MLP(hidden=8, act="gelo"), "act='gelo'; expected one of gelu, "),
+    "an activation that is not known": (
+        lambda: MLP(hidden=8, act="gelo"),
+        r"act='gelo'; did you mean 'gelu'.* expected one of gelu, ",
+    ),
     "a bias for scores that are not made": (
         lambda: LinearAttention(key_heads=4, position=ALiBi(), **LINEAR),
         "ALiBi is added to scores, which linear attention has none of; choose RoPE",
@@ -107,7 +110,7 @@ TRIED: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a norm of heads in the stream": (
         lambda: Residual(MLP(hidden=8), pre=OF_HEADS),
-        "pre=AcrossHeads.*; expected LayerNorm or NoNorm or RMSNorm",
+        "pre=AcrossHeads.*; expected .*LayerNorm or NoNorm or RMSNorm",
     ),
     "a decoder that reads no memory": (
         lambda: EncoderDecoder(

@@ -35,10 +35,12 @@ def says(folder: Path, **files: dict[str, Any]) -> Path:
         ({"config": {"eos_token_id": 2}, "generation_config": {"eos_token_id": [2, 7]}}, Frame(ends=(2, 7))),
         ({"config": {"eos_token_id": 2}, "generation_config": {"eos_token_id": None}}, Frame(ends=(2,))),
         ({"config": {"eos_token_id": -1, "bos_token_id": "1", "pad_token_id": True}}, Frame()),
+        ({"config": {"eos_token_id": [50256, 3], "bos_token_id": 8}}, Frame(ends=(3,))),
+        ({"generation_config": {"eos_token_id": 2}}, Frame(ends=(2,))),
     ],
 )
 def test_a_frame_is_what_the_files_say(files: dict[str, Any], frame: Frame, tmp_path: Path):
-    assert read_frame(says(tmp_path, **files)) == frame
+    assert read_frame(says(tmp_path, **files), vocab=8) == frame
 
 
 def likes(token: int, folder: Path, **tokens: Any) -> Path:
@@ -62,3 +64,11 @@ def test_each_end_that_the_folder_names_ends_a_text_and_is_written_again(ends: A
     again = json.loads((tmp_path / "again" / "config.json").read_text())
     assert (again["bos_token_id"], again["eos_token_id"], again["pad_token_id"]) == (1, ends, 0)
     assert gu.load(tmp_path / "again").frame == model.frame
+
+
+def test_a_frame_is_kept_by_a_folder_that_no_architecture_of_transformers_describes(tmp_path: Path):
+    spec = LLAMA.replace(layers=(LLAMA.layers[0].replace(mix=gu.Residual(gu.GRU())),))
+    made = gu.LanguageModel(spec.build().eval(), frame=Frame(ends=(2, 5), begin=1))
+    for number in range(2):
+        made.save(tmp_path / "own", force=bool(number))
+        assert gu.load(tmp_path / "own").frame == made.frame

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import groundup as gu
+from groundup.errors import SpecError
 from groundup.hub.own_file import import_file
 from groundup.hub.resolve import spec
 
@@ -93,3 +94,19 @@ def test_a_file_that_defines_no_model_is_told_with_its_line(given: str, message:
     Path("own_empty.py").write_text("")
     with pytest.raises(gu.GroundupError, match=message):
         spec(given)
+
+
+def test_a_file_imports_what_lies_beside_it(tmp_path: Path):
+    folder = tmp_path / "designs"
+    folder.mkdir()
+    write("designs/own_base.py", kind="OwnBase")
+    (folder / "own_twist.py").write_text("from own_base import wide as spec\n")
+    assert spec("designs/own_twist.py").context == 32
+
+
+def test_a_mixer_whose_state_is_none_is_refused_by_name(tmp_path: Path):
+    path = write("own_none.py", kind="OwnNone")
+    stateless = "x * 0\n\n    def new_state(self, *sizes, **kinds):\n        pass"
+    path.write_text(path.read_text().replace("x * 0", stateless))
+    with pytest.raises(SpecError, match=r"Nothing\.new_state returns NoneType; expected a groundup\.State"):
+        gu.plan("own_none.py")

@@ -9,6 +9,7 @@ import torch
 
 from groundup.context import Context
 from groundup.errors import GenerationError, SpecError
+from groundup.mixers.mlp import MLP
 from groundup.parts.act import ACTIVATIONS, activation
 from groundup.parts.init import ScaledNormal
 from groundup.parts.linear import Embedding, Linear, dropout
@@ -235,7 +236,7 @@ def test_sinusoidal_positions_by_formula():
         (lambda: Learned(2**31 - 1).build(2**31 - 1), "2,147,483,647 by 2,147,483,647 weights is more than"),
         (lambda: Linear(2**31 - 1, 2**31 - 1, bias=False, role="in"), "choose smaller sizes"),
         (lambda: Window(0), "size=0; expected a whole number from 1"),
-        (lambda: activation("sulu"), "did you mean 'silu'"),
+        (lambda: MLP(hidden=8, act="sulu"), r"act='sulu'; did you mean 'silu'.* expected one of gelu, "),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(build, message):

@@ -92,7 +92,8 @@ def test_folder_that_is_no_run_is_refused(tmp_path, plan):
     folder = run_folder(tmp_path, plan=None)
     if plan:
         (folder / "plan.json").write_text('{"params": 5')
-    with pytest.raises(ModelError, match=r"neither plan\.json nor ledger\.jsonl"):
+    says = "nothing that can be read in its plan.json; name" if plan else "neither a plan nor a ledger"
+    with pytest.raises(ModelError, match=says):
         audit(folder)
 
 

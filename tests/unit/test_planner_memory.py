@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from groundup.planner.memory import PROCESS_BYTES, SLACK_SHARE, training_memory
+from groundup.planner.memory import LOADED_BYTES, PROCESS_BYTES, SLACK_SHARE, training_memory
 from groundup.planner.rehearsal import Part
 
 
@@ -31,7 +31,7 @@ def test_peak_is_the_largest_sum_on_the_walk():
     assert memory.optimizer_bytes == 40 + 2 * 60 + 40
     assert (memory.copies_bytes, memory.activations_bytes, memory.logits_bytes) == (20, 194, 50)
     assert memory.slack_bytes == round(SLACK_SHARE["cpu"] * 264)
-    assert memory.peak_bytes == PROGRAM + 100 + 200 + 264 + memory.slack_bytes
+    assert memory.peak_bytes == PROGRAM + LOADED_BYTES + 100 + 200 + 264 + memory.slack_bytes
 
 
 def test_gradients_of_earlier_micro_batches_are_there_all_along():

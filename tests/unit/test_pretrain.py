@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from groundup.data.shards import build
@@ -18,11 +21,12 @@ from groundup.errors import (
     ModelError,
     SpecError,
     StorageError,
+    TrainingError,
 )
 from groundup.families.llama import llama
 from groundup.files import alone, json_lines
 from groundup.infer.load import load
-from groundup.model.decoder import Decoder
+from groundup.model.decoder import Decoder, DecoderModel
 from groundup.optim.optimizers import AdamW, Muon
 from groundup.planner import measure
 from groundup.recipes.audit import audit
@@ -211,10 +215,12 @@ def test_a_source_that_is_not_there_leaves_no_run_behind(texts: Path, tmp_path: 
 
 @pytest.mark.slow  # a plan of many tokens has many slices of logits, whose signatures are checked here
 def test_a_run_that_no_memory_holds_is_refused_with_one_that_fits(texts: Path, tmp_path: Path) -> None:
-    wide = llama(width=64, layers=1, heads=1, hidden=64, vocab=280, context=2048)
+    wide = llama(width=2**12, layers=1, heads=1, hidden=64, vocab=280, context=2048)
     vast = llama(width=2**17, hidden=2**19, layers=16, heads=1024, vocab=280, context=8)
-    with pytest.raises(ConfigError, match=r"needs .* at 16777216 rows .* choose rows=1 context=\d+, with accumulate=N"):
-        pretrain(settings(texts, model=wide, rows=2**24), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"needs .* at 8192 rows .* choose rows=1 context=\d+, with accumulate=N"):
+        pretrain(settings(texts, model=wide, rows=2**13), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"than any device holds at once; choose rows up to 8,192, and more"):
+        pretrain(settings(texts, model=wide, rows=2**31 - 1), tmp_path / "run")
     with pytest.raises(ConfigError, match="choose a smaller model"):
         pretrain(settings(texts, model=vast), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -434,3 +440,46 @@ def test_a_corpus_in_the_home_folder_is_found(texts: Path, tmp_path: Path, monke
     monkeypatch.setenv("HOME", str(tmp_path))
     outcome = pretrain(settings(Path("~/corpus")), tmp_path / "run")
     assert outcome.corpus.folder == tmp_path / "corpus"
+
+
+def test_scores_along_the_way_read_no_more_at_once_than_training_does(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    hidden = DecoderModel.hidden
+
+    def counted(model: DecoderModel, ids: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
+        read.append(ids.numel())
+        return hidden(model, ids, *given, **named)
+
+    monkeypatch.setattr(DecoderModel, "hidden", counted)
+    run = settings(texts)
+    pretrain(run, tmp_path / "run")
+    assert max(read) == run.rows * run.length
+
+
+class Said(Watch):
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.sentences.append(text)
+
+
+def test_settings_that_a_corpus_makes_idle_and_rough_scores_are_told(texts: Path, tmp_path: Path) -> None:
+    said = Said()
+    (tmp_path / "few").mkdir()
+    for number in range(8):
+        words = " ".join(f"{number}{i % 97}" for i in range(40_000 if number == 3 else 20))
+        (tmp_path / "few" / f"{number}.txt").write_text(words)
+    few = Data(source=str(tmp_path / "few"), held_out=0.5)
+    pretrain(settings(texts, data=few), tmp_path / "run", watch=said)
+    assert any(re.match(r"Only [\d,]+ bytes are held out, 0\.\d% of the text", text) for text in said.sentences)
+    corpus = Data(source=str(tmp_path / "run" / "corpus"), vocab=2000)
+    pretrain(settings(texts, data=corpus), tmp_path / "again", watch=said)
+    assert any(re.match(r"The corpus brings .* so data.vocab=2000 is not used", text) for text in said.sentences)
+
+
+def test_a_run_whose_last_updates_were_too_large_says_so(texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"the loss on the text that was held out is .* lower optimizer\.lr"):
+        pretrain(settings(texts, optimizer=AdamW(lr=1e38), budget=Steps(1)), tmp_path / "run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,12 @@ def test_the_best_sizes_are_a_minimum_and_each_others_inverse(law: scaling.Param
     assert law.flops_for(least, tokens_per_param=200) > 3e21
     with pytest.raises(ConfigError, match="no training reaches a loss of 1: the law's floor is 1"):
         law.flops_for(1.0)
+    for loss in (1e9, law.floor * (1 + 1e-15)):
+        with pytest.raises(ConfigError, match="takes less than one operation or more than 1e60"):
+            law.flops_for(loss)
+    for wrong in (0.0, -1.0, math.nan):
+        with pytest.raises(ConfigError, match=r"tokens_per_param=.* must be a number above 0"):
+            law.flops_for(least, tokens_per_param=wrong)
 
 
 def test_repeated_text_is_worth_less_each_time():
@@ -97,6 +104,8 @@ def test_repeated_text_is_worth_less_each_time():
     assert once == pytest.approx(law.law.loss(params, unique))
     losses = [law.loss(params, epochs * unique, unique=unique) for epochs in (1, 4, 16, 64, 1000)]
     assert losses == sorted(losses, reverse=True)
+    assert [round(law.law.size), round(law.law.length, -1), round(law.law.alpha, 3)] == [521, 1490, 0.353]  # as printed
+    assert [round(law.law.floor, 2), round(law.size_decay, 1)] == [1.87, 5.3]
     assert scaling.worth(5e9, 1e9, law.data_decay) == pytest.approx(4.52e9, rel=0.01)  # four epochs again: nearly new
     most = unique * (1 + law.data_decay)
     assert scaling.worth(1e15, unique, law.data_decay) == pytest.approx(most)
@@ -104,8 +113,11 @@ def test_repeated_text_is_worth_less_each_time():
 
 
 def test_kaplans_laws_have_their_constants():
-    assert KAPLAN.loss(8.8e13, 1e30) == pytest.approx(1.0, rel=1e-6)
-    assert KAPLAN.loss(1e30, 5.4e13) == pytest.approx(1.0, rel=1e-6)
+    said = next(row["other"] for row in ROWS if row["row"] == "L(N,D)").partition("joint fit")[2]
+    numbers = [float(number) for number in re.findall(r"\d[\d.]*(?:e\d+)?", said)]
+    assert numbers == [KAPLAN.alpha, KAPLAN.beta, KAPLAN.size, KAPLAN.length]
+    assert KAPLAN.loss(KAPLAN.size, 1e30) == pytest.approx(1.0, rel=1e-6)
+    assert KAPLAN.loss(1e30, KAPLAN.length) == pytest.approx(1.0, rel=1e-6)
     assert KAPLAN.loss_of_flops(3.1e8 * scaling.PETAFLOP_S_DAY) == pytest.approx(1.0)
     assert KAPLAN.params(100 * scaling.PETAFLOP_S_DAY) / KAPLAN.params(scaling.PETAFLOP_S_DAY) == pytest.approx(
         100**0.73
@@ -117,6 +129,8 @@ def test_experts_help_less_the_more_there_are(law: scaling.Routed):
     assert law.dense_params(1e9, 1) == pytest.approx(1e9)
     losses = [law.loss(1e9, experts) for experts in (1, 8, 64, 512)]
     assert losses == sorted(losses, reverse=True)
+    with pytest.raises(ConfigError, match="experts=nan must be at least 1"):
+        law.loss(1e9, math.nan)
     gains = [law.dense_params(size, 64) / size for size in (1e8, 1e9, 1e10)]
     assert gains == sorted(gains, reverse=True)
 

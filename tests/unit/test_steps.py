@@ -139,6 +139,12 @@ def test_every_says_yes_to_multiples_and_to_the_last() -> None:
     assert [step.tally.steps for step in done if step.every(2)] == [2, 4, 5]
 
 
+def test_half_an_update_is_no_budget() -> None:
+    for count in (0.5, 1.5):
+        with pytest.raises(ConfigError, match="cuts one in parts; give a whole number"):
+            updates(count)
+
+
 def test_budgets_have_words_of_their_own() -> None:
     assert updates(1e3) == Steps(1000)
     assert tokens(10e9) == Tokens(10_000_000_000)
@@ -150,7 +156,6 @@ def test_budgets_have_words_of_their_own() -> None:
     [
         (Steps, 0, "0 steps"),
         (updates, math.nan, "nan updates"),
-        (updates, 0.5, "0 steps"),
         (tokens, 1e30, "1e[+]30 tokens"),
         (seconds, math.nan, "nan seconds"),
         (hours, math.inf, "inf hours"),

@@ -32,7 +32,8 @@ def evaluate(model: str, source: str | None, as_json: bool, **options: Any) -> N
         return
     bits = figures.pop("compressors", {})
     figures |= {f"bits per byte of {name}": value for name, value in bits.items()}
+    width = max(map(len, figures))
     for name, value in figures.items():
         name = name.replace("_", " ")
         shown = f"{value:,.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
-        click.echo(f"{name:36}  {shown}")
+        click.echo(f"{name:{width}}  {shown}")

@@ -66,8 +66,10 @@ class Loader:
             world: how many processes share a batch.
 
         Raises:
-            DataError: the split is shorter than a window, or the rows cannot be shared out.
+            DataError: the split is shorter than a window, the rows cannot be shared out, or there is no corpus.
         """
+        if not isinstance(corpus, Corpus):
+            raise DataError(f"{corpus!r} is no corpus; give one that is open, as in Corpus.open(folder)")
         if rows < 1 or context < 1:
             raise DataError(f"rows={rows} and context={context} make no batch; choose 1 or more of each")
         if not 0 <= rank < world or rows % world:

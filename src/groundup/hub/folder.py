@@ -23,7 +23,7 @@ from groundup.errors import ModelError, SpecError, StorageError, WeightsError, w
 from groundup.families import family_of
 from groundup.hub import manifest
 from groundup.hub.match import Naming, compare, match, shapes
-from groundup.hub.spec_file import OURS, THEIRS, family_of_file, read_spec, write_json
+from groundup.hub.spec_file import BESIDE, OURS, THEIRS, family_of_file, read_spec, write_json
 from groundup.hub.tensors import INDEX, KINDS, ONE_FILE, Lazy, Stored, load, save, stored_in, weight_files
 from groundup.model.model import Model, ModelModule
 from groundup.specs import Spec
@@ -100,6 +100,9 @@ def write(weights: Mapping[str, Tensor], *, spec: Spec, folder: Path, tokens: Ma
         case _:
             _prepare(folder)
             save({name: _portable(tensor, None) for name, tensor in weights.items()}, folder / ONE_FILE)
+            known = {name: token for name, token in (tokens or {}).items() if token is not None}
+            if known:
+                write_json(known, folder / BESIDE)
     write_json(spec.to_dict(), folder / OURS)
 
 

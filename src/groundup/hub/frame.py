@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from groundup.hub.spec_file import BESIDE, THEIRS, read_mapping
+from groundup.hub.spec_file import read_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,22 +31,22 @@ class Frame:
         return {name: value for name, value in every.items() if value is not None}
 
 
-def read_frame(folder: Path) -> Frame:
-    """Returns what the files of a folder say; of two that do, generation_config.json has the last word.
+NO_FRAME = Frame()
+
+
+def read_frame(folder: Path, *, vocab: int) -> Frame:
+    """Returns what the files of a folder say of a model with so many token ids.
 
     Raises:
-        ModelError: one of them is not JSON.
+        ModelError: one of them cannot be read as JSON, or holds anything but a mapping.
     """
-    said: dict[str, Any] = {}
-    for file in (THEIRS, BESIDE):
-        if (folder / file).is_file():
-            said |= {name: value for name, value in read_mapping(folder / file).items() if value is not None}
-    begin, pad = (next(_ids(said.get(name)), None) for name in ("bos_token_id", "pad_token_id"))
-    return Frame(begin=begin, ends=tuple(_ids(said.get("eos_token_id"))), pad=pad)
+    said = read_tokens(folder)
+    begin, ends, pad = (list(_ids(said.get(f"{name}_token_id"), vocab)) for name in ("bos", "eos", "pad"))
+    return Frame(begin=next(iter(begin), None), ends=tuple(ends), pad=next(iter(pad), None))
 
 
-def _ids(said: Any) -> Iterator[int]:
-    """Yields the ids of one or several; what is no id, as the -1 of some files, says that there is none."""
+def _ids(said: Any, vocab: int) -> Iterator[int]:
+    """Yields the ids of one or several; one that the model lacks, as the -1 of some files, says that there is none."""
     for value in said if isinstance(said, list) else [said]:
-        if type(value) is int and value >= 0:
+        if type(value) is int and 0 <= value < vocab:
             yield value

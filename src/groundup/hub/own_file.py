@@ -1,6 +1,7 @@
 """An architecture in a user's own file: ``./mine.py:spec`` is a MODEL like any other.
 
-The file is imported once, under its own name, so that the specs that it defines are known from then on.
+The file is imported once, under its own name, so that the specs that it defines are known from then on. It may import
+what lies beside it, as a file that Python runs may.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def import_file(path: Path) -> ModuleType:
         raise ModelError(f"{path} is not there; give the path of a Python file that defines a model")
     module = importlib.util.module_from_spec(found)
     FILES.add(path.absolute())
+    sys.path.append(str(path.absolute().parent))
     sys.modules[path.stem] = module  # where the annotations of its specs are looked up
     try:
         _told(path, lambda: found.loader.exec_module(module))

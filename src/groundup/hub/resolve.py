@@ -48,13 +48,13 @@ class Found:
     repo: Repo | None = None
 
 
-def find(model: str | Path | Model, *, revision: str | None = None, offline: bool = False) -> Found:
+def find(model: str | Path | Model | ModelModule, *, revision: str | None = None, offline: bool = False) -> Found:
     """Returns what a MODEL is; of a hub id, only what describes it is fetched.
 
     Args:
         model: a preset's name, a folder, a file, ``FILE.py:NAME`` (see `own_file`), a hub id (``organisation/name``,
-            ``organisation/name@revision``) or a spec. A name with a dot or a slash in front, or a `Path`, is always a
-            path.
+            ``organisation/name@revision``), a spec, or the model that one built. A name with a dot or a slash in
+            front, or a `Path`, is always a path.
         revision: the branch, tag or commit of a hub id; None means the main branch.
         offline: whether a hub id may only come from the cache.
 
@@ -65,8 +65,12 @@ def find(model: str | Path | Model, *, revision: str | None = None, offline: boo
         WeightsError: it is a pickle.
         CheckpointError: a checksum does not hold.
     """
+    if isinstance(model, ModelModule):
+        model = model.spec
     if isinstance(model, Model):
         return Found(name="a spec", kind="spec", spec=model)
+    if not isinstance(model, str | Path):
+        raise ModelError(f"{str(model)[:80]} is no model; give a spec, a name, a path or a hub id")
     name = str(model)
     path = Path(os.path.expanduser(name))
     own = OWN.fullmatch(name)
@@ -87,7 +91,7 @@ def find(model: str | Path | Model, *, revision: str | None = None, offline: boo
     raise _unknown(name, path)
 
 
-def spec(model: str | Path | Model, *, revision: str | None = None, offline: bool = False) -> Model:
+def spec(model: str | Path | Model | ModelModule, *, revision: str | None = None, offline: bool = False) -> Model:
     """Returns the spec of a MODEL; the arguments and errors are those of `find`."""
     return find(model, revision=revision, offline=offline).spec
 

@@ -18,7 +18,8 @@ from groundup.files import read_limited
 from groundup.model.model import Model
 
 OURS, THEIRS = "spec.json", "config.json"
-BESIDE, FRAME = "generation_config.json", ("decoder_start", "eos", "forced_bos", "forced_eos")  # what it may say
+BESIDE = "generation_config.json"
+ENDS = [f"{token}_token_id" for token in ("decoder_start", "eos", "forced_bos", "forced_eos")]  # of a spec's own
 MOST_BYTES, MOST_BYTES_YAML = 2**25, 2**21  # of a description; YAML takes a minute for that much
 
 
@@ -35,13 +36,25 @@ def read_spec(path: Path) -> Model:
         data = data["spec"]
     if "kind" not in data and path.suffix != ".json":
         raise ModelError(f"{path} has no kind; expected a spec, as `groundup show MODEL --json` prints it")
-    if path.name == THEIRS and (path.parent / BESIDE).is_file():  # whose word is the last one
-        said = read_mapping(path.parent / BESIDE)
-        data |= {name: said[name] for name in (f"{token}_token_id" for token in FRAME) if said.get(name) is not None}
+    if path.name == THEIRS:
+        data |= {name: token for name, token in read_tokens(path.parent).items() if name in ENDS}
     try:
         return Model.from_dict(data) if "kind" in data else families.family_of_config(data).spec(data)
     except GroundupError as fault:
         raise type(fault)(f"{path}: {fault}") from fault
+
+
+def read_tokens(folder: Path) -> dict[str, Any]:
+    """Returns the ids of tokens that config.json and generation_config.json name; the latter has the last word.
+
+    Raises:
+        ModelError: one of them cannot be read as JSON, or holds anything but a mapping.
+    """
+    said: dict[str, Any] = {}
+    for file in (folder / THEIRS, folder / BESIDE):
+        if file.is_file():
+            said |= {name: value for name, value in read_mapping(file).items() if value is not None}
+    return {name: value for name, value in said.items() if name.endswith("_token_id")}
 
 
 def family_of_file(path: Path) -> Family:

@@ -14,15 +14,15 @@ from groundup import files
 from groundup.errors import StorageError
 from groundup.hub import folder as folders
 from groundup.hub import sentences
-from groundup.hub.frame import Frame
+from groundup.hub.frame import NO_FRAME, Frame
 from groundup.hub.manifest import MANIFEST, write_manifest
-from groundup.hub.spec_file import OURS, THEIRS
+from groundup.hub.spec_file import BESIDE, OURS, THEIRS
 from groundup.hub.tensors import INDEX, ONE_FILE
 from groundup.model.model import ModelModule
 from groundup.text import folder as texts
 from groundup.text.tokenizer import Tokenizer
 
-PARTS = {OURS, THEIRS, ONE_FILE, INDEX, MANIFEST, *texts.FILES, *sentences.FILES}
+PARTS = {OURS, THEIRS, BESIDE, ONE_FILE, INDEX, MANIFEST, *texts.FILES, *sentences.FILES}
 PIECES = "model-*-of-*.safetensors"
 
 
@@ -31,7 +31,7 @@ def save(
     folder: Path,
     *,
     tokenizer: Tokenizer | None,
-    frame: Frame = Frame(),  # noqa: B008 - a value
+    frame: Frame = NO_FRAME,
     force: bool = False,
     beside: Callable[[Path], None] = lambda _: None,
 ) -> None:

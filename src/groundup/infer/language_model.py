@@ -17,7 +17,7 @@ from torch import Tensor
 
 from groundup.errors import GenerationError, ModelError, TextError
 from groundup.files import as_path
-from groundup.hub.frame import Frame
+from groundup.hub.frame import NO_FRAME, Frame
 from groundup.infer import folder as folders
 from groundup.infer.continuation import Continuation, stop_tokens
 from groundup.infer.generate import steps
@@ -51,7 +51,7 @@ class LanguageModel:
         module: DecoderModel,
         *,
         tokenizer: Tokenizer | None = None,
-        frame: Frame = Frame(),  # noqa: B008 - a value
+        frame: Frame = NO_FRAME,
     ) -> None:
         if not isinstance(module, ModelModule):
             raise ModelError(f"a LanguageModel takes a module, not a {type(module).__name__}; call the spec's build()")

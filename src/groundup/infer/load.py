@@ -9,7 +9,7 @@ import torch
 from groundup.devices import pick_device
 from groundup.errors import ConfigError, ModelError, nearest
 from groundup.hub import resolve
-from groundup.hub.frame import Frame, read_frame
+from groundup.hub.frame import NO_FRAME, Frame, read_frame
 from groundup.hub.sentences import Sentences, read_sentences
 from groundup.infer.language_model import LanguageModel
 from groundup.infer.text_encoder import TextEncoder
@@ -59,9 +59,9 @@ def load(
     found = resolve.find(model, revision=revision, offline=offline)
     module = resolve.weights(found, dtype=kind, device=device)
     tokenizer = None if found.tokenizer is None else Tokenizer.load(found.tokenizer)
-    said, frame = Sentences(), Frame()
+    said, frame = Sentences(), NO_FRAME
     if found.weights is not None:
-        frame = read_frame(found.weights)
+        frame = read_frame(found.weights, vocab=module.spec.predictor.vocab)
         said = read_sentences(found.weights) if isinstance(module, EncoderModel) else said
     return as_called(module, tokenizer=tokenizer, frame=frame, sentences=said)
 
@@ -70,7 +70,7 @@ def as_called(
     module: ModelModule,
     *,
     tokenizer: Tokenizer | None,
-    frame: Frame = Frame(),  # noqa: B008 - a value
+    frame: Frame = NO_FRAME,
     sentences: Sentences = Sentences(),  # noqa: B008 - a value
 ) -> LanguageModel:
     """Returns a module as the class that its users call.

@@ -28,6 +28,7 @@ Logits = Float[Tensor, "B V"]
 Filter = Callable[[Tensor], Tensor]
 
 COLDEST = 1e-3  # below it, logits over the temperature may leave the range of float32
+MOST_BEAMS = 1024
 STRONGEST = 10  # length penalty; beyond it, powers of long texts may leave the range of numbers
 
 
@@ -129,8 +130,8 @@ class Sampling(Spec):
             )
 
     def _check_beams(self) -> None:
-        if self.beams < 1:
-            self._refuse("beams", "a whole number of at least 1, which takes token by token")
+        if not 1 <= self.beams <= MOST_BEAMS:
+            self._refuse("beams", f"a whole number from 1, which takes token by token, to {MOST_BEAMS:,}")
         if not abs(self.length_penalty) <= STRONGEST:
             self._refuse("length_penalty", f"a number from -{STRONGEST} to {STRONGEST}; 1 is the mean per token")
         if self.early_stopping not in (True, False, "never"):

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from groundup.errors import GenerationError, TextError
-from groundup.hub.frame import Frame
+from groundup.hub.frame import NO_FRAME, Frame
 from groundup.hub.sentences import Sentences, write_sentences
 from groundup.infer.diffuse import Order, diffuse
 from groundup.infer.fill import Filling, fillings
@@ -43,7 +43,7 @@ class TextEncoder(LanguageModel):
         module: EncoderModel,
         *,
         tokenizer: Tokenizer | None = None,
-        frame: Frame = Frame(),  # noqa: B008 - a value
+        frame: Frame = NO_FRAME,
         sentences: Sentences = Sentences(),  # noqa: B008 - a value
     ) -> None:
         self.module: Any = module

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from groundup.hub.frame import Frame
+from groundup.hub.frame import NO_FRAME, Frame
 from groundup.infer.generation import Generation
 from groundup.infer.ids import as_ids, as_rows, check_source, several, side_by_side
 from groundup.infer.infill import check_sentinels, filled, sentinels
@@ -37,7 +37,7 @@ class TextToText(LanguageModel):
         module: EncoderDecoderModel,
         *,
         tokenizer: Tokenizer | None = None,
-        frame: Frame = Frame(),  # noqa: B008 - a value
+        frame: Frame = NO_FRAME,
     ) -> None:
         self.module: Any = module
         self.tokenizer = tokenizer

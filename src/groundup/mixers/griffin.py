@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from groundup.autograd import once
 from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.mixers.base import Mixer, MixerSpec
@@ -164,7 +164,7 @@ class _Root(torch.autograd.Function):
         return x.sqrt()
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(  # pyrefly: ignore[bad-override]: the decorator hides the names
         ctx: Any, *grad_outputs: Any
     ) -> Any:

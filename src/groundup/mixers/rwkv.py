@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from groundup.context import Context
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.ops import wkv
-from groundup.ops.squared_relu import squared_relu
 from groundup.parts.conv import ConvState
 from groundup.parts.linear import Linear
 from groundup.parts.shift import mixes, new_shift
@@ -133,7 +133,7 @@ class ChannelMixer(Mixer):
     ) -> Float[Tensor, "B T D"]:
         """Returns the transformed stream; a state holds the token before."""
         r, k = mixes(x, ctx, [1 - own for own in (self.mix_r, self.mix_k)], state)
-        return self.gate(r).sigmoid() * self.down(squared_relu(self.up(k)))
+        return self.gate(r).sigmoid() * self.down(F.relu(self.up(k)).square())
 
     def new_state(
         self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

@@ -24,7 +24,6 @@ from groundup.context import Context
 from groundup.mixers.base import Mixer, MixerSpec
 from groundup.mixers.rwkv5 import MatrixState
 from groundup.ops import diagonal_low_rank
-from groundup.ops.squared_relu import squared_relu
 from groundup.parts.conv import ConvState
 from groundup.parts.linear import Linear
 from groundup.parts.norm import HeadNorm
@@ -188,7 +187,7 @@ class ShiftedMLPMixer(Mixer):
     ) -> Float[Tensor, "B T D"]:
         """Returns the transformed stream; a state holds the token before."""
         (mixed,) = mixes(x, ctx, [self.mix], state)
-        return self.down(squared_relu(self.up(mixed)))
+        return self.down(F.relu(self.up(mixed)).square())
 
     def new_state(
         self, rows: int, max_len: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

@@ -16,7 +16,18 @@ from groundup.state import State
 
 
 class Decoder(Stack):
-    """A language model that reads from left to right."""
+    """A language model that reads from left to right.
+
+    Attributes:
+        width: the width of the residual stream.
+        vocab: how many token ids there are.
+        context: the longest sequence that it is meant for, in tokens.
+        layers: the layers, first to last; see `groundup.pattern` for those that repeat.
+        embed: how token ids become vectors.
+        norm: the norm before the head.
+        head: what makes logits.
+        init: how weights start.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()

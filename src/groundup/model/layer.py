@@ -271,12 +271,13 @@ class FedModule(LayerModule):
         return part.out(torch.add(x, delta, alpha=part.scale))
 
 
-def pattern(layers: Sequence[LayerSpec], *, of: int) -> tuple[LayerSpec, ...]:
-    """Returns ``of`` layers that repeat ``layers`` in order; the last repeat may be cut short.
+def pattern(layers: LayerSpec | Sequence[LayerSpec], *, of: int) -> tuple[LayerSpec, ...]:
+    """Returns ``of`` layers that repeat ``layers``, one or several, in order; the last repeat may be cut short.
 
     Raises:
         SpecError: there is no layer to repeat, or ``of`` is below 1.
     """
+    layers = (layers,) if isinstance(layers, LayerSpec) else layers
     if not layers or of < 1:
         raise SpecError(f"a pattern of {len(layers)} layers cannot make {of}; give at least one, and of=1 or more")
     return tuple(layers[i % len(layers)] for i in range(of))

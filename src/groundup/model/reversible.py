@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import get_device_states, set_device_states
 
+from groundup.autograd import once
 from groundup.context import Context
 from groundup.errors import SpecError
 from groundup.model.decoder import Decoder, DecoderModel
@@ -131,7 +131,7 @@ class _Reversed(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(  # pyrefly: ignore[bad-override]: of the one output there is
         kept: Any, grad: Tensor
     ) -> tuple[Tensor | None, ...]:

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from groundup.autograd import once
 
 
 def reference(
@@ -77,7 +78,7 @@ class _Taps(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(  # pyrefly: ignore[bad-override]: the decorator hides the names
         ctx: Any, *grad_outputs: Any
     ) -> Any:

@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from groundup.autograd import once
 
 CHUNK_BYTES = 2**27  # of one chunk's logits
 SLICE_BYTES = 2**22  # of the float32 working copy: small enough for a processor's cache
@@ -130,7 +131,7 @@ class _Chunked(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(  # pyrefly: ignore[bad-override]: the decorator hides the names
         ctx: Any, *grad_outputs: Any
     ) -> Any:

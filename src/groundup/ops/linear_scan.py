@@ -23,7 +23,7 @@ def reference(
     b: Shaped[Tensor, "B T *channels"],
     before: Shaped[Tensor, "B *channels"] | None = None,
 ) -> Shaped[Tensor, "B T *channels"]:
-    """Returns what is held after each token, real or complex: the definition.
+    """Returns what is held after each token, all of it real or all of it complex: the definition.
 
     Args:
         a: what is kept; an axis of length 1 stands for all rows, tokens or channels.
@@ -100,6 +100,10 @@ _library.impl("linear_scan", _scan, "CompositeExplicitAutograd")
 _library.impl("linear_scan_backward", _backward, "CompositeExplicitAutograd")
 
 
+def _empty(a: Tensor, b: Tensor, before: Tensor) -> Tensor:
+    return b.new_empty(b.shape, dtype=torch.promote_types(torch.promote_types(a.dtype, b.dtype), before.dtype))
+
+
 def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     ctx.save_for_backward(inputs[0], output, inputs[2])
 
@@ -108,7 +112,7 @@ def _grads(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
     return tuple(torch.ops.groundup.linear_scan_backward(grad, *ctx.saved_tensors))
 
 
-torch.library.register_fake("groundup::linear_scan", lambda a, b, before: b.new_empty(b.shape), lib=_library)
+torch.library.register_fake("groundup::linear_scan", _empty, lib=_library)
 torch.library.register_fake(
     "groundup::linear_scan_backward",
     lambda grad, a, every, before: [t.new_empty(t.shape) for t in (a, every, before)],

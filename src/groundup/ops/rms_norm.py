@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from groundup.autograd import once
 
 
 def reference(x: Float[Tensor, "*rows D"], weight: Float[Tensor, "D"], *, eps: float) -> Float[Tensor, "*rows D"]:
@@ -45,7 +46,7 @@ class _RMSNorm(torch.autograd.Function):
         return (x * root).mul_(weight)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(  # pyrefly: ignore[bad-override]: the decorator hides the names
         ctx: Any, *grad_outputs: Any
     ) -> Any:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 def reference(x: Float[Tensor, "*rows T K"], places: Sequence[slice]) -> tuple[Tensor, ...]:
@@ -31,10 +30,7 @@ class _Slices(torch.autograd.Function):
         return reference(x, places)
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyrefly: ignore[bad-override]: the decorator hides the names
-        ctx: Any, *grad_outputs: Any
-    ) -> Any:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
         grad = grad_outputs[0].new_zeros(ctx.shape)
         for place, part in zip(ctx.places, grad_outputs, strict=True):
             grad[..., place, :] += part

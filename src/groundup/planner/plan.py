@@ -27,7 +27,7 @@ from groundup.model.decoder import Decoder
 from groundup.model.model import Model
 from groundup.objectives.objective import Objective, Shape
 from groundup.optim.optimizers import AdamW, Optimizer
-from groundup.planner import books, table
+from groundup.planner import books, table, units
 from groundup.planner.assumptions import BATCH_TOKENS, CHINCHILLA_TOKENS_PER_PARAM, SOURCES, assumptions
 from groundup.planner.machine import Machine, calibrate
 from groundup.planner.memory import Memory, training_memory
@@ -39,6 +39,7 @@ from groundup.specs import LARGEST
 MICRO_BATCH_TOKENS = {"cpu": 2**13}  # enough for large products; more only take memory
 MICRO_BATCH_TOKENS_ELSEWHERE = 2**16
 USABLE_SHARE = 0.9  # of the device's memory; the rest is the system's
+MOST_TOKENS = 2**24  # of a micro-batch: a device that held the activations of more is not built
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +82,8 @@ class Plan:
         energy_kwh: at the assumed power; None without one.
         chinchilla_tokens: the tokens that make the best use of the operations, 20 for each parameter.
         predicted_loss: nats per token of the text and vocabulary of Hoffmann et al. 2022, by the replication of their
-            law (Besiroglu et al. 2024); None for what does not predict the next token, and for fewer operations than
-            the least of the runs that the law was fitted to.
+            law (Besiroglu et al. 2024); None for what does not predict the next token, for mixtures of experts, which
+            no such run had, and for fewer operations than the least of the runs that the law was fitted to.
         machine: the processor's name.
         assumptions: what was assumed, in sentences.
         sources: where rules and constants come from.
@@ -182,6 +183,11 @@ def plan(
     machine, params, active = _machine(on), books.params(spec), books.active_params(spec)
     length = _length(spec, context)
     shape = Shape.even(length) if objective is None else objective.shape(spec, length)
+    if (rows or 1) * shape.text > MOST_TOKENS:
+        raise ConfigError(
+            f"rows={rows} of {shape.text:,} tokens are more than any device holds at once; choose rows up to "
+            f"{max(MOST_TOKENS // shape.text, 1):,}, and more micro-batches for a larger step"
+        )
     dtype = autocast_dtype(precision or "auto", torch.device(machine.device))
     rehearsal = _Rehearsal(
         parts=partial(rehearse, spec, shape=shape, dtype=dtype, optimizer=optimizer, device=machine.device),
@@ -233,8 +239,8 @@ def plan(
         tokens_per_second=batch / seconds,
         energy_kwh=None if watts is None else watts * train_seconds / 3.6e6,
         chinchilla_tokens=CHINCHILLA_TOKENS_PER_PARAM * params,
-        predicted_loss=_predicted_loss(spec, objective, active=active, tokens=steps * batch),
-        machine=f"{machine.processor}, {machine.cores} cores",
+        predicted_loss=_predicted_loss(spec, objective, tokens=steps * batch),
+        machine=f"{machine.processor}, {units.several(machine.cores, 'core')}",
         assumptions=assumptions(
             tokens=tokens, batch_tokens=batch_tokens, rows=rows, context=context, watts=watts, device=machine.device
         ),
@@ -270,10 +276,12 @@ class _Rehearsal:
         return 2 ** int(math.log2(max(room, 1)))
 
 
-def _predicted_loss(spec: Model, objective: Objective | None, *, active: int, tokens: int) -> float | None:
-    next_token = isinstance(spec, Decoder) and (objective is None or objective.whole)
-    known = FLOPS_PER_PARAM_TOKEN * active * tokens >= LEAST_FLOPS
-    return BESIROGLU.loss(active, tokens) if next_token and known else None
+def _predicted_loss(spec: Model, objective: Objective | None, *, tokens: int) -> float | None:
+    params = books.params(spec)
+    dense_decoder = isinstance(spec, Decoder) and (objective is None or objective.whole)
+    dense_decoder = dense_decoder and books.active_params(spec) == params
+    known = FLOPS_PER_PARAM_TOKEN * params * tokens >= LEAST_FLOPS
+    return BESIROGLU.loss(params, tokens) if dense_decoder and known else None
 
 
 def _length(spec: Model, context: int | None) -> int:

@@ -1,4 +1,4 @@
-"""Formulas that the field publishes: what a plan falls back on where groundup cannot run a layout itself, and checks.
+"""Formulas that the field publishes, to check a plan against.
 
     PaLM            train FLOPs per token = 6 N + 12 L H K T                 MFU = tokens/s FLOPs per token / peak
     Megatron        FLOPs of a step = 96 B T L D^2 (1 + T / 6 D + V / 16 L D)  the forward made twice (recomputation)
@@ -7,7 +7,7 @@
     energy, carbon  kWh = hours watts PUE / 1000;   kg = kWh g/kWh / 1000
 
 Sources: Chowdhery et al. 2022 (PaLM, arXiv:2204.02311), appendix B; Narayanan et al. 2021 (arXiv:2104.04473), equations
-2 and 3; Rajbhandari et al. 2019 (ZeRO, arXiv:1910.02054), figure 1; Korthikanti et al. 2022 (arXiv:2205.05198), table
+2 to 4; Rajbhandari et al. 2019 (ZeRO, arXiv:1910.02054), figure 1; Korthikanti et al. 2022 (arXiv:2205.05198), table
 2; Patterson et al. 2021 (arXiv:2104.10350). Letters: N parameters, L layers, D width, H heads, K their width, T tokens
 of a row, B rows, V vocabulary.
 """
@@ -15,7 +15,7 @@ of a row, B rows, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from groundup.errors import ConfigError
 
@@ -57,9 +57,9 @@ class BytesPerParam:
     """What each parameter takes while it is trained.
 
     Attributes:
-        weights: in the type of the products.
-        gradients: as they are kept.
-        optimizer: its state, a float32 copy of the weights included.
+        weights: bytes, in the type of the products.
+        gradients: bytes, as they are kept.
+        optimizer: bytes of its state, a float32 copy of the weights included.
     """
 
     weights: float
@@ -70,8 +70,10 @@ class BytesPerParam:
         """Returns the bytes on each device where a stage of ZeRO shares them: 0 nothing, 1, 2, 3.
 
         Raises:
-            ConfigError: there is no such stage.
+            ConfigError: there is no such stage, or no device.
         """
+        if devices < 1:
+            raise ConfigError(f"devices={devices!r} must be at least 1")
         if stage not in range(4):
             raise ConfigError(f"stage={stage!r} is none of ZeRO's: 0, 1, 2 or 3")
         kinds = (self.weights, self.gradients, self.optimizer)
@@ -104,7 +106,12 @@ def activation_bytes(
         tensor: devices that share the layer's matrices.
         sequence: whether they share the norms' and dropouts' tokens too.
         recompute: ``selective``: attention's scores are made again; ``full``: all but the layer's input is.
+
+    Raises:
+        ConfigError: nothing is recomputed in such a way.
     """
+    if recompute not in get_args(Recompute):
+        raise ConfigError(f"recompute={recompute!r} is unknown; choose from {', '.join(get_args(Recompute))}")
     unit = rows * context * width
     if recompute == "full":
         return 2 * unit
@@ -122,6 +129,6 @@ def energy_kwh(*, device_hours: float, watts: float, pue: float = 1.0) -> float:
     return device_hours * watts * pue / 1000
 
 
-def carbon_kg(*, energy_kwh: float, grams_per_kwh: float) -> float:
+def carbon_kg(*, kwh: float, grams_per_kwh: float) -> float:
     """Returns the carbon dioxide, or what warms as much, of the electricity."""
-    return energy_kwh * grams_per_kwh / 1000
+    return kwh * grams_per_kwh / 1000

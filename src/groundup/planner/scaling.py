@@ -97,7 +97,11 @@ class Parametric:
     source: str
 
     def loss(self, params: float, tokens: float) -> float:
-        """Returns the loss in nats per token after training on so many tokens, none of them twice."""
+        """Returns the loss in nats per token after training on so many tokens, none of them twice.
+
+        Raises:
+            ConfigError: a figure is not above 0.
+        """
         params, tokens = _above_zero("params", params), _above_zero("tokens", tokens)
         return self.floor + self.size / params**self.alpha + self.length / tokens**self.beta
 
@@ -122,10 +126,12 @@ class Parametric:
         """Returns the operations that reach a loss, with the best sizes or at so many tokens for each parameter.
 
         Raises:
-            ConfigError: the loss is not above the floor.
+            ConfigError: the loss is not above the floor, or the law does not reach as far as it.
         """
-        if loss <= self.floor:
+        if _above_zero("loss", loss) <= self.floor:
             raise ConfigError(f"no training reaches a loss of {loss:g}: the law's floor is {self.floor:g} nats a token")
+        if tokens_per_param is not None:
+            _above_zero("tokens_per_param", tokens_per_param)
         low, high = 0.0, 60.0  # decimal logarithms of operations; the loss falls with them
 
         def reached(exponent: float) -> float:
@@ -134,6 +140,8 @@ class Parametric:
             params = math.sqrt(10**exponent / FLOPS_PER_PARAM_TOKEN / tokens_per_param)
             return self.loss(params, tokens_per_param * params)
 
+        if not reached(low) > loss > reached(high):
+            raise ConfigError(f"a loss of {loss:g} takes less than one operation or more than 1e60; choose another")
         for _ in range(100):
             middle = (low + high) / 2
             low, high = (middle, high) if reached(middle) > loss else (low, middle)
@@ -175,14 +183,23 @@ class Repeated:
     size_decay: float
 
     def loss(self, params: float, tokens: float, *, unique: float) -> float:
-        """Returns the loss after so many tokens of a text that has ``unique`` of them."""
+        """Returns the loss after so many tokens of a text that has ``unique`` of them.
+
+        Raises:
+            ConfigError: a figure is not above 0.
+        """
         there = min(_above_zero("unique", unique), tokens)
         filled = min(self.law.params(there), params)
         return self.law.loss(worth(params, filled, self.size_decay), worth(tokens, there, self.data_decay))
 
 
 def worth(read: float, there: float, decay: float) -> float:
-    """Returns what reading so many is worth in tokens that are new, of which so many are there."""
+    """Returns what so many are worth of which so many are there once: tokens that are new, or parameters they fill.
+
+    Raises:
+        ConfigError: a figure is not above 0.
+    """
+    read, there = _above_zero("read", read), _above_zero("there", there)
     return there + there * decay * -math.expm1(-(read / there - 1) / decay)
 
 
@@ -203,26 +220,47 @@ MUENNIGHOFF = Repeated(
 
 @dataclass(frozen=True, kw_only=True)
 class Kaplan:
-    """The laws of Kaplan et al. 2020, of parameters without embeddings, in nats per token (equations 1.1 to 1.5)."""
+    """The laws of Kaplan et al. 2020, of parameters without embeddings, in nats per token.
 
-    size: float = 8.8e13  # N_c
+    Attributes:
+        size: N_c of equation 1.5, parameters; like the three below fitted to both together (table 2).
+        alpha: its exponent.
+        length: D_c, tokens.
+        beta: its exponent.
+        compute: C_c^min of equation 1.3, petaflop/s-days.
+        gamma: its exponent.
+    """
+
+    size: float = 6.4e13
     alpha: float = 0.076
-    length: float = 5.4e13  # D_c, tokens
-    beta: float = 0.095
-    compute: float = 3.1e8  # C_c^min, petaflop/s-days
+    length: float = 1.8e13
+    beta: float = 0.103
+    compute: float = 3.1e8
     gamma: float = 0.050
 
     def loss(self, params: float, tokens: float) -> float:
-        """Returns the loss of a model stopped early on so many tokens (equation 1.5)."""
+        """Returns the loss of a model stopped early on so many tokens (equation 1.5).
+
+        Raises:
+            ConfigError: a figure is not above 0.
+        """
         params, tokens = _above_zero("params", params), _above_zero("tokens", tokens)
         return ((self.size / params) ** (self.alpha / self.beta) + self.length / tokens) ** self.beta
 
     def loss_of_flops(self, flops: float) -> float:
-        """Returns the least loss that so many operations reach (equation 1.3)."""
+        """Returns the least loss that so many operations reach (equation 1.3).
+
+        Raises:
+            ConfigError: they are not above 0.
+        """
         return (self.compute * PETAFLOP_S_DAY / _above_zero("flops", flops)) ** self.gamma
 
     def params(self, flops: float) -> float:
-        """Returns the parameters that are best for so many operations (table 6)."""
+        """Returns the parameters that are best for so many operations (table 6).
+
+        Raises:
+            ConfigError: they are not above 0.
+        """
         return 1.3e9 * (_above_zero("flops", flops) / PETAFLOP_S_DAY) ** 0.73
 
 
@@ -235,6 +273,15 @@ class Routed:
 
     log10 L = a log10 N + b log10 E' + c log10 N log10 E' + d, of N parameters that a token uses and E' experts, which
     count for less the more there are: 1 / E' = 1 / (E - 1 + (1 / start - 1 / most)^-1) + 1 / most.
+
+    Attributes:
+        name: of the router.
+        a: see above; so are the three below.
+        b: of experts.
+        c: of both.
+        d: of neither.
+        start: what E' is for one expert.
+        most: what it tends to.
     """
 
     name: str
@@ -246,7 +293,11 @@ class Routed:
     most: float
 
     def loss(self, params: float, experts: float) -> float:
-        """Returns the loss in nats per token of a token's parameters and so many experts, after 130 billion tokens."""
+        """Returns the loss in nats per token of a token's parameters and so many experts, after 130 billion tokens.
+
+        Raises:
+            ConfigError: there are no parameters, or is less than one expert.
+        """
         size, count = math.log10(_above_zero("params", params)), math.log10(self._counted(experts))
         return 10 ** (self.a * size + self.b * count + self.c * size * count + self.d)
 
@@ -256,7 +307,7 @@ class Routed:
         return 10 ** ((math.log10(self.loss(params, experts)) - self.d - self.b * math.log10(self.start)) / slope)
 
     def _counted(self, experts: float) -> float:
-        if experts < 1:
+        if not 1 <= experts < math.inf:
             raise ConfigError(f"experts={experts:g} must be at least 1")
         return 1 / (1 / (experts - 1 + 1 / (1 / self.start - 1 / self.most)) + 1 / self.most)
 

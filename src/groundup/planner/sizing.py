@@ -59,7 +59,9 @@ def sized(
     made = {id(layer): change(layer) for layer in first + period}
     layers = tuple(made[id(layer)] for layer in first + period * periods)
     ends = {f.name: change(getattr(spec, f.name)) for f in fields(spec) if f.name not in OWN}
-    return lengthened(spec.replace(width=width, vocab=vocab, layers=layers, **ends), context)
+    places = ends["embed"].position.sized(width=width, context=context)
+    ends["embed"] = ends["embed"].replace(position=places)
+    return spec.replace(width=width, vocab=vocab, context=context, layers=layers, **ends)
 
 
 def fitted(

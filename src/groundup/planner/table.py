@@ -64,7 +64,7 @@ def plan_text(plan: Plan) -> str:
         ("steps", units.count(plan.steps), steps),
         *(
             [("loss", f"{plan.predicted_loss:.2f}", "nats per token of Chinchilla's text")]
-            if plan.predicted_loss
+            if plan.predicted_loss is not None
             else []
         ),
         ("operations", units.flops(plan.train_flops), f"{plan.petaflop_s_days:.3g} petaflop/s-days"),

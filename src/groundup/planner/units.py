@@ -13,6 +13,11 @@ def count(number: float) -> str:
     return _scaled(number, _COUNTS, base=1000.0)
 
 
+def several(number: int, thing: str) -> str:
+    """Returns a number with what it counts: ``1 core``, ``2 cores``."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
 def bytes_(number: float) -> str:
     """Returns an amount of memory in powers of 1024: ``512 B``, ``1.23 GiB``."""
     return _scaled(number, _BINARY, base=1024.0)

@@ -29,10 +29,9 @@ def audit(run: Path | str) -> Audit:
     plan = read_plan(place.plan)
     recorded = {line["quantity"]: line for line in json_lines(place.ledger) if isinstance(line.get("quantity"), str)}
     if not plan and not recorded:
-        raise ModelError(
-            f"{run} has neither {place.plan.name} nor {place.ledger.name}; "
-            "name the folder of a run, such as runs/quickstart"
-        )
+        there = [file.name for file in (place.plan, place.ledger) if file.exists()]
+        what = f"nothing that can be read in its {' and '.join(there)}" if there else "neither a plan nor a ledger"
+        raise ModelError(f"{run} has {what}; name the folder of a run that is whole, such as runs/quickstart")
     going = _from_metrics(json_lines(place.metrics))
     names = [*QUANTITIES, *(name for name in recorded if name not in QUANTITIES)]
     return Audit(tuple(_entry(name, plan, recorded.get(name, {}), going) for name in names))

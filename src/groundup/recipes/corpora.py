@@ -14,6 +14,8 @@ from groundup.recipes.watch import Watch
 from groundup.text.tokenizer import Tokenizer
 from groundup.text.train import train as train_tokenizer
 
+FEW_BYTES = 50_000  # of text that is held out, below which a score says little
+
 
 def corpus_of(run: Run, place: Place, watch: Watch) -> Corpus:
     """Returns the run's corpus, with its tokenizer beside it.
@@ -29,10 +31,11 @@ def corpus_of(run: Run, place: Place, watch: Watch) -> Corpus:
         corpus.verify()
         if mine is None:
             _save(corpus.tokenizer, place)
+            _say_unused(run, corpus, watch)
         return corpus
     tokenizer = _tokenizer(run, place, watch)
     watch.stage("Cleaning, splitting and tokenizing the text")
-    return build(
+    corpus = build(
         run.data.source,
         place.corpus,
         field=run.data.field,
@@ -42,6 +45,21 @@ def corpus_of(run: Run, place: Place, watch: Watch) -> Corpus:
         seed=run.seed,
         progress=watch.progress,
     )
+    held, every = (sum(corpus.split(side).text_bytes for side in sides) for sides in (["valid"], ["valid", "train"]))
+    if held < FEW_BYTES and held < run.data.held_out * every / 2:
+        watch.say(
+            f"Only {held:,} bytes are held out, {held / every:.1%} of the text, for documents are held out whole: "
+            "scores are rough. Give more documents, or raise data.held_out."
+        )
+    return corpus
+
+
+def _say_unused(run: Run, corpus: Corpus, watch: Watch) -> None:
+    """Tells which settings a corpus that is there already makes idle."""
+    if run.data.tokenizer is None and run.data.vocab not in (None, corpus.vocab):
+        watch.say(
+            f"The corpus brings a tokenizer of {corpus.vocab:,} tokens, so data.vocab={run.data.vocab} is not used."
+        )
 
 
 def check_source(run: Run) -> None:

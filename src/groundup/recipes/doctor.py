@@ -89,7 +89,9 @@ def describe(machine: Machine) -> dict[str, str]:
     """Returns what a machine is and how fast it was measured to be, by name, in words."""
     rates = {f"{name} products": units.flops(rate) + "/s" for name, rate in machine.matrix_flops_per_second.items()}
     return {
-        "processor": f"{machine.processor}, {machine.cores} cores" if machine.device == "cpu" else machine.processor,
+        "processor": f"{machine.processor}, {units.several(machine.cores, 'core')}"
+        if machine.device == "cpu"
+        else machine.processor,
         "memory": units.bytes_(machine.memory_bytes),
         **rates,
         "reading memory": units.bytes_(machine.bandwidth_bytes_per_second) + "/s",

@@ -56,8 +56,9 @@ def evaluate(
         TextError: the model has no tokenizer, or its tokenizer no end token.
         DataError: the text cannot be read.
     """
-    place, is_run = Place(as_path(model)), find(model).kind == "run"
-    if source is None and not is_run:
+    found = find(model)
+    place, is_run = Place(as_path(model)), found.kind == "run"
+    if source is None and not is_run and (found.weights or found.repo):
         raise ConfigError(f"{model} is not a run with a text that it held out; name one with --data")
     loaded = load(model)
     words = _tokenizer(model, loaded)

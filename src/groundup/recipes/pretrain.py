@@ -22,7 +22,7 @@ import torch
 
 from groundup import devices
 from groundup.data.corpus import Corpus
-from groundup.errors import CheckpointError, ConfigError
+from groundup.errors import CheckpointError, ConfigError, TrainingError
 from groundup.evals.perplexity import Score
 from groundup.files import atomic_write
 from groundup.model.model import ModelModule
@@ -44,6 +44,7 @@ from groundup.training.allocator import keep_freed_memory
 from groundup.training.budget import Tally
 from groundup.training.checkpoint import Checkpoint
 
+SHORT_SECONDS = 0.03  # a step, of which much is overhead
 BUSY = 2.0  # times the planned time of a step, from which on something else must hold the machine up
 
 
@@ -165,6 +166,11 @@ def _finish(run: Run, place: Place, watch: Watch, *, saved: Checkpoint | None, t
     model, tally = learner.model, learner.tally
     watch.stage("Evaluating on the text that was held out")
     score = final_score(run, place, model, corpus, watch=watch)
+    if not math.isfinite(score.loss):
+        raise TrainingError(
+            f"the loss on the text that was held out is {score.loss} after step {tally.steps}: the last updates were "
+            "too large; lower optimizer.lr and train anew"
+        )
     watch.stage("Letting it write, and writing the report")
     written = samples(run, model, corpus)
     write_report(run, place, tally=tally, score=score, samples=written)
@@ -292,10 +298,14 @@ def _train(
     if run.compile:
         vars(learner.model).pop("hidden", None)  # texts of every length are read from here on
     if times and median(times) > BUSY * made.step_seconds:
-        watch.say(
-            f"A step took {median(times) / made.step_seconds:.1f} times as long as planned. If other work ran beside "
-            "it, OMP_WAIT_POLICY=PASSIVE in the environment helps (docs/training.md)."
-        )
+        took = f"A step took {median(times) / made.step_seconds:.1f} times as long as planned."
+        if median(times) < SHORT_SECONDS:
+            watch.say(f"{took} One this short is mostly what Python does around the operations, which no plan counts.")
+        else:
+            watch.say(
+                f"{took} If other work ran beside it, OMP_WAIT_POLICY=PASSIVE in the environment helps "
+                "(docs/training.md)."
+            )
     if times or not place.ledger.exists():
         watch.stage("Counting the operations of a step")
         _record(learner, place, made, times=times, peak_bytes=peak())

@@ -48,9 +48,10 @@ def _validation(run: Run, corpus: Corpus) -> Text:
 
 
 def _reading(run: Run, model: ModelModule, corpus: Corpus) -> dict[str, Any]:
-    """How whole documents are read."""
+    """How whole documents are read: as many tokens at once as in training, so that it takes no more memory."""
     dtype = devices.autocast_dtype(run.precision, next(model.parameters()).device)
-    return {"begin": corpus.manifest["end"], "context": run.length, "dtype": dtype}
+    batch = {"context": run.length, "tokens_per_batch": run.rows * run.length}
+    return {"begin": corpus.manifest["end"], "dtype": dtype, **batch}
 
 
 def _first(documents: Iterator[TokenDocument], *, tokens: int) -> Iterator[TokenDocument]:

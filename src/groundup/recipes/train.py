@@ -65,6 +65,8 @@ def train(
     Raises:
         GroundupError: something given does not fit; the message says what to change.
     """
+    if not isinstance(budget, Budget):
+        raise ConfigError(f"budget={budget!r} is no budget; give one, such as gu.updates(1000) or gu.hours(1)")
     source = data if isinstance(data, Data) else Data(source=str(data))
     run = Run.from_dict({"model": resolve(model), "data": source, "budget": budget} | settings)
     place = run_folder(model) if folder is None else as_path(folder)

@@ -101,7 +101,9 @@ def _positive(count: float, unit: str) -> float:
 
 def updates(count: float) -> Budget:
     """Returns a budget of this many updates of the weights."""
-    return Steps(int(_positive(count, "updates")))
+    if _positive(count, "updates") != int(count):
+        raise ConfigError(f"a budget of {count!r} updates cuts one in parts; give a whole number")
+    return Steps(int(count))
 
 
 def tokens(count: float) -> Budget:
