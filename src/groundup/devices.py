@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -72,6 +73,24 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype=dtype)
+
+
+_rehearsed: list[str] = []  # the kind of device that is rehearsed for; the last one counts
+
+
+@contextmanager
+def rehearsing(kind: str) -> Iterator[None]:
+    """Makes `kind_of` say so of every tensor: a step can then be gone through for a device that is not there."""
+    _rehearsed.append(kind)
+    try:
+        yield
+    finally:
+        _rehearsed.pop()
+
+
+def kind_of(x: Tensor) -> str:
+    """Returns ``cpu``, ``cuda`` or ``mps``: the kind of device whose ways are chosen for a tensor."""
+    return _rehearsed[-1] if _rehearsed else x.device.type
 
 
 def for_products(x: Tensor) -> Tensor:

@@ -138,7 +138,8 @@ def test_what_show_prints_as_json_is_a_model(call: Call, tmp_path: Path) -> None
 def test_figures_of_models_and_machines_are_plain_numbers(call: Call) -> None:
     models = json.loads(call("list", "models", "--json").out)
     assert {row["model"]: row["parameters"] for row in models}["gpt2"] == 124_439_808
-    (machine,) = json.loads(call("list", "hardware", "--json").out)
+    machine, *others = json.loads(call("list", "hardware", "--json").out)
+    assert {device["name"]: device["memory_bytes"] for device in others}["H100-SXM"] == 80 * 2**30
     found = json.loads(call("doctor", "--json").out)
     for name in ("memory_bytes", "float32_flops_per_second", "bandwidth_bytes_per_second"):
         assert found[name] == machine[name] > 0

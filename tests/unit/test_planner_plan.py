@@ -149,7 +149,7 @@ def test_text_has_people_units_and_the_assumptions():
         ({"watts": float("inf")}, "watts=inf"),
         ({"context": 65}, "context=65 is longer than the model's context of 64"),
         ({"precision": "fp8"}, "fp8"),
-        ({"on": "8xH100"}, "8xH100"),
+        ({"on": "8xH1000"}, "no device 'H1000'"),
     ],
 )
 def test_bad_figures_are_refused_in_one_sentence(given: dict[str, Any], message: str):

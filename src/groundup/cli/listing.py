@@ -41,5 +41,7 @@ def _cell(name: str, value: Any) -> tuple[str, str]:
     }
     for unit, write in printed.items():
         if name.endswith(unit):
-            return name.removesuffix(unit), write(value)
+            return name.removesuffix(unit), "" if value is None else write(value)
+    if value is None:
+        return name, ""
     return name, units.count(value) if name == "parameters" else str(value)

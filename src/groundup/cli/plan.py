@@ -19,14 +19,17 @@ from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 @click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto", show_default=True)
 @click.option("--optimizer", type=click.Choice(["adamw", "muon"]), default="adamw", show_default=True)
 @click.option("--objective", help="What is learnt, such as masked; by default a target for each token.")
-@click.option("--on", type=click.Choice(["this"]), default="this", show_default=True, help="The machine.")
-@click.option("--watts", type=float, help="What the machine draws under load, for the energy.")
+@click.option("--on", default="this", show_default=True, help="This machine, or others, such as 8xH100-SXM.")
+@click.option("--layout", default="auto", show_default=True, help="How devices share the work: dp=64,tp=8,pp=2.")
+@click.option("--region", help="Whose electricity it is, such as FR, US-CA or gcp:europe-west4.")
+@click.option("--watts", type=float, help="What each device draws under load, for the energy.")
+@click.option("--usd-per-hour", type=float, help="What an hour of each device costs.")
 @as_json
 @offline
 def plan(
     model: str, settings: tuple[str, ...], as_json: bool, optimizer: str, objective: str | None, **given: Any
 ) -> None:
-    """Tell what training MODEL will take: parameters, operations, memory by component, time on this machine.
+    """Tell what training MODEL will take: parameters, operations, memory by component, time, energy, money.
 
     Settings change the model, as in layers=6 or vocab=8192.
 

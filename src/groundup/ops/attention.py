@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from groundup.devices import kind_of
 from groundup.ops import blocked_attention
 
 
@@ -111,7 +112,7 @@ def attend(
         q = q.reshape(shape[0], k.shape[1], groups, shape[3])
         if mask is not None and mask.shape[1] > 1:
             mask = mask.reshape(shape[0], k.shape[1], groups, -1)
-    elif alone and dtype == torch.bfloat16 and q.device.type == "cpu":
+    elif alone and dtype == torch.bfloat16 and kind_of(q) == "cpu":
         # A processor's bfloat16 products of a single row take 3 to 5 times as long as those in float32.
         q, k, v = q.float(), k.float(), v.float()
         mask = mask.float() if mask is not None and bias is not None else mask

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from groundup.devices import kind_of
+
 SHORT = 512  # keys up to which weights are kept for the backward: there they are fewer than an MLP's activations
 SHORT_BLOCK, LONG_BLOCK = 128, 256  # queries: enough for fast products, few enough to skip what a mask hides
 
@@ -32,7 +34,7 @@ def is_faster(q: Tensor, k: Tensor, v: Tensor) -> bool:
     and 94, 1 x 8 x 4096 370 and 290; float32, 8 x 8 x 512 120 and 95, but 1 x 8 x 2048 157 and 202.
     """
     narrow = q.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
-    return q.device.type == "cpu" and (narrow or k.shape[2] <= SHORT) and k.shape == v.shape
+    return kind_of(q) == "cpu" and (narrow or k.shape[2] <= SHORT) and k.shape == v.shape
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, allowed: Tensor | None, scale: float) -> Tensor:

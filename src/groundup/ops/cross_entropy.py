@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from groundup.autograd import once
+from groundup.devices import kind_of
 
 CHUNK_BYTES = 2**27  # of one chunk's logits
 SLICE_BYTES = 2**22  # of the float32 working copy: small enough for a processor's cache
@@ -144,7 +145,7 @@ class _Chunked(torch.autograd.Function):
 def _losses_to_gradients(logits: Tensor, targets: Tensor, cap: float | None, *, scale: Tensor | None) -> Tensor:
     """Replaces logits by the gradients of their losses, in place, and returns the sum of the losses."""
     loss = torch.zeros((), dtype=torch.promote_types(logits.dtype, torch.float32), device=logits.device)
-    rows = max(1, SLICE_BYTES // (4 * logits.shape[1])) if logits.device.type == "cpu" else len(logits)
+    rows = max(1, SLICE_BYTES // (4 * logits.shape[1])) if kind_of(logits) == "cpu" else len(logits)
     scales = None if scale is None else _wide(scale)[:, None].split(rows)
     for i, (part, target) in enumerate(zip(logits.split(rows), targets[:, None].split(rows), strict=True)):
         wide = bent(_wide(part), cap)

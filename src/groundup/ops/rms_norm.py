@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from groundup.autograd import once
+from groundup.devices import kind_of
 
 
 def reference(x: Float[Tensor, "*rows D"], weight: Float[Tensor, "D"], *, eps: float) -> Float[Tensor, "*rows D"]:
@@ -32,7 +33,7 @@ def rms_norm(x: Float[Tensor, "*rows D"], weight: Float[Tensor, "D"], *, eps: fl
     if x.dtype != weight.dtype:  # PyTorch has no fused kernel for it, and warns
         wide = torch.promote_types(x.dtype, weight.dtype)
         return rms_norm(x.to(wide), weight.to(wide), eps=eps).to(x.dtype)
-    plain = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    plain = kind_of(x) == "cpu" and x.dtype in (torch.float32, torch.float64)
     if plain and torch.is_grad_enabled():
         return _RMSNorm.apply(x, weight, eps)
     return F.rms_norm(x, weight.shape, weight, eps)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 from groundup.planner import units
+from groundup.planner.grids import Grid
+from groundup.planner.hardware import ATTENTION_SHARE, MEMORY_SHARE, PRODUCT_SHARE, Device
 from groundup.planner.memory import PROCESS_BYTES, SLACK_SHARE
 
 CHINCHILLA_TOKENS_PER_PARAM = 20  # Hoffmann et al. 2022 (arXiv:2203.15556), table 3: 400M to 8.0B, 1B to 20.2B, ...
+SHARED_CONTEXT = 2**13  # tokens of a row on several devices: longer ones are taught at the end (Llama 3, section 3.4)
+MOST_BATCH_TOKENS = 2**24  # Llama 3's largest, Grattafiori et al. 2024 (arXiv:2407.21783), section 3.4.1
 BATCH_TOKENS = 2**19  # GPT-3's smallest sizes: 0.5M, Brown et al. 2020 (arXiv:2005.14165), table 2.1
 
 SOURCES = (
@@ -14,12 +21,32 @@ SOURCES = (
     "Loss: Besiroglu et al. 2024 (arXiv:2404.10102), of the runs of Hoffmann et al. 2022.",
     "Petaflop/s-days: Brown et al. 2020 (arXiv:2005.14165), appendix D.",
     "Memory: the model's own parts, rehearsed without memory on PyTorch's meta device.",
-    "Time: rates of PyTorch's kernels measured on this machine.",
+    "Time: rates of PyTorch's kernels measured on this machine, or shares of those that makers publish.",
+    "Several devices: ZeRO (arXiv:1910.02054), Megatron (arXiv:2104.04473, 2205.05198), Llama 3 (arXiv:2407.21783).",
 )
 
 
-def assumptions(*, device: str, **given: float | None) -> tuple[str, ...]:
-    """What was assumed, in sentences; ``given`` are the settings that the caller may have left open."""
+def usual_batch(params: float, tokens: float) -> int:
+    """Returns the tokens of a step on several devices: a power of two.
+
+    Source: DeepSeek-AI 2024 (arXiv:2401.02954), section 3.1: 0.2920 C^0.3271 tokens for C operations.
+    """
+    best = 0.2920 * (6 * params * tokens) ** 0.3271
+    return 2 ** round(math.log2(min(max(best, BATCH_TOKENS), MOST_BATCH_TOKENS)))
+
+
+def assumptions(
+    hardware: Device | None, grid: Grid | None, *, devices: int, kind: str, **given: float | None
+) -> tuple[str, ...]:
+    """What was assumed, in sentences.
+
+    Args:
+        hardware: the published device; None for this machine.
+        grid: whose electricity it is; None where nobody says.
+        devices: how many there are.
+        kind: of device: ``cpu``, ``cuda`` or ``mps``.
+        **given: the settings that the caller may have left open.
+    """
     left_open = {
         "tokens": f"It trains on {CHINCHILLA_TOKENS_PER_PARAM} tokens for each parameter (Hoffmann et al. 2022).",
         "batch_tokens": f"A step reads {BATCH_TOKENS:,} tokens, or one row where rows are longer.",
@@ -27,16 +54,48 @@ def assumptions(*, device: str, **given: float | None) -> tuple[str, ...]:
         "context": "Rows are as long as the model's context.",
         "watts": "The power that the machine draws is not known, so its energy is not told.",
     }
-    if given["rows"]:
+    if devices > 1:
+        left_open["batch_tokens"] = "A step reads as many tokens as DeepSeek's law says (arXiv:2401.02954), up to 16M."
+        left_open["context"] = f"Rows are as long as the model's context, up to {SHARED_CONTEXT:,} tokens."
+    elif given["rows"]:
         left_open["batch_tokens"] = "A step is one micro-batch."
-    always = [
-        "Weights, gradients and optimizer state are float32; matrix products run in the stated precision by autocast.",
-        "Backwards cost twice their forwards; norms, activations and softmax are not counted as operations.",
-        "Time is that of steps alone: no data loading, saving or evaluation, no other load on the machine.",
-    ]
-    if device in SLACK_SHARE:
-        always.append(
-            f"The allocator wastes {units.percent(SLACK_SHARE[device])} of what comes and goes in a step, "
-            f"and the program itself takes {units.bytes_(PROCESS_BYTES[device])} unless told otherwise."
+    said = [sentence for name, sentence in left_open.items() if not given[name]]
+    if hardware is None:
+        said.append("Time is that of steps alone: no data loading, saving or evaluation, no other load on the machine.")
+    else:
+        said += list(_of_published(hardware))
+    if devices > 1:
+        said.append(
+            "groundup trains on one device yet: how several share the work, and what that takes, is told by the "
+            "field's formulas, with weights in 16 bits, and gradients, optimizer state and a copy of the weights in 32."
         )
-    return (*(sentence for name, sentence in left_open.items() if not given[name]), *always)
+    else:
+        said.append(
+            "Weights, gradients and optimizer state are float32; matrix products run in the stated precision by "
+            "autocast."
+        )
+    said.append("Backwards cost twice their forwards; norms, activations and softmax are not counted as operations.")
+    if grid is not None:
+        year = "" if grid.year is None else f", {grid.year}"
+        said.append(f"A kilowatt-hour in {grid.name} comes with {grid.grams_per_kwh:g} g of CO2 equivalent{year}.")
+    if kind in SLACK_SHARE:
+        said.append(
+            f"The allocator wastes {units.percent(SLACK_SHARE[kind])} of what comes and goes in a step, "
+            f"and the program itself takes {units.bytes_(PROCESS_BYTES[kind])} unless told otherwise."
+        )
+    return tuple(said)
+
+
+def _of_published(device: Device) -> Iterator[str]:
+    """What is taken for granted of a device that is not at hand."""
+    yield (
+        f"Products reach {units.percent(PRODUCT_SHARE)} of the published rate of {device.name}, attention "
+        f"{units.percent(ATTENTION_SHARE)}, memory {units.percent(MEMORY_SHARE)}; time is that of steps alone."
+    )
+    yield f"The figures of {device.name} are from {device.source or 'a file of your own'}."
+    if device.recalled:
+        yield f"No source at hand says {', '.join(device.recalled)} of it."
+    if device.watts is not None:
+        yield f"Each draws {device.watts:g} W all the time; the centre's own energy is not counted."
+    if device.usd_per_hour is not None:
+        yield f"An hour of one costs {device.usd_per_hour:g} USD ({device.price or 'by your own file'})."

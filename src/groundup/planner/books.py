@@ -13,6 +13,7 @@ needed, and is not counted). Source: Chowdhery et al. 2022 (PaLM, arXiv:2204.023
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,7 @@ from groundup.model.stack import Stack, StackModule
 from groundup.objectives.objective import Shape
 from groundup.parts.linear import Counted, ExpertLinear
 from groundup.parts.tie import used
+from groundup.specs import walk
 from groundup.state import State
 
 BACKWARD_PER_FORWARD = 2  # see the conventions above
@@ -289,3 +291,10 @@ def _state_bytes(module: nn.Module, rows: int, max_len: int, dtype: torch.dtype)
             raise SpecError(f"{kind}.new_state returns {made}; expected a groundup.State, empty for what keeps nothing")
         total += state.nbytes
     return total
+
+
+def shared_heads(spec: Stack) -> int:
+    """Returns the most devices that can share the matrices of every layer: a divisor of all their heads."""
+    settings = (vars(part) for _, part in walk(spec))
+    heads = [given[name] for given in settings for name in ("heads", "kv_heads") if given.get(name)]
+    return math.gcd(*heads) if heads else 1

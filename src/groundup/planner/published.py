@@ -67,7 +67,11 @@ class BytesPerParam:
     optimizer: float
 
     def on_each(self, params: float, *, stage: int, devices: int) -> float:
-        """Returns the bytes on each device where a stage of ZeRO shares them: 0 nothing, 1, 2, 3.
+        """Returns the bytes of all three on each device; arguments and errors are those of `apart`."""
+        return sum(self.apart(params, stage=stage, devices=devices))
+
+    def apart(self, params: float, *, stage: int, devices: int) -> tuple[float, float, float]:
+        """Returns the bytes on each device where a stage of ZeRO shares them: 0 nothing, 1 the last, 2, 3 all.
 
         Raises:
             ConfigError: there is no such stage, or no device.
@@ -76,9 +80,11 @@ class BytesPerParam:
             raise ConfigError(f"devices={devices!r} must be at least 1")
         if stage not in range(4):
             raise ConfigError(f"stage={stage!r} is none of ZeRO's: 0, 1, 2 or 3")
-        kinds = (self.weights, self.gradients, self.optimizer)
-        shared = (stage >= 3, stage >= 2, stage >= 1)
-        return params * sum(size / devices if split else size for size, split in zip(kinds, shared, strict=True))
+        weights, gradients, optimizer = (
+            params * size / (devices if stage >= first else 1)
+            for size, first in ((self.weights, 3), (self.gradients, 2), (self.optimizer, 1))
+        )
+        return weights, gradients, optimizer
 
 
 FLOAT32_ADAM = BytesPerParam(weights=4, gradients=4, optimizer=8)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from groundup import devices
 from groundup.context import DOCUMENTS, EMBEDDED, Context, Document
 from groundup.devices import autocast
 from groundup.model.heads import NoHead
@@ -112,8 +113,9 @@ def rehearse(
 def _rehearsed(
     spec: Model, *, rows: int, shape: Shape, dtype: torch.dtype, optimizer: Optimizer, device: str
 ) -> tuple[Part, ...]:
-    stage = _Stage(device=torch.device(device), dtype=dtype)
-    with stage.meter:
+    # PyTorch makes no phantoms on a device that it was not built for.
+    stage = _Stage(device=torch.device("cpu"), dtype=dtype)
+    with devices.rehearsing(device), stage.meter:
         return tuple(_play(stage, spec, optimizer, rows=rows, shape=shape))
 
 

@@ -55,37 +55,27 @@ def _branch(node: Node, *, depth: int, copies: int) -> Iterator[tuple[str, ...]]
 
 def plan_text(plan: Plan) -> str:
     """Returns a plan as a table, with what was assumed below it."""
-    fits = "fits" if plan.fits else "DOES NOT FIT"
-    steps = f"{plan.steps:,} of {plan.accumulate} x {plan.micro_batch} x {plan.context} tokens"
+    shared = f"{plan.layout['dp']} x " if plan.layout else ""
+    steps = f"{plan.steps:,} of {plan.accumulate} x {shared}{plan.micro_batch} x {plan.context} tokens"
+    loss = plan.predicted_loss
     rows = [
         ("parameters", units.count(plan.params), f"{plan.params:,}"),
         *((f"  {part}", units.count(count), "") for part, count in plan.params_by_part.items()),
         ("training tokens", units.count(plan.tokens), f"{plan.tokens / plan.params:.3g} for each parameter"),
         ("steps", units.count(plan.steps), steps),
-        *(
-            [("loss", f"{plan.predicted_loss:.2f}", "nats per token of Chinchilla's text")]
-            if plan.predicted_loss is not None
-            else []
-        ),
+        *([] if loss is None else [("loss", f"{loss:.2f}", "nats per token of Chinchilla's text")]),
         ("operations", units.flops(plan.train_flops), f"{plan.petaflop_s_days:.3g} petaflop/s-days"),
         ("  forward, per token", units.flops(plan.forward_flops_per_token), ""),
         ("  training, per token", units.flops(plan.train_flops_per_token), ""),
-        ("peak memory", units.bytes_(plan.peak_bytes), f"{fits} in {units.bytes_(plan.memory_bytes)}"),
-        ("  weights", units.bytes_(plan.weights_bytes), "float32"),
-        ("  optimizer", units.bytes_(plan.optimizer_bytes), ""),
-        ("  gradients", units.bytes_(plan.gradients_bytes), "float32; they come as activations go"),
-        ("  copies of weights", units.bytes_(plan.copies_bytes), plan.precision),
-        ("  activations", units.bytes_(plan.activations_bytes), ""),
-        ("  logits and loss", units.bytes_(plan.logits_bytes), ""),
-        ("  allocator", units.bytes_(plan.slack_bytes), ""),
-        ("  program", units.bytes_(plan.process_bytes), ""),
+        *_memory_rows(plan),
+        *([("layout", "", ", ".join(f"{k} {v}" for k, v in plan.layout.items()))] if plan.layout else []),
         ("time of a step", units.duration(plan.step_seconds), f"{units.count(plan.tokens_per_second)} tokens/s"),
         (
             "time of training",
             units.duration(plan.train_seconds),
             f"{units.percent(plan.utilisation)} of the matrix rate",
         ),
-        *([("energy", f"{plan.energy_kwh:.3g} kWh", "")] if plan.energy_kwh is not None else []),
+        *_bill_rows(plan),
         ("state when generating", units.bytes_(plan.state_bytes), f"a row of {plan.context} tokens"),
     ]
     widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
@@ -94,3 +84,34 @@ def plan_text(plan: Plan) -> str:
         textwrap.fill(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ") for sentence in plan.assumptions
     ]
     return "\n".join([f"on {plan.machine}, products in {plan.precision}", *lines, "", "assumed:", *said])
+
+
+def _memory_rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
+    """The lines of the peak and of what it consists of."""
+    fits = "fits" if plan.fits else "DOES NOT FIT"
+    each = " of each device" if plan.layout else ""
+    yield "peak memory", units.bytes_(plan.peak_bytes), f"{fits} in {units.bytes_(plan.memory_bytes)}{each}"
+    parts = {
+        "weights": (plan.weights_bytes, "16 bits" if plan.layout else "float32"),
+        "optimizer": (plan.optimizer_bytes, "and a copy of the weights in 32 bits" if plan.layout else ""),
+        "gradients": (plan.gradients_bytes, "float32" if plan.layout else "float32; they come as activations go"),
+        "copies of weights": (plan.copies_bytes, plan.precision),
+        "activations": (plan.activations_bytes, ""),
+        "logits and loss": (plan.logits_bytes, ""),
+        "allocator": (plan.slack_bytes, ""),
+        "program": (plan.process_bytes, "what PyTorch and exchanges need" if plan.layout else ""),
+    }
+    for name, (size, note) in parts.items():
+        if size or not plan.layout:
+            yield f"  {name}", units.bytes_(size), note
+
+
+def _bill_rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
+    """The lines of what it takes besides time, where that is known."""
+    if plan.energy_kwh is not None:
+        yield "energy", f"{units.count(plan.energy_kwh)} kWh", ""
+    if plan.co2_kg is not None:
+        amount = f"{plan.co2_kg:.3g} kg" if plan.co2_kg < 1000 else f"{units.count(plan.co2_kg / 1000)} t"
+        yield "carbon", amount, "CO2 equivalent"
+    if plan.cost_usd is not None:
+        yield "cost", f"{plan.cost_usd:,.2f} USD" if plan.cost_usd < 1000 else f"{plan.cost_usd:,.0f} USD", ""

@@ -24,13 +24,20 @@ from groundup.planner.rehearsal import Part, Works
 IN_A_STEP = 1.2
 
 
-def step_seconds(parts: Iterable[Part], machine: Machine, *, accumulate: int = 1) -> float:
-    """Returns the time of a step: forward and backward of each micro-batch, then clipping and the update."""
+def step_seconds(parts: Iterable[Part], machine: Machine, *, accumulate: int = 1, slower: float = IN_A_STEP) -> float:
+    """Returns the time of a step: forward and backward of each micro-batch, then clipping and the update.
+
+    Args:
+        parts: the rehearsed micro-step.
+        machine: where it runs.
+        accumulate: micro-batches in a step.
+        slower: by how much operations take longer in a step than at the machine's rates.
+    """
     each = update = 0.0
     for part in parts:
         each += part.count * (works_seconds(part.forward, machine) + works_seconds(part.backward, machine))
         update += part.count * works_seconds(part.update, machine)
-    return IN_A_STEP * (accumulate * each + update)
+    return slower * (accumulate * each + update)
 
 
 def works_seconds(works: Works, machine: Machine) -> float:

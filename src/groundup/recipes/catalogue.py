@@ -8,8 +8,8 @@ from typing import Any
 from groundup.families import FAMILIES
 from groundup.model.model import Model
 from groundup.planner import books, units
+from groundup.planner.hardware import Device, devices
 from groundup.planner.machine import calibrate
-from groundup.recipes.doctor import figures
 from groundup.recipes.settings import Run
 from groundup.recipes.train import RECIPES
 
@@ -57,8 +57,30 @@ def corpora() -> list[dict[str, Any]]:
 
 
 def hardware() -> list[dict[str, Any]]:
-    """Returns this machine as the planner sees it."""
-    return [{"machine": "this", **figures(calibrate())}]
+    """Returns this machine as it was measured, and the devices that makers publish, by what ``--on`` takes."""
+    here = calibrate()
+    this = {
+        "name": "this",
+        "processor": here.processor,
+        "memory_bytes": here.memory_bytes,
+        "bandwidth_bytes_per_second": here.bandwidth_bytes_per_second,
+        **{f"{dtype}_flops_per_second": here.matrix_flops_per_second.get(dtype) for dtype in ("float32", "bfloat16")},
+        "watts": None,
+        "usd_per_hour": None,
+    }
+    return [this, *map(_published, devices().values())]
+
+
+def _published(device: Device) -> dict[str, Any]:
+    return {
+        "name": device.name,
+        "processor": ", ".join(device.aliases),
+        "memory_bytes": device.memory_bytes,
+        "bandwidth_bytes_per_second": device.bandwidth_bytes_per_second,
+        **{f"{dtype}_flops_per_second": device.flops_per_second.get(dtype) for dtype in ("float32", "bfloat16")},
+        "watts": device.watts,
+        "usd_per_hour": device.usd_per_hour,
+    }
 
 
 CATALOGUES: dict[str, Callable[[], list[dict[str, Any]]]] = {
