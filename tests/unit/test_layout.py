@@ -40,7 +40,6 @@ def job_of(spec: Decoder, *, context: int, rows: int, device: hardware.Device = 
     return Job(
         parts=rehearse(spec, rows=1, shape=shape, dtype=torch.bfloat16, optimizer=AdamW(), device="cuda"),
         layers=len(spec.layers),
-        params=books.params(spec),
         width=spec.width,
         heads=books.shared_heads(spec),
         context=context,

@@ -16,8 +16,10 @@ share a row's context.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from itertools import product
 from typing import Any, get_args
 
 from groundup.errors import ConfigError, nearest
@@ -71,13 +73,53 @@ class Layout:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What one layer, or all that is no layer, takes on one device for a row.
+
+    Attributes:
+        params: its weights.
+        kept_bytes: for the backward, without copies of weights.
+        made_bytes: what its products make, in 16 bits. What closes a residual part is added to the stream and not
+            kept; in its place stands the stream before the part.
+        forward_seconds: of its forward.
+        light_seconds: of what in it is no product.
+        backward_seconds: of its backward.
+        update_seconds: of its weights' update.
+    """
+
+    params: float
+    kept_bytes: float
+    made_bytes: float
+    forward_seconds: float
+    light_seconds: float
+    backward_seconds: float
+    update_seconds: float
+
+    @classmethod
+    def of(cls, parts: Sequence[Part], machine: Machine, *, share: float = 1.0) -> Figures:
+        """Returns the figures of parts together, times a share."""
+
+        def all_of(figure: Callable[[Part], float]) -> float:
+            return share * sum(part.count * figure(part) for part in parts)
+
+        return cls(
+            params=all_of(lambda part: part.gradient_bytes / 4),
+            kept_bytes=all_of(lambda part: part.kept_bytes - part.cast_bytes),
+            made_bytes=all_of(lambda part: sum(2 * work.elements * n for work, n in part.forward if work.flops)),
+            forward_seconds=all_of(lambda part: works_seconds(part.forward, machine)),
+            light_seconds=all_of(lambda part: works_seconds(_light(part.forward), machine)),
+            backward_seconds=all_of(lambda part: works_seconds(part.backward, machine)),
+            update_seconds=all_of(lambda part: works_seconds(part.update, machine)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """The step that is laid out.
 
     Attributes:
         parts: of a micro-batch of one row, on one device.
         layers: how many there are.
-        params: of the whole model.
         width: of the stream.
         heads: the most devices that can share a layer's matrices.
         context: tokens of a row.
@@ -88,13 +130,33 @@ class Job:
 
     parts: Sequence[Part]
     layers: int
-    params: int
     width: int
     heads: int
     context: int
     rows: int
     machine: Machine
     device: Device
+
+    @cached_property
+    def each(self) -> Figures:
+        """What a layer takes, where they differ the mean."""
+        layers = [part for part in self.parts if part.name == "layer"]
+        return Figures.of(layers, self.machine, share=1 / self.layers)
+
+    @cached_property
+    def ends(self) -> Figures:
+        """What the embedding, the last norm and the loss take."""
+        return Figures.of([part for part in self.parts if part.name != "layer"], self.machine)
+
+    @property
+    def logits_bytes(self) -> int:
+        """What the loss of a row needs."""
+        return next(part.forward_peak_bytes for part in self.parts if part.name == "loss")
+
+    @property
+    def row_bytes(self) -> int:
+        """The stream of a row, in 16 bits."""
+        return 2 * self.context * self.width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,60 +262,25 @@ def check(job: Job, layout: Layout, *, devices: int) -> None:
 
 def lay(job: Job, layout: Layout) -> Laid:
     """Returns what a layout takes."""
-    shared, batches = layout.tp * layout.cp, job.rows // (layout.dp * layout.micro)
-    layers = -(-job.layers // layout.pp)  # of the fullest stage
-    mine = [part for part in job.parts if part.name == "layer"]
-    ends = [part for part in job.parts if part.name != "layer"]
-    count = sum(part.count for part in mine)
-
-    def of_layer(figure: str) -> float:
-        return sum(part.count * getattr(part, figure) for part in mine) / count
-
-    # Memory.
-    held = sum(part.gradient_bytes for part in ends) / 4
-    params = (layers * of_layer("gradient_bytes") / 4 + held / min(layout.pp, 2)) / layout.tp
-    weights, gradients, optimizer = MEGATRON_ADAM.apart(params, stage=layout.zero, devices=layout.dp)
-    if layout.zero == 3:  # the layer that runs and the one that comes next are whole
-        weights += 2 * 2 * of_layer("gradient_bytes") / 4 / layout.tp
-    row = 2 * job.context * job.width
-    whole = of_layer("kept_bytes") - of_layer("cast_bytes")
-    # What closes a residual part is added to the stream and not kept; in its place stands the stream before the part.
-    made = sum(part.count * _made_bytes(part) for part in mine) / count
-    kept = {"none": whole, "selective": min(whole, made), "full": row}[layout.recompute]
-    under_way = min(layout.pp, batches) * (1 + (layout.pp - 1) / (layout.pp * layout.rounds) * (layout.rounds > 1))
-    again = 0.0 if layout.recompute == "none" else whole
-    activations = layout.micro * (layers * kept * under_way + again) / shared
-    loss = next(part for part in ends if part.name == "loss")
-    logits = layout.micro * loss.forward_peak_bytes / shared
-    peak = weights + gradients + optimizer + activations + logits + RESERVED_BYTES
-
-    # Time.
-    forward, backward = (
-        sum(part.count * works_seconds(getattr(part, way), job.machine) for part in mine) / count
-        for way in ("forward", "backward")
-    )
-    outside = sum(works_seconds((*part.forward, *part.backward), job.machine) for part in ends) / layout.pp
-    if layout.recompute == "selective":
-        backward += sum(part.count * works_seconds(_light(part.forward), job.machine) for part in mine) / count
+    layers, batches = -(-job.layers // layout.pp), job.rows // (layout.dp * layout.micro)  # layers of the fullest stage
+    params = (layers * job.each.params + job.ends.params / min(layout.pp, 2)) / layout.tp
+    held = _held(job, layout, layers=layers, batches=batches, params=params)
+    peak = sum(held.values())
+    each, shared = job.each, layout.tp * layout.cp
+    backward = each.backward_seconds + (each.light_seconds if layout.recompute == "selective" else 0.0)
     passes = 2 if layout.recompute == "full" else 1
-    computing = layout.micro * (layers * (passes * forward + backward) + outside) / shared
-    adding, going_round = _all_reduce(job, layout, row), _ring(job, layout, row)
-    waiting = layers * ((passes + 1) * 2 * adding + (passes + 2) * going_round)
-    stage = computing + waiting
-    bubble = stage * (layout.pp - 1) / layout.rounds
-    update = sum(part.count * works_seconds(part.update, job.machine) for part in job.parts)
-    exchanged = _exchange(job, layout, params, batches)
+    own = layers * (passes * each.forward_seconds + backward)
+    outside = (job.ends.forward_seconds + job.ends.backward_seconds) / layout.pp
+    computing = layout.micro * (own + outside) / shared
+    waiting = layers * ((passes + 1) * 2 * _all_reduce(job, layout) + (passes + 2) * _ring(job, layout))
+    bubble = (computing + waiting) * (layout.pp - 1) / layout.rounds
     hiding = HIDDEN * layout.micro * layers * backward / shared * (batches if layout.zero == 3 else 1)
-    late = max(0.0, exchanged - hiding)
-    step = batches * stage + bubble + late + update / layout.devices
+    late = max(0.0, _exchange(job, layout, params, batches) - hiding)
+    update = (job.layers * each.update_seconds + job.ends.update_seconds) / layout.devices
+    step = batches * (computing + waiting) + bubble + late + update
     return Laid(
         layout=layout,
-        weights_bytes=round(weights),
-        gradients_bytes=round(gradients),
-        optimizer_bytes=round(optimizer),
-        activations_bytes=round(activations),
-        logits_bytes=round(logits),
-        process_bytes=RESERVED_BYTES,
+        **{f"{name}_bytes": round(size) for name, size in held.items()},
         peak_bytes=round(peak),
         step_seconds=step,
         compute_seconds=batches * computing,
@@ -263,39 +290,49 @@ def lay(job: Job, layout: Layout) -> Laid:
     )
 
 
-def _made_bytes(part: Part) -> float:
-    """What the products of a part's forward make, in 16 bits."""
-    return sum(2 * work.elements * times for work, times in part.forward if work.flops)
+def _held(job: Job, layout: Layout, *, layers: int, batches: int, params: float) -> dict[str, float]:
+    """Returns the bytes that the fullest device holds, by component."""
+    weights, gradients, optimizer = MEGATRON_ADAM.apart(params, stage=layout.zero, devices=layout.dp)
+    if layout.zero == 3:  # the layer that runs and the one that comes next are whole
+        weights += 2 * MEGATRON_ADAM.weights * job.each.params / layout.tp
+    each, shared = job.each, layout.tp * layout.cp
+    kept = {"none": each.kept_bytes, "selective": min(each.kept_bytes, each.made_bytes), "full": job.row_bytes}
+    under_way = float(min(layout.pp, batches))
+    if layout.rounds > 1:
+        under_way *= 1 + (layout.pp - 1) / (layout.pp * layout.rounds)
+    again = 0.0 if layout.recompute == "none" else each.kept_bytes
+    return {
+        "weights": weights,
+        "gradients": gradients,
+        "optimizer": optimizer,
+        "activations": layout.micro * (layers * kept[layout.recompute] * under_way + again) / shared,
+        "logits": layout.micro * job.logits_bytes / shared,
+        "process": RESERVED_BYTES,
+    }
 
 
 def _light(works: Works) -> Works:
-    """The operations that are no products."""
+    """Returns the operations that are no products."""
     return tuple((work, times) for work, times in works if not work.flops)
 
 
 def _layouts(job: Job, *, devices: int, micro: Sequence[int]) -> Iterator[Layout]:
-    """Yields what is worth trying: tensor ranks inside a node, rows in micro-batches that are not too large."""
+    """Yields what is worth trying: tensor ranks inside a node, context ranks for long rows."""
+    for tp, pp, cp in _shares(job, devices=devices):
+        dp = devices // (tp * pp * cp)
+        rounds = [count for count in ROUNDS if pp * count <= job.layers and (pp > 1 or count == 1)]
+        rows = [size for size in micro if job.rows % (dp * size) == 0]
+        zeros = (1, 3) if dp > 1 else (1,)
+        for row, count, zero, recompute in product(rows, rounds, zeros, get_args(Recompute)):
+            yield Layout(dp=dp, tp=tp, pp=pp, cp=cp, micro=row, zero=zero, rounds=count, recompute=recompute)
+
+
+def _shares(job: Job, *, devices: int) -> Iterator[tuple[int, int, int]]:
+    """Yields the tensor ranks, the stages and the context ranks that divide the devices."""
     for tp in (size for size in _divisors(devices) if size <= job.device.node and job.heads % size == 0):
         for pp in (size for size in _divisors(devices // tp) if size <= job.layers):
-            most = min(WIDEST, devices // (tp * pp)) if job.context >= LONG_CONTEXT else 1
-            for cp in (size for size in _divisors(devices // (tp * pp)) if size <= most):
-                dp = devices // (tp * pp * cp)
-                for rows in (size for size in micro if job.rows % (dp * size) == 0):
-                    for rounds in ROUNDS if pp > 1 else (1,):
-                        if pp * rounds > job.layers:
-                            continue
-                        for zero in (1, 3) if dp > 1 else (1,):
-                            for recompute in get_args(Recompute):
-                                yield Layout(
-                                    dp=dp,
-                                    tp=tp,
-                                    pp=pp,
-                                    cp=cp,
-                                    micro=rows,
-                                    zero=zero,
-                                    rounds=rounds,
-                                    recompute=recompute,
-                                )
+            most = WIDEST if job.context >= LONG_CONTEXT else 1
+            yield from ((tp, pp, cp) for cp in _divisors(devices // (tp * pp)) if cp <= most)
 
 
 def _divisors(number: int) -> list[int]:
@@ -313,19 +350,19 @@ def _rate(job: Job, *, ranks: int, beside: int) -> float:
     return REACHED * rate
 
 
-def _all_reduce(job: Job, layout: Layout, row: float) -> float:
+def _all_reduce(job: Job, layout: Layout) -> float:
     """Seconds in which a micro-batch's stream is added up over the tensor ranks."""
     if layout.tp == 1:
         return 0.0
-    moved = 2 * (layout.tp - 1) / layout.tp * layout.micro * row / layout.cp
+    moved = 2 * (layout.tp - 1) / layout.tp * layout.micro * job.row_bytes / layout.cp
     return moved / _rate(job, ranks=layout.tp, beside=1)
 
 
-def _ring(job: Job, layout: Layout, row: float) -> float:
+def _ring(job: Job, layout: Layout) -> float:
     """Seconds in which keys and values, here as wide as the stream, go round the context ranks."""
     if layout.cp == 1:
         return 0.0
-    moved = (layout.cp - 1) / layout.cp * 2 * layout.micro * row / layout.tp
+    moved = (layout.cp - 1) / layout.cp * 2 * layout.micro * job.row_bytes / layout.tp
     return moved / _rate(job, ranks=layout.cp, beside=layout.tp)
 
 

@@ -366,7 +366,6 @@ def _shared(
     job = Job(
         parts=rehearsal.parts(rows=1),
         layers=len(spec.layers),
-        params=books.params(spec),
         width=spec.width,
         heads=books.shared_heads(spec),
         context=shape.text,
