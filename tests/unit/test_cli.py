@@ -145,6 +145,20 @@ def test_figures_of_models_and_machines_are_plain_numbers(call: Call) -> None:
         assert found[name] == machine[name] > 0
 
 
+def test_a_budget_says_how_long_to_train(call: Call) -> None:
+    made = json.loads(call("plan", "gpt2", "--max-usd", "500", "--on", "8xH100", "--json").out)
+    assert 475 < made["cost_usd"] <= 500 and made["layout"]["dp"] * made["layout"]["tp"] <= 8
+    best = json.loads(call("plan", "--flops", "1e20", "--on", "8xH100", "--json").out)
+    assert 0.95e20 < best["train_flops"] <= 1e20
+    for wrong, says in (
+        (["plan"], "Missing argument 'MODEL'; or give a budget"),
+        (["plan", "gpt2", "--flops", "1e20", "--tokens", "2B"], "--flops and --tokens each say how long to train"),
+        (["plan", "gpt2", "--max-usd", "5"], "give --usd-per-hour"),
+    ):
+        answer = call(*wrong)
+        assert answer.code == 2 and says in answer.err
+
+
 def test_tables_of_models_and_machines_have_peoples_units(call: Call) -> None:
     assert "124.4M" in call("list", "models").out
     for verb in (["list", "hardware"], ["doctor"]):
