@@ -72,7 +72,7 @@ def chunked(
 ) -> tuple[Float[Tensor, "B H T L"], Float[Tensor, "B H K L"]]:
     """Returns what `reference` does, by products of matrices in chunks and one triangular system in each.
 
-    All is computed in float32 or wider, but for a kernel, which is not made for it.
+    All is computed in float32 or wider; the kernel of a GPU, which is taken for 16-bit values alone, computes in those.
     """
     if v.dtype != torch.float32 and kernels.keep_matrices(v, tokens=q.shape[2], sides=(q.shape[3], v.shape[3])):
         return kernels.diagonal_low_rank(q, k, v, n, p, decay=decay, state=state, starts=starts)
