@@ -76,3 +76,10 @@ def test_learnt_places_are_as_many_as_the_context():
 def test_a_figure_that_no_size_meets_is_told():
     with pytest.raises(ConfigError, match="no size of this architecture comes within 2% of 5,000"):
         fitted(design("qwen3-30b-a3b"), target=5e3, measure=books.params, vocab=2048, context=128)
+
+
+def test_a_pattern_is_repeated_otherwise_where_heads_leave_a_gap():
+    design = PRESETS["mamba2-130m"]()
+    assert isinstance(design, Decoder)
+    found = fitted(design, target=180_000, measure=books.params, vocab=1024, context=256)  # 4 heads are fewer, 5 more
+    assert books.params(found) == pytest.approx(180_000, rel=0.02)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from functools import lru_cache, partial
+from itertools import product
 from typing import Any
 
 from groundup.errors import ConfigError, SpecError
@@ -97,10 +98,11 @@ def fitted(
     size = partial(sized, spec, vocab=vocab, context=context)
     _, count = search(1, WIDEST // STEPS[0], lambda n: size(width=n * STEPS[0]))
     periods = _periods(spec, count * STEPS[0])
-    for step in STEPS:
-        off, count = search(1, WIDEST // step, lambda n, step=step: size(width=n * step, periods=periods))
+    for repeated, step in product((periods, periods + 1, max(1, periods - 1)), STEPS):
+        make = partial(_of_width, size, step=step, periods=repeated)
+        off, count = search(1, WIDEST // step, make)
         if off <= tolerance:
-            return size(width=count * step, periods=periods)
+            return make(count)
     for step in STEPS:  # heads may be too coarse
         _, count = search(1, WIDEST // step, lambda n, step=step: size(width=n * step, periods=periods))
         near = partial(size, width=count * step, periods=periods)
@@ -111,6 +113,10 @@ def fitted(
         f"no size of this architecture comes within {tolerance:.0%} of {target:,.0f}; compare at another size, or "
         "leave it out"
     )
+
+
+def _of_width(size: Callable[..., Decoder], count: int, *, step: int, periods: int) -> Decoder:
+    return size(width=count * step, periods=periods)
 
 
 def _periods(spec: Decoder, width: int) -> int:

@@ -214,7 +214,7 @@ def _usual(model: Decoder, source: str) -> Run:
     context = min(256, model.context)
     return Run(
         model=model.replace(vocab=4096),
-        data=Data(source=source, vocab=4096, held_out=0.1),
+        data=Data(source=source, vocab=None if Corpus.is_there(source) else 4096, held_out=0.1),
         optimizer=Muon(lr=0.02, adamw=AdamW(lr=3e-3, decay=0.0)),
         schedule=WSD(warmup=0.02, decay=0.4),
         budget=Steps(1),
