@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from functools import lru_cache, partial
-from itertools import product
 from typing import Any
 
 from groundup.errors import ConfigError, SpecError
@@ -33,6 +32,8 @@ FEWEST_HEADS, NARROWEST_HEAD, LEAST_RANK, LEAST_WINDOW = 4, 16, 8, 64
 OWN = ("layers", "width", "vocab", "context")  # settings of a decoder that are not its parts
 WIDEST = 2**16
 STEPS = (32, 16, 8, 4, 2)  # what a width is a multiple of: the first that meets the target
+
+MORE_PERIODS = 6  # than the width asks for, up to which other widths are tried
 
 Measure = Callable[[Decoder], float]
 Found = tuple[float, int]  # how far off, and the number that it was made of
@@ -98,7 +99,8 @@ def fitted(
     size = partial(sized, spec, vocab=vocab, context=context)
     _, count = search(1, WIDEST // STEPS[0], lambda n: size(width=n * STEPS[0]))
     periods = _periods(spec, count * STEPS[0])
-    for repeated, step in product((periods, periods + 1, max(1, periods - 1)), STEPS):
+    others = sorted(range(1, periods + MORE_PERIODS), key=lambda number: abs(number - periods))[1:]
+    for repeated, step in [*((periods, step) for step in STEPS), *((number, STEPS[-1]) for number in others)]:
         make = partial(_of_width, size, step=step, periods=repeated)
         off, count = search(1, WIDEST // step, make)
         if off <= tolerance:
