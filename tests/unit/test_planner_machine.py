@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from dataclasses import replace
 
 import pytest
 
 from groundup.errors import ConfigError
-from groundup.planner import benchmark
+from groundup.planner import benchmark, limits
 from groundup.planner.machine import Machine, calibrate
 from unit.planner_stand_in import MACHINE
 
@@ -80,6 +81,33 @@ def test_products_in_a_type_that_was_not_measured_take_the_best_rate_that_was():
     plain = replace(MACHINE, samples=tuple(sample for sample in MACHINE.samples if sample.dtype == "float32"))
     assert [MACHINE.matrix_rate(dtype) for dtype in ("float32", "bfloat16", "float16")] == [1e11, 2e11, 2e11]
     assert plain.matrix_rate("bfloat16") == 1e11
+
+
+def test_a_limit_on_the_process_is_its_memory_and_costs_no_new_measurement(tmp_path, monkeypatch):
+    first = calibrate(device="cpu")
+    groups, own = tmp_path / "cgroup", tmp_path / "own"
+    monkeypatch.setattr(limits, "CGROUPS", groups)
+    monkeypatch.setattr(limits, "OWN_GROUPS", own)
+    (groups / "outer/inner").mkdir(parents=True)
+    (groups / "memory/jobs").mkdir(parents=True)
+    (groups / "outer/inner/memory.max").write_text("max\n")
+    (groups / "outer/memory.max").write_text(f"{2**30}\n")
+    own.write_text("4:cpu:/\n0::/outer/inner\nnonsense\n")
+    assert calibrate(device="cpu") == replace(first, memory_bytes=2**30)
+    (groups / "memory/jobs/memory.limit_in_bytes").write_text(f"{2**29}\n")
+    own.write_text("0::/outer/inner\n4:memory:/jobs/of/mine\n")
+    assert calibrate(device="cpu").memory_bytes == 2**29
+
+
+@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_what_ulimit_says_is_memory_less_what_is_only_reserved(limit, monkeypatch):
+    free = limits.memory_bytes()
+    unlimited = resource.RLIM_INFINITY
+    set_to = {getattr(resource, limit): 10**10}
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (set_to.get(which, unlimited), unlimited))
+    assert min(free, 10**10 - 2**34) < limits.memory_bytes() <= min(free, 10**10)
+    set_to[getattr(resource, limit)] = 1
+    assert limits.memory_bytes() == 1
 
 
 def test_device_that_is_not_there_is_refused():

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from groundup.devices import kind_of
+from groundup.ops.inside import INSIDES
 
 SHORT = 512  # keys up to which weights are kept for the backward: there they are fewer than an MLP's activations
 SHORT_BLOCK, LONG_BLOCK = 128, 256  # queries: enough for fast products, few enough to skip what a mask hides
@@ -43,12 +44,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, allowed: Tensor | None, scale: fl
     return _attention(q, k, v, allowed, scale, graded and k.shape[2] <= SHORT)[0]
 
 
-@torch.library.custom_op(
-    "groundup::blocked_attention",
-    mutates_args=(),
-    schema="(Tensor q, Tensor k, Tensor v, Tensor? allowed, float scale, bool keep) -> (Tensor, Tensor)",
-)
-def _attention(
+def _by_block(
     q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, scale: float, keep: bool
 ) -> tuple[Tensor, Tensor]:
     """Returns the outputs, and the weights of all blocks one after the other where they are kept."""
@@ -64,13 +60,7 @@ def _attention(
     return out, kept
 
 
-@torch.library.custom_op(
-    "groundup::blocked_attention_backward",
-    mutates_args=(),
-    schema="(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor? allowed, Tensor kept, float scale) "
-    "-> (Tensor, Tensor, Tensor)",
-)
-def _attention_backward(
+def _backward_by_block(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, kept: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the gradients of queries, keys and values."""
@@ -96,6 +86,21 @@ def _attention_backward(
     grad_k.copy_(sum_k.view(shape))
     grad_v.copy_(sum_v.view(shape))
     return grad_q, grad_k, grad_v
+
+
+_attention = torch.library.custom_op(
+    "groundup::blocked_attention",
+    mutates_args=(),
+    schema="(Tensor q, Tensor k, Tensor v, Tensor? allowed, float scale, bool keep) -> (Tensor, Tensor)",
+)(_by_block)
+_attention_backward = torch.library.custom_op(
+    "groundup::blocked_attention_backward",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor? allowed, Tensor kept, float scale) "
+    "-> (Tensor, Tensor, Tensor)",
+)(_backward_by_block)
+INSIDES[torch.ops.groundup.blocked_attention.default] = _by_block
+INSIDES[torch.ops.groundup.blocked_attention_backward.default] = _backward_by_block
 
 
 @_attention.register_fake
@@ -146,6 +151,8 @@ def _blocks(tokens: int, keys: int, allowed: Tensor | None) -> Iterator[tuple[sl
         block = slice(start, min(start + size, tokens))
         if allowed is None:
             yield block, slice(0, block.stop)
+        elif type(allowed) is not Tensor:  # without values, while a plan is made
+            yield block, slice(0, block.stop if tokens == keys else keys)
         else:
             seen = allowed[:, 0, block].any(dim=(0, 1)).nonzero()
             yield block, slice(int(seen[0]), int(seen[-1]) + 1) if len(seen) else slice(0, keys)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from groundup.ops import kernels
+from groundup.ops.inside import INSIDES, repeated
 
 SPAN = 64  # tokens: the states at their ends are kept for the backward
 SPAN_STATES = 2**20  # of one span, so that a processor's cache holds what is computed from them
@@ -78,13 +79,7 @@ def _wide(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-@torch.library.custom_op(
-    "groundup::selective_scan",
-    mutates_args=(),
-    schema="(Tensor x, Tensor step, Tensor a, Tensor b, Tensor c, Tensor? before, Tensor? starts, bool keep)"
-    " -> (Tensor, Tensor, Tensor)",
-)
-def _scan(
+def _by_span(
     x: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor, before: Tensor | None, starts: Tensor | None, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the outputs, the last states, and those before each span where they are kept."""
@@ -102,13 +97,7 @@ def _scan(
     return y, after, kept
 
 
-@torch.library.custom_op(
-    "groundup::selective_scan_backward",
-    mutates_args=(),
-    schema="(Tensor grad, Tensor grad_after, Tensor x, Tensor step, Tensor a, Tensor b, Tensor c, Tensor? starts, "
-    "Tensor kept) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-)
-def _scan_backward(
+def _backward_by_span(
     grad: Tensor,
     grad_after: Tensor,
     x: Tensor,
@@ -192,6 +181,20 @@ def _blocks(x: Tensor, a: Tensor) -> Iterator[tuple[slice, slice]]:
             yield slice(row, row + rows), slice(channel, channel + channels)
 
 
+_scan = torch.library.custom_op(
+    "groundup::selective_scan",
+    mutates_args=(),
+    schema="(Tensor x, Tensor step, Tensor a, Tensor b, Tensor c, Tensor? before, Tensor? starts, bool keep)"
+    " -> (Tensor, Tensor, Tensor)",
+)(_by_span)
+_scan_backward = torch.library.custom_op(
+    "groundup::selective_scan_backward",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor grad_after, Tensor x, Tensor step, Tensor a, Tensor b, Tensor c, Tensor? starts, "
+    "Tensor kept) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)(_backward_by_span)
+
+
 @_scan.register_fake
 def _empty(
     x: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor, before: Tensor | None, starts: Tensor | None, keep: bool
@@ -243,3 +246,41 @@ def _backward_flops(
 ) -> int:
     """Two products for each of the forward's; states that are made again are work done, not work needed."""
     return 2 * _flops(x, x, a)
+
+
+def _inside(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """One span of one block, which stands for all."""
+    x, step, a, b, c, _, starts, keep = inputs
+    out = _empty(*inputs)
+    rows, span, channels, count = _first(x, a)
+    with repeated(count):
+        x, step, b, c, starts = (_cut(t, rows, span) for t in (x, step, b, c, starts))
+        _by_span(x[:, :, channels], step[:, :, channels], a[:, channels], b, c, None, starts, keep)
+    return out
+
+
+def _inside_backward(*inputs: Any) -> tuple[Tensor, ...]:
+    grad, after, x, step, a, b, c, starts, kept = inputs
+    out = _empty_gradients(*inputs)
+    rows, span, channels, count = _first(x, a)
+    with repeated(count):
+        grad, x, step, b, c, starts = (_cut(t, rows, span) for t in (grad, x, step, b, c, starts))
+        grad, x, step = (t[:, :, channels] for t in (grad, x, step))
+        after, kept = after[rows, :, channels], kept[:1, rows, :, channels]
+        _backward_by_span(grad, after, x, step, a[:, channels], b, c, starts, kept)
+    return out
+
+
+def _first(x: Tensor, a: Tensor) -> tuple[slice, slice, slice, int]:
+    """Returns rows, span and channels of the first block, and how many there are."""
+    blocks, spans = list(_blocks(x, a)), _spans(x)
+    (rows, channels), span = blocks[0], spans[0]
+    return rows, span, channels, len(blocks) * len(spans)
+
+
+def _cut(x: Tensor | None, rows: slice, span: slice) -> Any:
+    return None if x is None else x[rows, span]
+
+
+INSIDES[torch.ops.groundup.selective_scan.default] = _inside
+INSIDES[torch.ops.groundup.selective_scan_backward.default] = _inside_backward

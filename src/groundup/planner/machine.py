@@ -10,17 +10,17 @@ from __future__ import annotations
 import os
 import platform
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from groundup.devices import best, pick_device
-from groundup.planner import cache_files
+from groundup.planner import cache_files, limits
 from groundup.planner.benchmark import Sample, samples
 
-FORMAT = 2  # of the file; a file of another format is measured again
+FORMAT = 3  # of the file; a file of another format is measured again
 BUSY = 0.6  # processes for each core from which on a measurement is not taken for good
 
 
@@ -32,7 +32,7 @@ class Machine:
         processor: its name.
         device: ``cpu``, ``cuda`` or ``mps``.
         cores: threads that PyTorch uses; multiprocessors on CUDA.
-        memory_bytes: of the device.
+        memory_bytes: of the device; on a processor, what this process may have.
         torch: the version of PyTorch that was measured.
         load: processes that wanted to run, for each of the processor's cores, over the minute before; 0 where the
             system does not tell.
@@ -128,18 +128,18 @@ def calibrate(*, device: torch.device | str | None = None, fresh: bool = False) 
         "processor": _processor(device),
         "device": device.type,
         "cores": _cores(device),
-        "memory_bytes": _memory_bytes(device),
         "torch": torch.__version__,
     }
+    memory = _memory_bytes(device)
     file = cache_files.path("machine", {"format": FORMAT, **about})
     load = _load()
     if not fresh:
         with suppress(KeyError, TypeError, ValueError):
             known = Machine.from_dict(cache_files.read(file))
             if known.load <= max(BUSY, 2 * load):
-                return known
+                return replace(known, memory_bytes=memory)
     dtypes = dict.fromkeys((torch.float32, best(device)))
-    machine = Machine(**about, load=load, samples=tuple(samples(device, tuple(dtypes))))
+    machine = Machine(**about, memory_bytes=memory, load=load, samples=tuple(samples(device, tuple(dtypes))))
     cache_files.write(file, machine.to_dict())
     return machine
 
@@ -168,10 +168,6 @@ def _load() -> float:
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """What the device has; on a machine with a limit on this process, the limit."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with suppress(OSError, ValueError):  # no control group, or one without a limit, which says "max"
-        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return whole
+    return limits.memory_bytes()

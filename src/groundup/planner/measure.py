@@ -28,13 +28,13 @@ def process_bytes() -> int:
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
-    now = _status("VmRSS")
+    now = status_bytes("VmRSS")
     return peak_rss_bytes() if now is None else now
 
 
 def peak_rss_bytes() -> int:
     """Returns the most memory that this process held since it began, or since `reset_peak`, in bytes."""
-    peak = _status("VmHWM")
+    peak = status_bytes("VmHWM")
     if peak is not None:
         return peak
     import resource  # not on Windows
@@ -94,7 +94,8 @@ def count_flops(run: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
-def _status(field: str) -> int | None:
+def status_bytes(field: str) -> int | None:
+    """Returns a figure of /proc/self/status, such as ``VmRSS``, in bytes; None where there is none."""
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:

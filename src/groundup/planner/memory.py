@@ -4,7 +4,8 @@ The rehearsed parts are walked through as the real step walks through them: ever
 backward will read, the loss comes on top, every layer's backward frees what it read and leaves gradients, and the
 update needs what it needs. The peak is the largest sum on that walk.
 
-What the walk cannot know is added as two measured constants, see below.
+What the walk cannot know is added: what the allocator leaves unused, by a replay of its heap (replay.py), and measured
+constants, see below.
 """
 
 from __future__ import annotations
@@ -12,24 +13,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from groundup.planner import replay
 from groundup.planner.rehearsal import Part
 
 MIB = 2**20
 
-# What a process holds that trains a model of next to no size: Python, PyTorch and its kernels, groundup. Measured as
-# VmHWM after four steps of one layer of width 64: 325 MiB in bfloat16, 312 in float32 (torch 2.13, Linux, 2 cores).
-# On CUDA the peak is that of PyTorch's allocator, in which the process has no part.
-PROCESS_BYTES = {"cpu": 325 * MIB}
+# What a process holds that trains a model of next to no size: Python, PyTorch and groundup. Measured as VmHWM after
+# four steps of one layer of width 64 in float32 (torch 2.13, Linux, 2 cores). On CUDA the peak is that of PyTorch's
+# allocator, in which the process has no part.
+PROCESS_BYTES = {"cpu": 312 * MIB}
 
-# What the first steps load besides what a program held before: kernels and their workspaces. Measured as above, 23 MiB
-# in bfloat16 and 10 in float32; scoring, whose texts have other lengths, loads up to 13 and 3 more.
-LOADED_BYTES = 25 * MIB
+# What the first steps load besides what a program held before: 10 MiB in training, and up to 3 more in scoring.
+LOADED_BYTES = 13 * MIB
 
-# What the allocator holds beyond that, as a share of what comes and goes in a step: glibc leaves gaps. With one mapping
-# for each block (MALLOC_MMAP_THRESHOLD_=65536) the walk's peak is met within 1%; without, nine models of 6 to 12
-# layers, bfloat16 and float32, AdamW and Muon, needed 12% to 46% more, six of them 29% to 34%, whether freed memory
-# is kept or not (glibc 2.36).
-SLACK_SHARE = {"cpu": 0.30}
+# What oneDNN keeps of each size of products in bfloat16: the code of two kernels, 252 KiB each, and what it knows of
+# them. Read off the traces of malloc of GPT-2 and Mixtral (torch 2.13); it keeps up to 1,024.
+KERNEL_BYTES, MOST_KERNELS = 560 * 2**10, 1024
+
+# What the allocator holds beyond what is alive, as a share of it, where the heap is not replayed (see replay.py): of
+# twelve models of 3M to 30M parameters, 4% to 45%, half of them 13% to 24% (glibc 2.36, torch 2.13).
+SLACK_SHARE = {"cpu": 0.18}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,7 @@ class Memory:
     Those marked * are what the peak consists of: their sum is ``peak_bytes``.
 
     Attributes:
-        process_bytes: * of the program itself.
+        process_bytes: * of the program itself and its kernels.
         weights_bytes: * the float32 weights.
         optimizer_bytes: * its state.
         gradients_bytes: of all weights.
@@ -47,7 +50,7 @@ class Memory:
         activations_bytes: what all forwards keep for the backwards, the copies not counted.
         logits_bytes: what the loss needs at most: a chunk of logits, the gradients of hidden states and head.
         step_bytes: * activations, copies, gradients and what is needed for a moment, at the peak.
-        slack_bytes: * what the allocator cannot use.
+        slack_bytes: * what the allocator cannot use: gaps between what is alive.
         moment: where the peak is: ``forward``, ``loss``, ``backward`` or ``update``.
     """
 
@@ -69,7 +72,12 @@ class Memory:
 
 
 def training_memory(
-    parts: Sequence[Part], *, device: str = "cpu", accumulate: int = 1, process_bytes: int | None = None
+    parts: Sequence[Part],
+    *,
+    device: str = "cpu",
+    accumulate: int = 1,
+    process_bytes: int | None = None,
+    replaying: bool = True,
 ) -> Memory:
     """Returns the memory of a training step.
 
@@ -79,6 +87,7 @@ def training_memory(
         accumulate: micro-batches in a step; from the second on, the gradients of the first are there all along.
         process_bytes: what the program holds before it trains, to which `LOADED_BYTES` come; together they are taken
             to be at least `PROCESS_BYTES`.
+        replaying: whether the allocator is told from its heap, where there is one, or from `SLACK_SHARE`.
     """
     total = {
         name: sum(part.count * getattr(part, name) for part in parts)
@@ -86,8 +95,10 @@ def training_memory(
     }
     loss = next(part for part in parts if part.name == "loss")
     held, moment = max(_walk(parts, before=total["gradient_bytes"] if accumulate > 1 else 0))
+    alive = total["gradient_bytes"] + total["optimizer_bytes"] + held
+    program = max(PROCESS_BYTES.get(device, 0), LOADED_BYTES + (process_bytes or 0)) + _kernels(parts) * KERNEL_BYTES
     return Memory(
-        process_bytes=max(PROCESS_BYTES[device], LOADED_BYTES + (process_bytes or 0)) if device in PROCESS_BYTES else 0,
+        process_bytes=program if device in PROCESS_BYTES else 0,
         weights_bytes=total["gradient_bytes"],  # both are float32 and of the same shapes
         optimizer_bytes=total["optimizer_bytes"],
         gradients_bytes=total["gradient_bytes"],
@@ -95,9 +106,21 @@ def training_memory(
         activations_bytes=total["kept_bytes"] - loss.kept_bytes - total["cast_bytes"],
         logits_bytes=loss.forward_peak_bytes,
         step_bytes=held,
-        slack_bytes=round(SLACK_SHARE.get(device, 0.0) * held),
+        slack_bytes=_slack(parts, accumulate, alive=alive, replaying=replaying) if device in SLACK_SHARE else 0,
         moment=moment,
     )
+
+
+def _kernels(parts: Sequence[Part]) -> int:
+    """How many sizes of products oneDNN has kernels for."""
+    works = (work for part in parts for work, _ in part.forward + part.backward)
+    sizes = {(work.name, work.size) for work in works if work.flops and work.dtype == "bfloat16"}
+    return min(len(sizes), MOST_KERNELS)
+
+
+def _slack(parts: Sequence[Part], accumulate: int, *, alive: int, replaying: bool) -> int:
+    grown = replay.grown_bytes(parts, accumulate=accumulate) if replaying else None
+    return round(SLACK_SHARE["cpu"] * alive) if grown is None else max(grown - alive, 0)
 
 
 def _walk(parts: Sequence[Part], *, before: int) -> Iterator[tuple[int, str]]:

@@ -22,6 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 from torch.utils.flop_counter import flop_registry
 
+from groundup.ops.inside import INSIDES, times
+
 _META = torch.device("meta")
 
 
@@ -47,6 +49,10 @@ class Work:
 
 
 VIEW = Work(name="view")
+
+Event = tuple[int, int]  # a storage's number and its bytes where it is made, or `FREED`
+FREED = -1
+RECORDED: Event = (0, 0)  # an operation of which autograd keeps a node
 
 
 class Phantom(Tensor):
@@ -89,6 +95,7 @@ class Meter(TorchDispatchMode):
         peak_bytes: the most that were alive since `mark`.
         copied_bytes: of storages that are alive and hold weights in another type, see `copies_of`.
         works: how many of each operation were run since `mark`.
+        events: what came and went since `mark`, in order, see `Event`.
     """
 
     def __init__(self, device: torch.device | str) -> None:
@@ -98,7 +105,9 @@ class Meter(TorchDispatchMode):
         self.peak_bytes = 0
         self.copied_bytes = 0
         self.works: Counter[Work] = Counter()
-        self._alive: set[int] = set()
+        self.events: list[Event] = []
+        self._alive: dict[int, int] = {}  # the number of each storage, by where it lies
+        self._count = 0
         self._weights: set[int] = set()
 
     def copies_of(self, weights: Iterable[Tensor]) -> None:
@@ -107,12 +116,24 @@ class Meter(TorchDispatchMode):
 
     def mark(self) -> int:
         """Forgets the operations and the peak so far; returns the bytes alive now."""
-        self.works = Counter()
+        self.works, self.events = Counter(), []
         self.peak_bytes = self.live_bytes
         return self.live_bytes
 
+    def number(self, tensor: Tensor) -> int:
+        """Returns the number by which events call the storage of a phantom."""
+        assert isinstance(tensor, Phantom)
+        return self._alive[tensor.bare.untyped_storage()._cdata]
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operation on shapes alone and writes it into the books."""
+        if torch.is_grad_enabled():
+            self.events.append(RECORDED)
+        if func in INSIDES:
+            with self, torch.no_grad():
+                out = INSIDES[func](*args, **(kwargs or {}))
+            if out is not NotImplemented:
+                return out
         leaves, shape = tree_flatten((args, kwargs or {}))
         bare = [_bared(leaf) for leaf in leaves]
         bare_args, bare_kwargs = tree_unflatten(bare, shape)
@@ -133,7 +154,7 @@ class Meter(TorchDispatchMode):
         fresh = [t for t in made if self._adopt(t.untyped_storage(), copy=copies)]
         changed = _changed(func, *inputs)
         if not fresh and not changed:
-            self.works[VIEW] += 1
+            self.works[VIEW] += times()
             return
         written = fresh + changed
         flops, size = _flops(func.overloadpacket, inputs, made)
@@ -146,14 +167,16 @@ class Meter(TorchDispatchMode):
             elements=sum(t.numel() for t in written),
             moved_bytes=sum(map(_bytes, read)) + sum(map(_bytes, written)),
         )
-        self.works[work] += 1
+        self.works[work] += times()
 
     def _adopt(self, storage: torch.UntypedStorage, *, copy: bool) -> bool:
         """Returns whether a storage is new; if so, it counts as alive until nothing refers to it."""
         key, size = storage._cdata, storage.nbytes()
         if key in self._alive:
             return False
-        self._alive.add(key)
+        self._count += 1
+        self._alive[key] = self._count
+        self.events.append((self._count, size))
         self.live_bytes += size
         self.copied_bytes += size if copy else 0
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
@@ -161,7 +184,7 @@ class Meter(TorchDispatchMode):
         return True
 
     def _bury(self, key: int, size: int, *, copy: bool) -> None:
-        self._alive.discard(key)
+        self.events.append((self._alive.pop(key), FREED))
         self.live_bytes -= size
         self.copied_bytes -= size if copy else 0
 

@@ -399,22 +399,31 @@ class _Rehearsal:
     machine: Machine
     process_bytes: int | None
 
-    def memory(self, rows: int, *, accumulate: int) -> Memory:
+    def memory(self, rows: int, *, accumulate: int, replaying: bool = True) -> Memory:
         return training_memory(
             self.parts(rows=rows),
             device=self.machine.device,
             accumulate=accumulate,
             process_bytes=self.process_bytes,
+            replaying=replaying,
         )
 
     def rows(self, *, most: int) -> int:
         """The largest power of two that fits, up to ``most``; 1 where nothing fits."""
-        most = 2 ** int(math.log2(most))
+        most = self._by_walk(2 ** int(math.log2(most)))
+        while most > 1 and self.memory(most, accumulate=2).peak_bytes > USABLE_SHARE * self.machine.memory_bytes:
+            most //= 2
+        return most
+
+    def _by_walk(self, most: int) -> int:
+        """The largest power of two that fits where the allocator takes its usual share."""
         usable = USABLE_SHARE * self.machine.memory_bytes
-        peak = self.memory(most, accumulate=2).peak_bytes
+        peak = self.memory(most, accumulate=2, replaying=False).peak_bytes
         if most == 1 or peak <= usable:
             return most
-        least = self.memory(1, accumulate=2).peak_bytes  # memory grows in a straight line with the rows
+        least = self.memory(
+            1, accumulate=2, replaying=False
+        ).peak_bytes  # memory grows in a straight line with the rows
         room = 1 + (usable - least) * (most - 1) / (peak - least)
         return 2 ** int(math.log2(max(room, 1)))
 

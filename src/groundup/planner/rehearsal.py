@@ -31,10 +31,42 @@ from groundup.optim.joint import JointOptimizer
 from groundup.optim.optimizers import Optimizer
 from groundup.parts.linear import TiedHead
 from groundup.planner import cache_files
-from groundup.planner.phantom import Meter, Work
+from groundup.planner.phantom import FREED, Event, Meter, Work
 from groundup.specs import Spec, walk
 
 Works = tuple[tuple[Work, float], ...]  # each operation and how many times it is done
+
+
+MOST_CHUNKS = 64  # of a loss that are played; of more, the others are told from the first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comings:
+    """What a part's tensors do to the heap, in order, for `groundup.planner.replay`; numbers are those of storages.
+
+    Attributes:
+        weights: the bytes of each weight.
+        states: the bytes of each tensor of the optimizer's state.
+        reads: what comes in; 0 where nothing does.
+        makes: what goes out.
+        keeps: whether the part needs what goes out for its backward.
+        graded: the gradient that comes in.
+        grades: the gradient that goes out; 0 where none does.
+        forward: what the forward makes and frees.
+        backward: the same of the backward.
+        update: the same of the update of its weights.
+    """
+
+    weights: tuple[int, ...]
+    states: tuple[int, ...]
+    reads: int
+    makes: int
+    keeps: bool
+    graded: int
+    grades: int
+    forward: tuple[Event, ...]
+    backward: tuple[Event, ...]
+    update: tuple[Event, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +87,7 @@ class Part:
         forward: its operations.
         backward: those of its backward.
         update: those of the gradients' norm and of the optimizer.
+        comings: what its tensors do to the heap; None where that was not played to the end.
     """
 
     name: str
@@ -70,6 +103,7 @@ class Part:
     forward: Works
     backward: Works
     update: Works
+    comings: Comings | None = None
 
 
 @lru_cache(maxsize=64)
@@ -134,7 +168,12 @@ def _part(data: dict[str, Any]) -> Part:
         name: tuple((Work(**work | {"size": tuple(work["size"])}), times) for work, times in data[name])
         for name in ("forward", "backward", "update")
     }
-    return Part(**{**data, **works})
+    comings: Any = data["comings"]
+    if comings is not None:
+        events = {name: tuple(map(tuple, comings[name])) for name in ("forward", "backward", "update")}
+        sizes = {name: tuple(comings[name]) for name in ("weights", "states")}
+        comings = Comings(**{**comings, **events, **sizes})
+    return Part(**{**data, **works, "comings": comings})
 
 
 def _play(stage: _Stage, spec: Model, optimizer: Optimizer, *, rows: int, shape: Shape) -> Iterator[Part]:
@@ -173,7 +212,7 @@ def _play_stack(
 
 
 def _loss(stage: _Stage, model: StackModule, tokens: int) -> Part:
-    """The loss of all tokens, put together from that of three chunks and of four where there are more.
+    """The loss of all tokens; of many chunks, put together from that of three and of four.
 
     Without a head, what is learnt from the hidden states is not known: it is taken to be their sum.
     """
@@ -194,7 +233,7 @@ def _loss(stage: _Stage, model: StackModule, tokens: int) -> Part:
 
         return stage.play("loss", [model.transform, head], loss, reads=(count, model.spec.carried))
 
-    if tokens <= 4 * chunk:
+    if tokens <= MOST_CHUNKS * chunk:
         return play(tokens)
     return _extrapolate(play(3 * chunk), play(4 * chunk), tokens / chunk - 3)
 
@@ -208,6 +247,8 @@ def _extrapolate(three: Part, four: Part, more: float) -> Part:
             figures[name] = round(first + more * (second - first))
         elif name in ("forward", "backward", "update"):
             figures[name] = _more(dict(first), dict(second), more)
+        elif name == "comings":
+            figures[name] = None
         else:
             figures[name] = first
     return Part(**figures)
@@ -222,13 +263,15 @@ class _Source(torch.autograd.Function):
     """The end of a part's forward: in the backward, where a gradient of its output comes from."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor) -> Tensor:
-        ctx.shape, ctx.dtype = y.shape, y.dtype
+    def forward(ctx: Any, y: Tensor, tell: Callable[[Tensor], None]) -> Tensor:
+        ctx.shape, ctx.dtype, ctx.tell = y.shape, y.dtype, tell
         return torch.zeros(())
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return torch.empty(ctx.shape, dtype=ctx.dtype)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        grad = torch.empty(ctx.shape, dtype=ctx.dtype)
+        ctx.tell(grad)
+        return grad, None
 
 
 class _Stage:
@@ -267,25 +310,29 @@ class _Stage:
         weights = [weight for module in modules for weight in module.parameters()]
         source = torch.empty(reads, requires_grad=True)
         x = source.clone()
+        given = meter.number(x) if reads else 0
         before = meter.mark()
         with autocast(meter.device, self.dtype):
             y = run(x)
         del x
-        forward = _Books.of(meter, before)
-        casts, end = meter.copied_bytes, _Source.apply(y)
+        forward, made, graded_by = _Books.of(meter, before), meter.number(y), []
+        casts, end = meter.copied_bytes, _Source.apply(y, lambda grad: graded_by.append(meter.number(grad)))
         del y
+        keeps = (made, FREED) not in meter.events
         for weight in graded:
             weight.grad = torch.empty_like(weight)
         before = meter.mark()
         end.backward()
+        grades = 0 if source.grad is None else meter.number(source.grad)
         source.grad = None
         backward = _Books.of(meter, before)
         update = self._update(weights)
+        states = self._states(weights)
         return Part(
             name=name,
             count=count,
             gradient_bytes=sum(weight.nbytes for weight in weights),
-            optimizer_bytes=self._state_bytes(weights),
+            optimizer_bytes=sum(states),
             kept_bytes=forward.net_bytes,
             cast_bytes=casts,
             forward_peak_bytes=forward.peak_bytes,
@@ -295,6 +342,18 @@ class _Stage:
             forward=forward.works,
             backward=backward.works,
             update=update.works,
+            comings=Comings(
+                weights=tuple(weight.nbytes for weight in weights),
+                states=states,
+                reads=given,
+                makes=made,
+                keeps=keeps,
+                graded=graded_by[0],
+                grades=grades,
+                forward=forward.events,
+                backward=backward.events,
+                update=update.events,
+            ),
         )
 
     def _update(self, weights: list[nn.Parameter]) -> _Books:
@@ -313,9 +372,10 @@ class _Stage:
         self.optimizer.zero_grad()
         return books
 
-    def _state_bytes(self, weights: list[nn.Parameter]) -> int:
+    def _states(self, weights: list[nn.Parameter]) -> tuple[int, ...]:
+        """The bytes of each tensor of the optimizer's state of these weights."""
         states = [part.state[weight] for part in self.optimizer.parts for weight in weights if weight in part.state]
-        return sum(value.nbytes for state in states for value in state.values() if isinstance(value, Tensor))
+        return tuple(value.nbytes for state in states for value in state.values() if isinstance(value, Tensor))
 
 
 @dataclass(frozen=True)
@@ -325,7 +385,9 @@ class _Books:
     net_bytes: int
     peak_bytes: int
     works: Works
+    events: tuple[Event, ...]
 
     @classmethod
     def of(cls, meter: Meter, before: int) -> _Books:
-        return cls(meter.live_bytes - before, meter.peak_bytes - before, tuple(meter.works.items()))
+        works, events = tuple(meter.works.items()), tuple(meter.events)
+        return cls(meter.live_bytes - before, meter.peak_bytes - before, works, events)
