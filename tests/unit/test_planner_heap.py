@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import platform
 import random
 import subprocess
@@ -34,7 +35,7 @@ def test_blocks_never_overlap_and_are_aligned():
             assert at % GRAIN == 0
         live[len(live), at] = (at, size)
     spans = sorted((at, at + size + 8) for at, size in live.values())
-    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
     assert spans[-1][1] <= heap.grown_bytes
 
 

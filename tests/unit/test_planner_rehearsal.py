@@ -109,11 +109,10 @@ def test_operations_of_a_step_are_those_that_pytorch_counts(dtype):
 
 @both_types
 def test_attention_in_blocks_does_fewer_operations_than_all_scores_would_take(dtype):
-    parts, shape = play(LLAMA, dtype), Shape.even(16)
+    parts = play(LLAMA, dtype)
     done = sum(part.count * times * work.flops for part in parts for work, times in part.forward + part.backward)
-    needed = 2 * 16 / shape.text * books.train_flops(LLAMA, shape)
-    heads = 3 * 3 * 2 * 2 * 16**2 * LLAMA.width * 2  # three layers, forward and twice as much back, two products
-    assert needed - heads < done < needed
+    needed = 2 * books.train_flops(LLAMA, Shape.even(16))  # two rows
+    assert 0.8 * needed < done < needed
 
 
 def test_backward_leaves_nothing_but_gradients():

@@ -421,9 +421,8 @@ class _Rehearsal:
         peak = self.memory(most, accumulate=2, replaying=False).peak_bytes
         if most == 1 or peak <= usable:
             return most
-        least = self.memory(
-            1, accumulate=2, replaying=False
-        ).peak_bytes  # memory grows in a straight line with the rows
+        least = self.memory(1, accumulate=2, replaying=False).peak_bytes
+        # Memory grows in a straight line with the rows.
         room = 1 + (usable - least) * (most - 1) / (peak - least)
         return 2 ** int(math.log2(max(room, 1)))
 
