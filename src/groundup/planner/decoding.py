@@ -4,11 +4,7 @@ It runs what `groundup.infer.generate` runs, on phantoms (phantom.py) and with t
 are held: prompts piece by piece into a state, the head on the last token alone, the choice of the likeliest token. Of
 layers that are equal two are run, the first, which makes what all share, and one that stands for the others.
 
-A step of a few tokens reads far more than it computes, so what each operation moves is told more closely here than for
-training: rows of tables and slots of states count as themselves, not as the whole that they lie in, and of a mixture's
-experts those that so many tokens are expected to choose. With E experts, of which each of N tokens takes A:
-
-    experts read = E (1 - (1 - A / E)^N)        where all are as likely as each other
+A step of a few tokens reads far more than it computes; what it reads is told by ledger.py.
 """
 
 from __future__ import annotations
@@ -16,13 +12,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import Tensor
 
 from groundup import devices
 from groundup.context import Context
@@ -34,34 +28,13 @@ from groundup.model.encoder_decoder import EncoderDecoder, EncoderDecoderModel
 from groundup.model.layer import LayerModule
 from groundup.model.model import Model, ModelModule
 from groundup.model.stack import Stack, StackModule
-from groundup.parts.linear import ExpertLinear
+from groundup.planner.ledger import Ledger, Operation, storage
 from groundup.planner.machine import Machine
-from groundup.planner.phantom import VIEW, Meter, Phantom, Work
 from groundup.planner.rehearsal import Works
 from groundup.planner.time import works_seconds
 
-# Operations that read some of their first argument, by ATen's names, and those that write some of it.
-PICKING = {"embedding", "gather", "index", "index_select"}
-PLACING = {"index_put_": 2, "scatter_": 2}  # with the argument that is as large as what they write
 FEW = 16  # tokens of a piece that stands for others where a part reads token by token, which takes long to go through
 SAMPLING = Sampling()  # greedy, as `LanguageModel.generate` is unless told otherwise
-
-
-@dataclass(frozen=True)
-class Operation:
-    """An operation with where it reads.
-
-    Attributes:
-        work: the operation.
-        weights_bytes: of what it moves, the weights.
-        state_bytes: of what it moves, what the rows' state holds.
-        inside: whether it is a layer's: the embedding, the last norm, the head and the choice are not.
-    """
-
-    work: Work
-    weights_bytes: float = 0.0
-    state_bytes: float = 0.0
-    inside: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,10 +132,8 @@ def reading(spec: Model, *, rows: int, prompt: int, dtype: torch.dtype, device: 
             hidden = stage.read(state, rows, 1, seen=0)
         else:
             state = stage.new_state(rows, max(room, prompt + 1))
-            size = piece_tokens(stage.decoder.spec, rows, prompt)
-            for start, tokens, times in _pieces(prompt, size, most=size if _steady(spec) else FEW):
-                with stage.ledger.times(times):
-                    hidden = stage.read(state, rows, tokens, seen=start)
+            pieces = _pieces(stage.decoder.spec, rows, prompt)
+            *_, hidden = [stage.read(state, rows, n, seen=start, times=times) for start, n, times in pieces]
         stage.choose(hidden)
         return stage.books(state, rows)
 
@@ -197,11 +168,13 @@ def writing(
         return stage.books(state, rows)
 
 
-def _pieces(prompt: int, size: int, *, most: int) -> Iterator[tuple[int, int, float]]:
+def _pieces(spec: Decoder, rows: int, prompt: int) -> Iterator[tuple[int, int, float]]:
     """Yields pieces of a prompt, each with its start, its tokens and how many it stands for.
 
-    Pieces after the first are at most ``most`` tokens, and stand for the others of theirs.
+    Where a part reads later pieces token by token, a few of their tokens stand for the others.
     """
+    size = piece_tokens(spec, rows, prompt)
+    most = size if _steady(spec) else FEW
     full, rest = divmod(prompt, size)
     between = max(0, full - 3)
     for piece in (0, 1, full - 1) if between else range(full):
@@ -224,7 +197,7 @@ def _staged(spec: Model, *, dtype: torch.dtype, device: str) -> Iterator[_Stage]
             f"{type(spec).__name__} writes no text token by token; plan a decoder or an encoder-decoder, or its "
             "training"
         )
-    ledger = _Ledger()
+    ledger = Ledger()
     with devices.rehearsing(device), ledger, torch.no_grad():
         yield _Stage(ledger, spec, dtype)
 
@@ -232,13 +205,13 @@ def _staged(spec: Model, *, dtype: torch.dtype, device: str) -> Iterator[_Stage]
 class _Stage:
     """Where a model runs on phantoms: two of each of its layers, the first and one that stands for all others."""
 
-    def __init__(self, ledger: _Ledger, spec: Decoder | EncoderDecoder, dtype: torch.dtype) -> None:
+    def __init__(self, ledger: Ledger, spec: Decoder | EncoderDecoder, dtype: torch.dtype) -> None:
         short = {name: _twice(stack) for name, stack in spec.stacks.items()}
         stacks = {name: stack for name, (stack, _) in short.items()}
         self.ledger = ledger
         self.model: ModelModule = (stacks[""] if "" in stacks else spec.replace(**stacks)).module().eval()
         _hold(self.model, dtype)
-        ledger.weights = {_storage(weight) for weight in self.model.parameters()}
+        ledger.weights = {storage(weight) for weight in self.model.parameters()}
         decoder = self.model.decoder if isinstance(self.model, EncoderDecoderModel) else self.model
         assert isinstance(decoder, DecoderModel)
         self.decoder = decoder
@@ -262,17 +235,18 @@ class _Stage:
                     layer.remember(states, ctx)
         else:
             state = self.decoder.new_state(rows, room)
-        self.ledger.state = {_storage(t) for t in state.tensors().values()}
+        self.ledger.state = {storage(t) for t in state.tensors().values()}
         return state
 
-    def read(self, state: DecoderState, rows: int, tokens: int, *, seen: int) -> Tensor:
-        """Reads a piece of the prompts; returns the hidden state of each one's last token."""
+    def read(self, state: DecoderState, rows: int, tokens: int, *, seen: int, times: float = 1.0) -> Tensor:
+        """Reads a piece of the prompts, so many times; returns the hidden state of each one's last token."""
         state.reach = seen
         ids, every = torch.zeros(rows, tokens, dtype=torch.int64), torch.arange(rows)
         real = _lengths(rows, tokens)
         prefix = real if self.decoder.spec.prefixed else None
-        hidden = self.decoder.hidden(ids, state, lengths=real, prefix=prefix)
-        return torch.where(real[:, None] > 0, hidden[every, (real - 1).clamp(min=0)], torch.tensor(0.0))
+        with self.ledger.times(times):
+            hidden = self.decoder.hidden(ids, state, lengths=real, prefix=prefix)
+            return torch.where(real[:, None] > 0, hidden[every, (real - 1).clamp(min=0)], torch.tensor(0.0))
 
     def choose(self, hidden: Tensor) -> Tensor:
         """Returns the next token of each row."""
@@ -312,109 +286,3 @@ def _twice(stack: Stack) -> tuple[Stack, list[int]]:
         layers += [layer] * min(count, 2)
         times += [1, count - 1][: min(count, 2)]
     return stack.replace(layers=tuple(layers)), times
-
-
-def _storage(t: Tensor) -> int:
-    return t.bare.untyped_storage()._cdata if isinstance(t, Phantom) else 0
-
-
-class _Ledger(Meter):
-    """A meter that tells apart what is read of weights and of states, and how often each operation stands for itself.
-
-    Attributes:
-        operations: what was done since `mark`, and how many times.
-        weights: the storages of weights.
-        state: those of the rows' state.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("cpu")  # PyTorch makes no phantoms on a device that it was not built for
-        self.operations: Counter[Operation] = Counter()
-        self.weights: set[int] = set()
-        self.state: set[int] = set()
-        self._times: list[float] = [1.0]
-        self._inside = False
-        self._active = 1
-
-    def mark(self) -> int:
-        """Forgets the operations and the peak so far; returns the bytes alive now."""
-        self.operations.clear()
-        return super().mark()
-
-    @contextmanager
-    def times(self, times: float, *, inside: bool = False) -> Iterator[None]:
-        """Counts what is done here so many times."""
-        before, self._inside = self._inside, inside
-        self._times.append(self._times[-1] * times)
-        yield
-        self._times.pop()
-        self._inside = before
-
-    def follow(self, layer: nn.Module, times: float) -> None:
-        """Counts a layer's operations so many times from now on."""
-
-        def enter(*_: Any) -> None:
-            self._times.append(self._times[-1] * times)
-            self._inside = True
-
-        def leave(*_: Any) -> None:
-            self._times.pop()
-            self._inside = False
-
-        layer.register_forward_pre_hook(enter)
-        layer.register_forward_hook(leave)
-        for part in layer.modules():
-            if isinstance(part, ExpertLinear):
-                part.register_forward_pre_hook(self._choose)
-
-    def _choose(self, part: nn.Module, _: Any) -> None:
-        assert isinstance(part, ExpertLinear)
-        self._active = part.active
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs an operation on shapes alone and writes it into the books."""
-        self.works.clear()
-        out = super().__torch_dispatch__(func, types, args, kwargs)
-        given = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, Phantom)]
-        for work in list(self.works):
-            self._note(work, args, given, out)
-        return out
-
-    def _note(self, work: Work, args: Any, given: list[Phantom], out: Any) -> None:
-        """Writes down an operation with what it really moves."""
-        read = {id(t): float(t.nbytes) for t in given}
-        moved = float(work.moved_bytes)
-        if work != VIEW and work.name in PICKING:
-            read[id(args[0])] = min(args[0].nbytes, out.nbytes)
-            moved -= args[0].nbytes - read[id(args[0])]
-        elif work.name in PLACING:
-            placed = args[PLACING[work.name]].numel()
-            read[id(args[0])] = placed * args[0].element_size()
-            moved -= 2 * (args[0].nbytes - read[id(args[0])])
-            work = replace(work, elements=placed)
-        elif work.name == "copy_":
-            moved -= args[0].nbytes  # it is written and not read
-        elif work.name == "expert_products":
-            work, moved = self._of_experts(work, args, read)
-        of_weights = sum(read[id(t)] for t in given if _storage(t) in self.weights and work != VIEW)
-        of_state = sum(read[id(t)] for t in given if _storage(t) in self.state and work != VIEW)
-        operation = Operation(replace(work, moved_bytes=round(moved)), of_weights, of_state, self._inside)
-        self.operations[operation] += self._times[-1]
-
-    def _of_experts(self, work: Work, args: Any, read: dict[int, float]) -> tuple[Work, float]:
-        """The products of those experts that are expected to be chosen; all of them are one operation, or one each."""
-        rows, weight, _ = args
-        among = len(weight)
-        chosen = expected_experts(among, active=self._active, tokens=len(rows) / self._active)
-        idle = weight.nbytes * (1 - chosen / among)
-        read[id(weight)] -= idle
-        if devices.kind_of(rows) != "cuda" or rows.dtype != torch.bfloat16:
-            self.operations[Operation(Work(name="mm", dtype=work.dtype))] += self._times[-1] * (chosen - 1)
-            self.operations[Operation(VIEW)] += self._times[-1] * 3 * chosen  # of its rows, its matrix, its results
-        size = (max(1, round(len(rows) / chosen)), *work.size[1:])
-        return replace(work, size=size), work.moved_bytes - idle
-
-
-def expected_experts(experts: int, *, active: int, tokens: float) -> float:
-    """Returns how many different experts so many tokens choose, where all are as likely as each other."""
-    return experts * (1 - (1 - active / experts) ** tokens)

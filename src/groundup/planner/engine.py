@@ -26,9 +26,10 @@ from groundup.model.decoder import Decoder
 from groundup.model.encoder_decoder import EncoderDecoder
 from groundup.parts.linear import ExpertLinear, Linear
 from groundup.planner import books, decoding
-from groundup.planner.decoding import Operation, Pass
+from groundup.planner.decoding import Pass
 from groundup.planner.hardware import Device
 from groundup.planner.layout import REACHED
+from groundup.planner.ledger import Operation
 from groundup.planner.machine import Machine
 from groundup.planner.memory import PROCESS_BYTES
 from groundup.planner.phantom import Work
@@ -323,14 +324,17 @@ class Engine:
         """The bytes of these modules' own weights: matrices as the format has them."""
         total = 0.0
         for part in parts:
+            few = self._few_bytes(part)
             for name, weight in part.named_parameters(recurse=False):
-                few = self.format is not None and name == "weight" and self._has_format(part)
-                total += weight.numel() * (self.format.bits / 8 if few else self.dtype.itemsize)
+                total += weight.numel() * (few if few is not None and name == "weight" else self.dtype.itemsize)
         return total
 
-    def _has_format(self, part: nn.Module) -> bool:
-        assert self.format is not None
-        return isinstance(part, Linear | ExpertLinear) or (isinstance(part, nn.Embedding) and self.format.tables)
+    def _few_bytes(self, part: nn.Module) -> float | None:
+        """The bytes of each weight of a matrix in the format; None where it holds it as all others."""
+        if self.format is None:
+            return None
+        held = isinstance(part, Linear | ExpertLinear) or (isinstance(part, nn.Embedding) and self.format.tables)
+        return self.format.bits / 8 if held else None
 
     @property
     def _layers(self) -> int:
