@@ -51,6 +51,7 @@ EXCHANGE_SECONDS = 1e-5
 # which REACHED arrives. A device's own file says better with host_gb_s.
 HOST_BYTES_PER_SECOND = 31.5e9
 MOST_ROWS = 2**16
+LINES = 4  # guesses along a line before every other one is halfway
 COMING = 2  # layers that have a place on the device besides those that stay: the one that runs and the next
 _NOTHING = Work(name="launch")
 
@@ -186,12 +187,14 @@ class Engine:
         least = room(1)
         if least < 0:
             return 0
-        low, high, guess = 1, MOST_ROWS + 1, max(2, near)
-        while high - low > 1:  # memory grows nearly in a straight line with the rows
+        low, high, guess, tries = 1, MOST_ROWS + 1, max(2, near), 0
+        while high - low > 1:
+            # Memory grows nearly in a straight line with the rows; where it does not, halving ends the search.
+            halves = tries > LINES and tries % 2
+            guess = (low + high) // 2 if halves else min(max(guess, low + 1), high - 1)
             left = room(guess)
             low, high = (guess, high) if left >= 0 else (low, guess)
-            each = max((least - left) / (guess - 1), 1.0)
-            guess = min(max(int(1 + least / each), low + 1), high - 1)
+            guess, tries = int(1 + least * (guess - 1) / max(least - left, 1.0)), tries + 1
         return low
 
     def _held(self, *, rows: int, prompt: int, context: int) -> Held:

@@ -330,13 +330,15 @@ def _lengths(spec: Decoder | EncoderDecoder, context: int | None, prompt: int | 
             f"context={length} is longer than the model's context of {spec.longest}; lower it, or raise the model's"
         )
     if isinstance(spec, EncoderDecoder):
-        most, usual, what = spec.encoder.longest, min(spec.encoder.longest, USUAL_SOURCE), "the encoder's context"
+        most, usual = spec.encoder.longest, min(spec.encoder.longest, USUAL_SOURCE)
+        fault = f"is longer than the encoder's context of {most:,}"
     else:
-        most, usual, what = length - 1, length // 2, "what leaves room for a new token in the context"
-        if length < 2:
-            raise ConfigError(f"context={length} has no room for a prompt and a new token; give at least 2")
+        most, usual = length - 1, length // 2
+        fault = f"leaves no room for a new token in a context of {length:,}"
+    if most < 1:
+        raise ConfigError(f"context={length} has no room for a prompt and a new token; give at least 2")
     if prompt is not None and prompt > most:
-        raise ConfigError(f"prompt={prompt} is more than {what}, {most:,}; shorten it")
+        raise ConfigError(f"prompt={prompt} {fault}; give up to {most:,}")
     return length, prompt or usual
 
 
