@@ -198,7 +198,8 @@ def _staged(spec: Model, *, dtype: torch.dtype, device: str) -> Iterator[_Stage]
             "training"
         )
     ledger = Ledger()
-    with devices.rehearsing(device), ledger, torch.no_grad():
+    # In inference mode operations reach a meter before they are taken apart.
+    with devices.rehearsing(device), torch.inference_mode(False), torch.no_grad(), ledger:
         yield _Stage(ledger, spec, dtype)
 
 

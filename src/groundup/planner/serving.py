@@ -182,6 +182,7 @@ def plan_serving(
     watts: float | None = None,
     usd_per_hour: float | None = None,
     region: str | None = None,
+    tables: bool = True,
 ) -> ServingPlan:
     """Returns what generating with a model will take.
 
@@ -200,6 +201,7 @@ def plan_serving(
         watts: what each device draws; None means what it was designed for, if that is published.
         usd_per_hour: what an hour of each device costs; None means what it cost when that was last looked up.
         region: whose electricity it is, such as ``FR``; None means that nobody says.
+        tables: whether other batches and contexts are planned beside the one that is asked for.
 
     Raises:
         ModelError: there is no such model.
@@ -229,7 +231,7 @@ def plan_serving(
     length, read = _lengths(spec, context, prompt)
     draws = watts or (None if device is None else device.watts)
     price = usd_per_hour or (None if device is None else device.usd_per_hour)
-    made = _figures(engine, batch=batch, context=length, prompt=read)
+    made = _figures(engine, batch=batch, context=length, prompt=read, tables=tables)
     each = count * made["token_seconds"] / batch * MILLION / 3600  # hours of devices for a million tokens
     energy = None if draws is None else each * draws / 1000
     carbon = None if energy is None or grid is None else carbon_kg(kwh=energy, grams_per_kwh=grid.grams_per_kwh)
@@ -252,7 +254,7 @@ def plan_serving(
     )
 
 
-def _figures(engine: Engine, *, batch: int, context: int, prompt: int) -> dict[str, Any]:
+def _figures(engine: Engine, *, batch: int, context: int, prompt: int, tables: bool) -> dict[str, Any]:
     """What a plan says that hangs on the engine alone."""
     given = {"prompt": prompt, "context": context}
     held, most = engine.held(rows=batch, **given), engine.most_rows(near=batch, **given)
@@ -288,8 +290,8 @@ def _figures(engine: Engine, *, batch: int, context: int, prompt: int) -> dict[s
         "step_parts_seconds": asdict(last),
         "bandwidth_share": share,
         "utilisation": step.flops / last.seconds / rate,
-        "by_batch": tuple(_point(engine, rows, **given) for rows in _batches(batch, most)),
-        "by_context": tuple(_contexts(engine, batch=batch, **given)),
+        "by_batch": tuple(_point(engine, rows, **given) for rows in (_batches(batch, most) if tables else ())),
+        "by_context": tuple(_contexts(engine, batch=batch, **given) if tables else ()),
     }
 
 

@@ -34,8 +34,11 @@ def text(plan: ServingPlan) -> str:
     lines = [f"{name:<{widths[0]}}  {figure:>{widths[1]}}  {note}".rstrip() for name, figure, note in rows]
     said = [textwrap.fill(one, WIDTH, initial_indent="- ", subsequent_indent="  ") for one in plan.assumptions]
     held = f", weights in {plan.weights}" if plan.weights else ""
-    tables = [*_points(plan.by_batch, "texts"), "", *_points(plan.by_context, "tokens")]
-    return "\n".join([f"on {plan.machine} in {plan.precision}{held}", *lines, "", *tables, "", "assumed:", *said])
+    tables = [("", *_points(points, what)) for points, what in ((plan.by_batch, "texts"), (plan.by_context, "tokens"))]
+    beside = [
+        line for table, points in zip(tables, (plan.by_batch, plan.by_context), strict=True) if points for line in table
+    ]
+    return "\n".join([f"on {plan.machine} in {plan.precision}{held}", *lines, *beside, "", "assumed:", *said])
 
 
 def _memory_rows(plan: ServingPlan) -> Iterator[tuple[str, str, str]]:
