@@ -68,6 +68,7 @@ def _plan(model: Any, **given: Any) -> ServingPlan:
     return plan_serving(model, **given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", " ".join(WRITING).split())
 def test_a_step_does_the_operations_of_a_real_one(name: str):
     spec = shrink(PRESETS[name]())
@@ -190,6 +191,7 @@ def test_shared_heads_keep_the_published_states(kv_heads: int, gigabytes: float)
     assert _step(spec, room=32768).row_bytes / 1e9 == pytest.approx(gigabytes, abs=0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "devices", "weights", "published"), GPT_FAST)
 def test_published_speeds_lie_between_the_plan_and_the_plan_without_launches(
     name: str, devices: int, weights: str | None, published: float
@@ -213,6 +215,7 @@ def test_weights_in_fewer_bits_are_as_large_as_published(name: str, weights: str
     assert made.weights_bytes / 1e9 == pytest.approx(gigabytes, rel=0.002)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "gigabytes"), [("llama-2-7b", 13.52), ("llama-2-13b", 26.21)])
 def test_published_memory_of_generating_is_met(name: str, gigabytes: float):
     # Lightning-AI/litgpt @2685705, tutorials/resource-tables.md: on an A100, its default prompt and 50 new tokens
@@ -267,6 +270,7 @@ def test_figures_hang_together():
     assert made.utilisation == pytest.approx(made.step_flops / made.token_seconds / 2e11)
 
 
+@pytest.mark.slow
 def test_memory_bounds_a_step_of_one_text_and_products_the_prompt():
     made = _plan("llama-3-70b", on="8xH100", context=4096, prompt=4000)
     assert made.step_parts_seconds["products"] < made.step_parts_seconds["memory"]
@@ -280,6 +284,7 @@ def test_memory_bounds_a_step_of_one_text_and_products_the_prompt():
     assert flops / alone.first_token_seconds > 0.3 * 312e12
 
 
+@pytest.mark.slow
 def test_more_texts_cost_less_each_until_memory_ends():
     made = _plan("llama-3-8b", on="A100-80GB", context=4096, batch=3, tables=True)
     speeds = [point.tokens_per_second for point in made.by_batch]
@@ -310,6 +315,7 @@ def test_sources_are_kept_beside_the_text():
     assert made.step_weights_bytes < 2 * made.params - encoder
 
 
+@pytest.mark.slow
 def test_devices_share_weights_and_states():
     one, four = (_plan("llama-3-8b", on=f"{n}xH100", batch=8, context=4096, prompt=64) for n in (1, 4))
     assert four.weights_bytes == round(one.weights_bytes / 4)
@@ -323,6 +329,7 @@ def test_devices_share_weights_and_states():
     assert few.state_bytes == one.state_bytes / 8  # of 8 heads of keys and values
 
 
+@pytest.mark.slow
 def test_layers_that_do_not_fit_are_read_from_the_host():
     without = _plan("llama-2-13b", on="RTX-4090", context=2048)
     assert not without.fits and without.most_batch == 0
@@ -346,6 +353,7 @@ def test_a_host_is_as_fast_as_a_file_says(tmp_path: Path):
     assert any("80% of 10 GB/s" in sentence for sentence in made.assumptions)
 
 
+@pytest.mark.slow
 def test_a_million_tokens_have_a_price():
     made = _plan("llama-3-8b", on="2xA100-80GB", batch=4, context=512, usd_per_hour=2, watts=300, region="FR")
     hours = 2 * 1e6 / made.tokens_per_second / 3600
@@ -358,6 +366,7 @@ def test_a_million_tokens_have_a_price():
     assert any("power" in sentence for sentence in here.assumptions)
 
 
+@pytest.mark.slow
 def test_weights_are_held_as_they_are_stored(tmp_path: Path):
     LanguageModel(GPT2.build().to(torch.float16)).save(tmp_path / "halves")
     assert _plan(tmp_path / "halves", on="A100").precision == "float16"
@@ -366,6 +375,7 @@ def test_weights_are_held_as_they_are_stored(tmp_path: Path):
     assert _plan(GPT2, on="V100").precision == "float32"
 
 
+@pytest.mark.slow
 def test_what_is_left_open_and_what_cannot_run_yet_is_said():
     said = " ".join(_plan("mixtral-8x7b", on="2xA100-80GB", weights="q4_0", batch=2, offload=True).assumptions)
     for text in ("up to 8,192", "half of the context", "as likely as each other", "formulas of the field", "4.5 bits",
@@ -434,6 +444,7 @@ def test_mixtures_on_a_processor_start_a_product_for_each_expert():
     assert starts["cpu"] > starts["cuda"] + 2 * 3 * 3 * (expected_experts(8, active=2, tokens=8) - 1)
 
 
+@pytest.mark.slow
 def test_the_command_plans_serving(tmp_path: Path):
     file = tmp_path / "mine.toml"
     file.write_text('[mine]\ndevice = "cuda"\nmemory_gb = 0.4\nbandwidth_gb_s = 500\ntflops = { bfloat16 = 50 }\n')

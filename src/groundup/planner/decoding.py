@@ -229,15 +229,20 @@ class _Stage:
         if isinstance(self.model, EncoderDecoderModel):
             ids, lengths = torch.zeros(rows, source, dtype=torch.int64), _lengths(rows, source)
             ctx = Context.whole(ids, memory=self.model.encoder.hidden(ids, lengths=lengths), memory_lengths=lengths)
-            state = self.decoder.new_state(rows, room)
+            state = self._empty(rows, room)
             for layer, states, times in zip(self.decoder.layers, state.layers, self.copies, strict=True):
                 assert isinstance(layer, LayerModule)
                 with self.ledger.times(times, inside=True):
                     layer.remember(states, ctx)
         else:
-            state = self.decoder.new_state(rows, room)
+            state = self._empty(rows, room)
         self.ledger.state = {storage(t) for t in state.tensors().values()}
         return state
+
+    def _empty(self, rows: int, room: int) -> DecoderState:
+        """Returns a state; what its making takes is not counted."""
+        with self.ledger.times(0):
+            return self.decoder.new_state(rows, room)
 
     def read(self, state: DecoderState, rows: int, tokens: int, *, seen: int, times: float = 1.0) -> Tensor:
         """Reads a piece of the prompts, so many times; returns the hidden state of each one's last token."""
