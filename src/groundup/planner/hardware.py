@@ -92,7 +92,7 @@ class Device:
         ]
         moving = MEMORY_SHARE * self.bandwidth_bytes_per_second
         samples += [Sample(name, "float32", (), moving) for name in ("stream", "read")]
-        plain = rates["float32"] or rates["bfloat16"] / VECTORS  # one of them is there
+        plain = rates["float32"] or (rates["bfloat16"] or 0.0) / VECTORS  # one of them is there
         samples += [Sample(name, self.best, (), plain / 32) for name in SPECIALS]
         samples.append(Sample("launch", "float32", (), 1 / LAUNCH_SECONDS[self.device]))
         return Machine(
