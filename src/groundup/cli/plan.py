@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from groundup.cli import serving
 from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 
 
@@ -16,7 +17,7 @@ from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 @click.option("--batch-tokens", type=Number(), help="Tokens in a step, such as 0.5M.")
 @click.option("--rows", type=COUNT, help="Sequences in a micro-batch.")
 @click.option("--context", type=COUNT, help="Tokens in a sequence; by default the model's context.")
-@click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto", show_default=True)
+@click.option("--precision", type=click.Choice(["auto", "bf16", "fp16", "fp32"]), default="auto", show_default=True)
 @click.option("--optimizer", type=click.Choice(["adamw", "muon"]), default="adamw", show_default=True)
 @click.option("--objective", help="What is learnt, such as masked; by default a target for each token.")
 @click.option("--on", default="this", show_default=True, help="This machine, or others, such as 8xH100-SXM.")
@@ -29,6 +30,11 @@ from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 @click.option("--max-usd", type=Number(), help="Train for as much money.")
 @click.option("--max-kwh", type=Number(), help="Train with as much energy.")
 @click.option("--max-co2-kg", type=Number(), help="Train with as much carbon.")
+@click.option("--serve", is_flag=True, help="Plan generating text instead of training.")
+@click.option("--batch", type=COUNT, help="Serving: texts side by side; by default 1.")
+@click.option("--prompt", type=COUNT, help="Serving: tokens of each prompt; by default half of the context.")
+@click.option("--weights", help="Serving: fewer bits for each weight, such as int8, int4, nf4, q8_0 or q4_k.")
+@click.option("--offload", is_flag=True, help="Serving: layers that do not fit wait in the host's memory.")
 @as_json
 @offline
 def plan(
@@ -39,8 +45,13 @@ def plan(
     Settings change the model, as in layers=6 or vocab=8192. With a budget in place of --tokens it is the most tokens
     that it allows, and without MODEL the LLaMA that makes the best use of it.
 
+    With --serve it is what generating takes: memory, time to the first token and for each, how many texts fit.
+
     Example:  groundup plan gpt2 --tokens 2B --context 1024
     """
+    if serving.asked(given):
+        serving.plan(model, settings, as_json=as_json, given=given)
+        return
     from groundup.hub.resolve import spec
     from groundup.objectives.usual import named
     from groundup.optim.optimizers import Optimizer

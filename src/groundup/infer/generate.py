@@ -20,7 +20,7 @@ from groundup.infer.generation import Generation, Limits
 from groundup.infer.ids import check_prompt, check_source, side_by_side
 from groundup.infer.sample import Sampling
 from groundup.infer.search import Draws, Search
-from groundup.model.decoder import DecoderModel, DecoderState
+from groundup.model.decoder import Decoder, DecoderModel, DecoderState
 from groundup.model.encoder_decoder import EncoderDecoder, EncoderDecoderModel
 from groundup.model.model import Model
 from groundup.state import State
@@ -100,6 +100,14 @@ def _limits(spec: Model, *, most: int | None, ends: Collection[int]) -> Limits:
     return Limits(ends=set(ends), **common)
 
 
+def piece_tokens(spec: Decoder, rows: int, longest: int) -> int:
+    """Returns how many tokens of each of so many prompts, the longest of which is given, are read at once."""
+    size = longest if spec.prefixed else max(1, PREFILL_TOKENS // rows)
+    if spec.breaks and longest > min(spec.breaks):  # what the first piece is beyond, all others are
+        size = max(size, 1 + max(spec.breaks))
+    return size
+
+
 def prefill(
     model: DecoderModel, state: DecoderState, ids: Int[Tensor, "B P"], *, lengths: Int[Tensor, "B"]
 ) -> Float[Tensor, "B D"]:
@@ -115,11 +123,7 @@ def prefill(
         lengths: how many tokens of each row are real, at least 1.
     """
     rows, longest = ids.shape
-    size, prefix = max(1, PREFILL_TOKENS // rows), None
-    if model.spec.prefixed:
-        size, prefix = longest, lengths
-    if model.spec.breaks and longest > min(model.spec.breaks):  # what the first piece is beyond, all others are
-        size = max(size, 1 + max(model.spec.breaks))
+    size, prefix = piece_tokens(model.spec, rows, longest), lengths if model.spec.prefixed else None
     every, last = torch.arange(rows, device=ids.device), torch.tensor(0.0)
     for start in range(0, longest, size):
         piece = ids[:, start : start + size]

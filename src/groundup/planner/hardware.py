@@ -23,13 +23,14 @@ ASKED = re.compile(r"(?:(?P<count>\d+)x)?(?P<name>.+)", re.IGNORECASE)
 OWN = re.compile(r"(?P<file>.+\.toml)(?::(?P<name>[\w.-]+))?")
 MOST_DEVICES = 10**6
 GB = 2**30  # makers' gigabytes of memory are powers of two
-FIGURES = {"memory_gb", "bandwidth_gb_s", "watts", "link_gb_s", "node", "network_gb_s", "usd_per_hour"}
+FIGURES = {"memory_gb", "bandwidth_gb_s", "watts", "link_gb_s", "node", "network_gb_s", "host_gb_s", "usd_per_hour"}
 TEXTS = {"aliases": list, "device": str, "tflops": dict, "price": str, "source": str, "recalled": list}
 
 # What kernels reach of the published rates. Products of matrices: 271 of 312 TFLOP/s on an A100 at the best sizes
 # (stas00, ml-engineering, compute/accelerator), less at others; attention: FlashAttention-2 (Dao 2023,
 # arXiv:2307.08691, figures 4 to 6); memory: what plain kernels come to.
 PRODUCT_SHARE, ATTENTION_SHARE, ATTENTION_BACKWARD_SHARE, MEMORY_SHARE = 0.7, 0.5, 0.4, 0.85
+VECTORS = 16  # times as slow as products in bfloat16 is float32 without them, where nobody says: 19.5 of 312 on an A100
 LAUNCH_SECONDS = {"cpu": 3e-6, "cuda": 3e-6, "mps": 1e-5}
 
 
@@ -48,6 +49,7 @@ class Device:
         link_bytes_per_second: to the other devices of its node, one way; None where it has no link.
         node: how many devices such a link joins.
         network_bytes_per_second: its share of the network between nodes, one way; None where it has none.
+        host_bytes_per_second: from the memory of its host, one way; None where nobody says.
         usd_per_hour: what renting it cost; None where nobody says.
         price: where and when it cost that.
         source: of the figures.
@@ -64,6 +66,7 @@ class Device:
     link_bytes_per_second: float | None = None
     node: int = 1
     network_bytes_per_second: float | None = None
+    host_bytes_per_second: float | None = None
     usd_per_hour: float | None = None
     price: str = ""
     source: str = ""
@@ -76,7 +79,7 @@ class Device:
 
     def machine(self) -> Machine:
         """Returns the rates that kernels reach, in the form in which those of this machine are measured."""
-        rates = {dtype: self.flops_per_second.get(dtype) for dtype in ("float32", "bfloat16")}
+        rates = {dtype: self.flops_per_second.get(dtype) for dtype in ("float32", "bfloat16", "float16")}
         samples = [
             Sample(name, dtype, size, share * rate)
             for dtype, rate in rates.items()
@@ -89,7 +92,8 @@ class Device:
         ]
         moving = MEMORY_SHARE * self.bandwidth_bytes_per_second
         samples += [Sample(name, "float32", (), moving) for name in ("stream", "read")]
-        samples += [Sample(name, self.best, (), rates["float32"] / 32) for name in SPECIALS if rates["float32"]]
+        plain = rates["float32"] or (rates["bfloat16"] or 0.0) / VECTORS  # one of them is there
+        samples += [Sample(name, self.best, (), plain / 32) for name in SPECIALS]
         samples.append(Sample("launch", "float32", (), 1 / LAUNCH_SECONDS[self.device]))
         return Machine(
             processor=self.name,
@@ -186,6 +190,7 @@ def _device(name: str, said: Any, file: Path) -> Device:
         link_bytes_per_second=_scaled(said.get("link_gb_s")),
         node=int(said.get("node", 1)),
         network_bytes_per_second=_scaled(said.get("network_gb_s")),
+        host_bytes_per_second=_scaled(said.get("host_gb_s")),
         usd_per_hour=said.get("usd_per_hour"),
         price=said.get("price", ""),
         source=said.get("source", ""),
