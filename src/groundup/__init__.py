@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from groundup.parts.router import GroupedSigmoid, SoftmaxOfTop, TopOfSoftmax
     from groundup.parts.score import Capped, Scaled, Sink
     from groundup.planner.plan import plan
+    from groundup.recipes.plan_page import plan_page
     from groundup.recipes.settings import Data
     from groundup.recipes.train import train
     from groundup.state import State
@@ -129,6 +130,7 @@ _HOME = {
     "groundup.parts.router": "GroupedSigmoid SoftmaxOfTop TopOfSoftmax",
     "groundup.parts.score": "Capped Scaled Sink",
     "groundup.planner.plan": "plan",
+    "groundup.recipes.plan_page": "plan_page",
     "groundup.recipes.settings": "Data",
     "groundup.recipes.train": "train",
     "groundup.state": "State",
@@ -228,6 +230,7 @@ __all__ = [
     "pattern",
     "perplexity",
     "plan",
+    "plan_page",
     "seconds",
     "spec",
     "steps",

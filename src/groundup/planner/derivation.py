@@ -20,6 +20,7 @@ from groundup.planner import units
 SUM = "the sum of the terms"
 NAME = re.compile(r"\b[a-z_][a-z_0-9]*\b")
 WIDTH = 100  # of sentences, in letters
+ONE = {"devices": "device", "parameters": "parameter", "rows": "row", "tokens": "token"}
 EXACT = 10**15  # from here on, whole numbers are written with six digits
 
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
@@ -172,6 +173,8 @@ def written(value: float | bool | None, unit: str) -> str:
     }
     if unit == "seconds" and value < 0.9995:
         return _short(value)
+    if value == 1 and unit in ONE:
+        unit = ONE[unit]
     return words[unit](value) if unit in words else f"{number(value)} {unit}".rstrip()
 
 

@@ -226,10 +226,13 @@ def _slack(plan: Plan) -> Derivation:
     study = plan.study
     if not isinstance(study.memory, Memory):
         return derive(plan, "slack_bytes", terms=[], source="in process_bytes, where several devices share the work")
+    measured = study.machine.device in SLACK_SHARE
     share = Term(
         name="slack_share",
         value=SLACK_SHARE.get(study.machine.device, 0.0),
-        source="of what comes and goes, that the allocator cannot use: measured on nine models, glibc 2.36 (memory.py)",
+        source="of what comes and goes: measured on nine models, glibc 2.36 (memory.py)"
+        if measured
+        else f"none was measured on {study.machine.device}",
     )
     held = Term(name="step_bytes", value=study.memory.step_bytes, unit="bytes", source="see peak_bytes")
     return derive(

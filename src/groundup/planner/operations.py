@@ -66,6 +66,32 @@ def operations(parts: Iterable[Part], machine: Machine, *, accumulate: int = 1, 
     return sorted(found, key=lambda operation: -operation.seconds)
 
 
+def without_sizes(every: Iterable[Operation]) -> list[Operation]:
+    """Returns operations with those of one name and type together, those that take longest first."""
+    groups: dict[tuple[str, str], list[Operation]] = {}
+    for one in every:
+        groups.setdefault((called(one.name), one.dtype), []).append(one)
+    merged = []
+    for (name, dtype), alike in groups.items():
+        took: dict[Bound, float] = {}
+        for one in alike:
+            took[one.bound] = took.get(one.bound, 0.0) + one.seconds
+        merged.append(
+            Operation(
+                name=name,
+                dtype=dtype,
+                size=(),
+                times=sum(one.times for one in alike),
+                flops=sum(one.flops for one in alike),
+                elements=sum(one.elements for one in alike),
+                moved_bytes=sum(one.moved_bytes for one in alike),
+                seconds=sum(one.seconds for one in alike),
+                bound=max(took, key=lambda holding: took[holding]),
+            )
+        )
+    return sorted(merged, key=lambda one: -one.seconds)
+
+
 def bound(work: Work, machine: Machine) -> Bound:
     """Returns what holds an operation up: the largest of its launch, its moving of memory, its computing."""
     launch = seconds(VIEW, machine)
