@@ -24,8 +24,8 @@ from groundup.planner.operations import without_sizes
 from groundup.planner.plan import Plan, plan
 from groundup.planner.scaling import BESIROGLU
 from groundup.recipes.plan_page import plan_page, write_page
-from groundup.recipes.plan_plots import components, layouts_plot, loss_plot, memory_plot, places_plot, short
-from groundup.recipes.plots import COLOURS, css, drawing
+from groundup.recipes.plan_plots import components, layouts_plot, loss_plot, memory_plot, places_plot
+from groundup.recipes.plots import COLOURS, css, drawing, short
 from unit.planner_stand_in import GPT2, LLAMA, MACHINE
 
 PLANS: dict[str, Callable[[], Plan]] = {
@@ -86,7 +86,7 @@ def test_names_in_a_page_are_given_once_and_links_lead_to_them(page: str):
 def test_colours_are_the_pages_own_in_light_and_in_dark(page: str):
     body = page[page.index("</style>") :]
     assert not re.search(r"#[0-9a-f]{6}\b|rgb\(", body)
-    assert set(re.findall(r"var\(--(\w+)\)", page)) <= set(COLOURS)
+    assert set(re.findall(r"var\(--(\w+)\)", body)) <= set(COLOURS)
     assert "prefers-color-scheme: dark" in page
     assert all(css().count(f"--{name}:") == 2 for name in COLOURS)
 

@@ -5,6 +5,7 @@ The page is one file without scripts and without anything from elsewhere, so it 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from html import escape
@@ -18,28 +19,31 @@ from groundup.planner.explain import derivations
 from groundup.planner.plan import Plan
 from groundup.recipes import charts, plots
 from groundup.recipes.plan_plots import (
-    Plot,
     layouts_plot,
     loss_plot,
     memory_plot,
     places_plot,
-    roofline_plot,
     shape_plot,
 )
+from groundup.recipes.plan_roofline import roofline_plot
+from groundup.recipes.plots import Plot
 
+ACROSS = 6  # tiles beside each other at most
+OPTION = re.compile(r"(--[a-z-]+)")
 SEE = re.compile(r"<td>see (\w+)</td>")
 STYLE = """
 :root { color-scheme: light dark }
 body { max-width: 74rem; color: var(--ink); background: var(--page); line-height: 1.45 }
 h1 { margin-bottom: .2rem } h2 { font-size: 1rem; margin: 0 0 .4rem } .under { color: var(--soft); margin-top: 0 }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(12rem, 45%), 1fr)); gap: .6rem }
-.tiles { margin: 1.2rem 0 }
+.tiles { display: grid; grid-template-columns: repeat(2, 1fr); gap: .6rem; margin: 1.2rem 0 }
+@media (min-width: 50rem) { .tiles { grid-template-columns: repeat(var(--across), 1fr) } }
 .tiles div { background: var(--card); border-radius: .5rem; padding: .55rem .7rem }
 .tiles b { display: block; font-size: 1.1rem; white-space: nowrap }
 .tiles span { color: var(--soft); font-size: .85rem }
 .no b { color: var(--red) }
 .plots { columns: 2 24rem; column-gap: 1rem }
 figure { margin: 0 0 1rem; break-inside: avoid; background: var(--card); border-radius: .5rem; padding: .9rem 1rem }
+figcaption code { white-space: nowrap }
 figcaption { color: var(--soft); font-size: .88rem; margin-top: .4rem }
 figure table { font-size: .85rem; margin-top: .5rem } figure td, figure th { padding-right: .8rem }
 th, .facts td + td { color: var(--soft) }
@@ -51,6 +55,7 @@ summary span { color: var(--soft); font-size: .88rem; flex: 1 18rem }
 summary::before { content: "▸"; color: var(--soft) } details[open] > summary::before { content: "▾" }
 .told { margin: .3rem 0 .6rem 1.2rem; font-size: .9rem; overflow-x: auto } .told p { margin: .25rem 0 }
 .told td:nth-child(3) { text-align: left; color: var(--soft) } code { font-size: .88em; overflow-wrap: anywhere }
+@media (max-width: 40rem) { body { padding: 0 .6rem } figure { padding: .7rem .6rem } }
 a { color: var(--blue) } ul { padding-left: 1.2rem } .wide { overflow-x: auto }
 """
 
@@ -66,11 +71,13 @@ def plan_page(plan: Plan, *, title: str | None = None) -> str:
         MissingExtra: matplotlib is not installed.
     """
     title = title or f"A model of {units.count(plan.params)} parameters"
+    tiles = list(_tiles(plan))
+    across = math.ceil(len(tiles) / math.ceil(len(tiles) / ACROSS))  # rows of about as many
     parts = [
         f"<h1>{escape(title)}</h1>",
         f"<p class='under'>What training it takes on {escape(plan.machine)}, products in {plan.precision}; "
         "told before anything is spent.</p>",
-        f"<div class='tiles'>{''.join(_tiles(plan))}</div>",
+        f"<div class='tiles' style='--across: {across}'>{''.join(tiles)}</div>",
         f"<div class='plots'>{''.join(map(_figure, _plots(plan)))}</div>",
         "<h2 style='margin-top:2rem'>Every figure, and where it comes from</h2>",
         *(_details(told) for told in derivations(plan)),
@@ -142,8 +149,8 @@ def _plots(plan: Plan) -> Iterator[Plot]:
 
 def _figure(plot: Plot) -> str:
     rows = f"<div class='wide'>{charts.table(plot.rows, header=True)}</div>" if plot.rows else ""
-    caption = f"<figcaption>{escape(plot.caption)}</figcaption>"
-    return f"<figure><h2>{escape(plot.title)}</h2>{plot.svg}{caption}{rows}</figure>\n"
+    caption = OPTION.sub(r"<code>\1</code>", escape(plot.caption))
+    return f"<figure><h2>{escape(plot.title)}</h2>{plot.svg}<figcaption>{caption}</figcaption>{rows}</figure>\n"
 
 
 def _details(told: Derivation) -> str:

@@ -1,33 +1,26 @@
-"""The plots of a plan's page: memory, other shapes, the roofline, the law of the loss, places, layouts."""
+"""The plots of a plan's page: memory, other shapes, the law of the loss, places, layouts."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from groundup.planner import curves, units
 from groundup.planner.curves import Point
 from groundup.planner.explain_memory import peak
-from groundup.planner.explain_time import layouts_tried, step_operations
+from groundup.planner.explain_time import layouts_tried
 from groundup.planner.layout import Laid
 from groundup.planner.memory import Memory
-from groundup.planner.operations import Operation, without_sizes
 from groundup.planner.plan import Plan
-from groundup.recipes.plots import colour, drawing, scaled
+from groundup.recipes.plots import Plot, colour, drawing, scaled, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LAYOUTS = 10  # that are drawn
-DOTS = 12  # operations on the roofline
-NAME_HEIGHT = 0.072  # of the roofline's height, that a name takes
-LEAST_SHARE = 0.01  # of the step's time, from which on they are named
-BOUNDS = {"compute": "blue", "memory": "orange", "launch": "grey"}
+MOST_TICKS = 6  # of an axis of memory
 COMPONENTS = {
     "program": "grey",
     "weights": "blue",
@@ -39,23 +32,6 @@ COMPONENTS = {
     "for the moment": "red",
     "allocator": "yellow",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plot:
-    """A drawing with what is written around it.
-
-    Attributes:
-        title: what it shows.
-        svg: the drawing; empty where there is nothing to draw.
-        caption: how it is read, or why there is nothing.
-        rows: a table below it, its titles first; empty where there is none.
-    """
-
-    title: str
-    svg: str
-    caption: str
-    rows: tuple[tuple[str, ...], ...] = ()
 
 
 def components(plan: Plan) -> dict[str, int]:
@@ -87,6 +63,8 @@ def memory_plot(plan: Plan) -> Plot:
     """Returns the memory by component, one after the other, against what the device has."""
     held = components(plan)
     usable = plan.memory_bytes * (plan.study.usable_share if plan.study.job is None else 1.0)
+    little = plan.peak_bytes < plan.memory_bytes / 4  # then the device's own size is beyond the edge
+    most = 1.8 * plan.peak_bytes if little else 1.06 * max(plan.peak_bytes, plan.memory_bytes)
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
@@ -95,7 +73,7 @@ def memory_plot(plan: Plan) -> Plot:
         for place, (name, size) in enumerate(held.items(), start=1):
             hue = colour(COMPONENTS[name])
             axis.barh([0, place], [size, size], left=before, color=hue, height=[0.86, 0.62])
-            inside = before + size > 0.72 * max(plan.peak_bytes, plan.memory_bytes)
+            inside = before + size > 0.72 * most
             axis.annotate(
                 units.bytes_(size),
                 (before if inside else before + size, place),
@@ -105,25 +83,34 @@ def memory_plot(plan: Plan) -> Plot:
                 va="center",
             )
             before += size
-        axis.axvline(plan.memory_bytes, color=colour("ink"), linewidth=1.4)
-        if usable < plan.memory_bytes:
+        if little:
+            axis.annotate(
+                f"{units.bytes_(plan.memory_bytes)} →",
+                (0.995, 0.0),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="center",
+            )
+        else:
+            axis.axvline(plan.memory_bytes, color=colour("ink"), linewidth=1.4)
+        if usable < plan.memory_bytes and not little:
             axis.axvline(usable, color=colour("soft"), linewidth=1.2, linestyle=(0, (3, 2)))
         axis.set_yticks(range(len(names)), names)
         axis.invert_yaxis()
-        axis.set_xlim(0, 1.06 * max(plan.peak_bytes, plan.memory_bytes))
+        axis.set_xlim(0, most)
         axis.grid(axis="y", visible=False)
         axis.margins(y=0.02)
         _in_bytes(axis, "x")
 
     share = plan.peak_bytes / plan.memory_bytes
     told = ", ".join(f"{name} {units.bytes_(size)}" for name, size in held.items())
-    verdict = "fits" if plan.fits else "does not fit"
+    verdict, line = "fits" if plan.fits else "does not fit", "" if little else " (the line)"
     return Plot(
         title="Memory at the peak",
         svg=drawing(draw, height=0.55 + 0.27 * len(held), name="memory", told=f"Memory at the peak: {told}"),
         caption=f"{units.bytes_(plan.peak_bytes)} are {units.percent(share)} of the {units.bytes_(plan.memory_bytes)} "
-        f"that {'each device' if plan.devices > 1 else 'the device'} has (the line): it {verdict}."
-        + (" Dashed: what a run may use of it." if usable < plan.memory_bytes else ""),
+        f"that {'each device' if plan.devices > 1 else 'the device'} has{line}: it {verdict}."
+        + (" Dashed: what a run may use of it." if usable < plan.memory_bytes and not little else ""),
     )
 
 
@@ -139,14 +126,14 @@ def shape_plot(plan: Plan, *, of: str) -> Plot:
         _curve(upper, points, peaks, here=here, hue="blue")
         upper.axhline(plan.memory_bytes, color=colour("ink"), linewidth=1.2)
         upper.set_yscale("log", base=2)
-        upper.set_ylim(0.75 * min(plan.memory_bytes, *peaks), 1.9 * max(plan.memory_bytes, *peaks))
-        crossed = plan.memory_bytes < math.sqrt(peaks[0] * peaks[-1])
-        where, side = (0.99, "right") if crossed else (0.01, "left")
+        upper.set_ylim(0.5 * min(plan.memory_bytes, *peaks), 1.9 * max(plan.memory_bytes, *peaks))
+        below = peaks[0] < 0.6 * plan.memory_bytes  # the curve begins there, so there is room above the line
+        where, side, up = (0.01, "left", 3) if below else (0.99, "right", -10)
         upper.annotate(
             f"{units.bytes_(plan.memory_bytes)} of the device",
             (where, plan.memory_bytes),
             xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
+            xytext=(0, up),
             textcoords="offset points",
             ha=side,
         )
@@ -186,117 +173,6 @@ def _curve(axis: Axes, points: Sequence[Point], values: Sequence[float], *, here
         markersize=9,
         linestyle="none",
     )
-
-
-def roofline_plot(plan: Plan) -> Plot:
-    """Returns the operations of a step under the roof of what the device computes and moves."""
-    machine = plan.study.machine
-    every = [
-        one for one in without_sizes(step_operations(plan)) if one.moved_bytes and 1000 * _done(one) > one.moved_bytes
-    ]
-    step = sum(one.seconds for one in every)
-    shown = every[:DOTS]
-    computes = plan.study.matrix_rate
-    moves = next(sample.per_second for sample in machine.samples if sample.name == "stream")
-
-    def draw(figure: Figure) -> None:
-        axis = figure.subplots()
-        left = min(0.05, *(_done(one) / one.moved_bytes / 2 for one in shown))
-        right = 4 * max(computes / moves, *(_done(one) / one.moved_bytes for one in shown))
-        ridge = computes / moves
-        axis.plot([left, ridge, right], [left * moves, computes, computes], color=colour("ink"), linewidth=1.4)
-        _beside(axis, f"{short(units.flops(computes))}/s", (right, computes), by=(0, 4), ha="right")
-        _beside(axis, f"{units.bytes_(moves)}/s", (ridge / 12, computes / 12), by=(-5, 3), ha="right")
-        for one in reversed(shown):
-            at = (_done(one) / one.moved_bytes, _done(one) / one.seconds)
-            size = 30 + 700 * one.seconds / step
-            axis.scatter(*at, s=size, color=colour(BOUNDS[one.bound]), alpha=0.6, linewidths=0)
-        axis.set_xscale("log")
-        axis.set_yscale("log")
-        named = [one for one in shown if one.seconds >= LEAST_SHARE * step]
-        axis.set_xlim(left, right)
-        axis.set_ylim(min(left * moves, *(_done(one) / one.seconds / 2 for one in shown)), 2 * computes)
-        for under in (False, True):
-            far = [one for one in named if (_done(one) / one.moved_bytes >= ridge / 8) == under]
-            _name(axis, far, step=step, moves=moves, under=under)
-        scaled(axis, x=lambda value: f"{value:g}", y=lambda value: f"{short(units.flops(value))}/s")
-        axis.set_xlabel("operations for each byte moved")
-
-    told = "; ".join(f"{one.label} {units.percent(one.seconds / step)} of the time, {one.bound}" for one in shown)
-    shared = " They are those of one row on a device that does all of the work." if plan.study.job else ""
-    return Plot(
-        title="The roofline, and the operations of a step under it",
-        svg=drawing(draw, height=3.2, name="roofline", told=f"Operations of a step: {told}"),
-        caption="The larger the dot, the more of the step's time; its hue says what holds it up: computing (blue), "
-        "moving memory (orange), starting (grey). What is no product is counted as one operation for each number made."
-        + shared,
-        rows=(
-            ("operation", "times", "of the time", "held up by"),
-            *(
-                (_plainly(one.label), units.count(round(one.times)), units.percent(one.seconds / step), one.bound)
-                for one in shown
-            ),
-        ),
-    )
-
-
-def _done(one: Operation) -> float:
-    """The operations that are counted: those of products, else one for each number made."""
-    return one.flops or one.elements
-
-
-def _name(axis: Axes, named: Sequence[Operation], *, step: float, moves: float, under: bool) -> None:
-    """Writes the names of dots below each other, with a thin line from each to its dot, so that no lines cross.
-
-    Args:
-        axis: with its limits set.
-        named: the operations.
-        step: seconds of a step.
-        moves: bytes per second.
-        under: whether the names stand left below the dots, as under the roof, or to their right.
-    """
-    if not named:
-        return
-    to_axes = axis.transData + axis.transAxes.inverted()
-    dots = {one: to_axes.transform((_done(one) / one.moved_bytes, _done(one) / one.seconds)) for one in named}
-    if under:
-        ordered = sorted(named, key=lambda one: dots[one][0])
-        x, top = min(at[0] for at in dots.values()) - 0.02, min(at[1] for at in dots.values()) - 0.12
-    else:
-        ordered = sorted(named, key=lambda one: -dots[one][1])
-        top = 0.02 + NAME_HEIGHT * (len(named) - 0.5)
-        height = to_axes.inverted().transform((0.0, top + 0.05))[1]
-        roof = to_axes.transform((height / moves, height))[0]  # to the right of which it is empty
-        x = max(max(at[0] for at in dots.values()) + 0.12, roof + 0.02)
-    alike = Counter(one.name for one in named)
-    for place, one in enumerate(ordered):
-        axis.annotate(
-            f"{_plainly(one.label if alike[one.name] > 1 else one.name)} {units.percent(one.seconds / step)}",
-            (_done(one) / one.moved_bytes, _done(one) / one.seconds),
-            xytext=(x, top - NAME_HEIGHT * place),
-            textcoords="axes fraction",
-            ha="right" if under else "left",
-            va="center",
-            fontsize=8,
-            bbox={"facecolor": colour("card"), "edgecolor": "none", "pad": 0.6},
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colour("grey"),
-                "linewidth": 0.6,
-                "shrinkA": 1,
-                "shrinkB": 2,
-                "relpos": (1, 0.5) if under else (0, 0.5),
-            },
-        )
-
-
-def _plainly(label: str) -> str:
-    label = label.replace("_backward", " back").replace("_", " ")
-    return label.replace("bfloat16", "bf16").replace("float16", "fp16").replace("float32", "fp32")
-
-
-def _beside(axis: Axes, text: str, at: tuple[float, float], *, by: tuple[float, float], ha: str = "left") -> None:
-    axis.annotate(text, at, xytext=by, textcoords="offset points", ha=ha)
 
 
 def loss_plot(plan: Plan) -> Plot:
@@ -412,7 +288,7 @@ def layouts_plot(plan: Plan) -> Plot | None:
         mark = [" ●" if isinstance(chosen, Laid) and laid.layout == chosen.layout else "" for laid in shown]
         axis.set_yticks(range(len(shown)), [_short(laid) + m for laid, m in zip(shown, mark, strict=True)])
         axis.invert_yaxis()
-        axis.set_xlim(0, 1.5 * max(before))
+        axis.set_xlim(0, 1.65 * max(before))
         axis.grid(axis="y", visible=False)
         axis.margins(y=0.02)
         scaled(axis, x=_seconds)
@@ -451,21 +327,16 @@ def _round_ticks(axis: Axes, *, few: bool) -> None:
     axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if few else (1,), numticks=9))
 
 
-def short(text: str) -> str:
-    """Returns a figure without zeros behind its point: ``1 PFLOP`` for ``1.00 PFLOP``."""
-    return re.sub(r"(\d)\.0+(?=\D|$)", r"\1", text)
-
-
 def _in_bytes(axis: Axes, side: str) -> None:
     """Numbers of an axis in powers of two."""
-    from matplotlib.ticker import LogLocator, MaxNLocator
+    from matplotlib.ticker import LogLocator
 
     if side == "y":
         axis.yaxis.set_major_locator(LogLocator(base=2, numticks=6))
         scaled(axis, y=lambda value: short(units.bytes_(value)))
         return
     most = axis.get_xlim()[1]
-    unit = 1024.0 ** int(math.log(most, 1024))
-    ticks = [tick * unit for tick in MaxNLocator(5).tick_values(0, most / unit) if tick * unit <= most]
+    step = 2.0 ** math.ceil(math.log2(most / MOST_TICKS))
+    ticks = [step * place for place in range(int(most / step) + 1)]
     axis.set_xticks(ticks)
     scaled(axis, x=lambda value: short(units.bytes_(value)))

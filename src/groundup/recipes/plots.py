@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, SupportsFloat
@@ -57,6 +58,23 @@ SETTINGS = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A drawing with what is written around it.
+
+    Attributes:
+        title: what it shows.
+        svg: the drawing; empty where there is nothing to draw.
+        caption: how it is read, or why there is nothing.
+        rows: a table below it, its titles first; empty where there is none.
+    """
+
+    title: str
+    svg: str
+    caption: str
+    rows: tuple[tuple[str, ...], ...] = ()
 
 
 def css() -> str:
@@ -126,6 +144,11 @@ def scaled(axis: Axes, *, x: Callable[[float], str] | None = None, y: Callable[[
         if write is not None:
             side.set_major_formatter(FuncFormatter(partial(_written, write)))
             side.set_minor_formatter(NullFormatter())
+
+
+def short(text: str) -> str:
+    """Returns a figure without zeros behind its point: ``1 PFLOP`` for ``1.00 PFLOP``."""
+    return re.sub(r"(\d)\.0+(?=\D|$)", r"\1", text)
 
 
 def _written(write: Callable[[float], str], value: SupportsFloat, _place: object) -> str:
