@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from groundup.parts.score import Capped, Scaled, Sink
     from groundup.planner.plan import plan
     from groundup.planner.serving import plan_serving
+    from groundup.recipes.plan_page import plan_page
     from groundup.recipes.settings import Data
     from groundup.recipes.train import train
     from groundup.state import State
@@ -131,6 +132,7 @@ _HOME = {
     "groundup.parts.score": "Capped Scaled Sink",
     "groundup.planner.plan": "plan",
     "groundup.planner.serving": "plan_serving",
+    "groundup.recipes.plan_page": "plan_page",
     "groundup.recipes.settings": "Data",
     "groundup.recipes.train": "train",
     "groundup.state": "State",
@@ -230,6 +232,7 @@ __all__ = [
     "pattern",
     "perplexity",
     "plan",
+    "plan_page",
     "plan_serving",
     "seconds",
     "spec",

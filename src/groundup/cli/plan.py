@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from groundup.cli import serving
-from groundup.cli.options import COUNT, Number, as_json, offline, print_json
+from groundup.cli.options import COUNT, Folder, Number, as_json, offline, print_json
+
+if TYPE_CHECKING:
+    from groundup.planner.plan import Plan
 
 
 @click.command()
@@ -35,10 +39,19 @@ from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 @click.option("--prompt", type=COUNT, help="Serving: tokens of each prompt; by default half of the context.")
 @click.option("--weights", help="Serving: fewer bits for each weight, such as int8, int4, nf4, q8_0 or q4_k.")
 @click.option("--offload", is_flag=True, help="Serving: layers that do not fit wait in the host's memory.")
+@click.option("--explain", metavar="FIGURE", help="Tell where a figure comes from, such as peak_bytes; or all.")
+@click.option("--html", type=Folder(), metavar="FILE", help="Write the plan as a page with plots.")
 @as_json
 @offline
 def plan(
-    model: str | None, settings: tuple[str, ...], as_json: bool, optimizer: str, objective: str | None, **given: Any
+    model: str | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+    explain: str | None,
+    html: Path | None,
+    optimizer: str,
+    objective: str | None,
+    **given: Any,
 ) -> None:
     """Tell what training MODEL will take: parameters, operations, memory by component, time, energy, money.
 
@@ -75,7 +88,27 @@ def plan(
         raise click.UsageError("Missing argument 'MODEL'; or give a budget, such as --max-usd 500.")
     else:
         made = make(design, **asked)
-    if as_json:
+    if html is not None:
+        from groundup.recipes.plan_page import plan_page, write_page
+
+        write_page(plan_page(made, title=" ".join((model or "", *settings)).strip() or None), html)
+    if explain is not None:
+        _explain(made, explain, as_json=as_json)
+    elif as_json:
         print_json(made.to_dict())
-    else:
+    elif html is None:
         click.echo(str(made))
+    else:
+        click.echo(f"{html} is written; open it in a browser")
+
+
+def _explain(made: Plan, figure: str, *, as_json: bool) -> None:
+    """Prints where a figure comes from; ``all`` of them where that is asked for."""
+    from groundup.planner.explain import derivations
+
+    told = list(derivations(made)) if figure == "all" else [made.explain(figure)]
+    if as_json:
+        found = [derivation.to_dict() for derivation in told]
+        print_json(found if figure == "all" else found[0])
+    else:
+        click.echo("\n\n".join(map(str, told)))

@@ -115,8 +115,14 @@ def active_params(spec: Model) -> int:
 
 def embedding_params(spec: Model) -> int:
     """Returns the parameters of tables that are looked up: tokens and learnt positions, not an untied head."""
-    tables = (module for module in blueprint(spec).model.modules() if isinstance(module, nn.Embedding))
-    return sum(table.weight.numel() for table in tables if table.weight is not None)  # one that borrows has none
+    return sum(embedding_params_by_table(spec).values())
+
+
+def embedding_params_by_table(spec: Model) -> dict[str, int]:
+    """Returns the parameters of each table that is looked up, by its path."""
+    named = blueprint(spec).model.named_modules()
+    tables = {path: module for path, module in named if isinstance(module, nn.Embedding)}
+    return {path: table.weight.numel() for path, table in tables.items() if table.weight is not None}  # borrowed: none
 
 
 def forward_flops_per_token(spec: Model, *, context: int) -> float:
@@ -129,12 +135,18 @@ def forward_flops_per_token(spec: Model, *, context: int) -> float:
 
 def forward_flops(spec: Model, shape: Shape) -> int:
     """Returns the operations of the forward of a row of this shape."""
-    flops = sum(of_layers for _, of_layers in _layer_flops(spec, shape))
+    return sum(forward_flops_by_part(spec, shape).values())
+
+
+def forward_flops_by_part(spec: Model, shape: Shape) -> dict[str, int]:
+    """Returns the operations of the forward of a row by path: ``embed``, each distinct layer's copies, ``head``."""
+    paths = blueprint(spec).counts
+    flops = {path: of_layers for path, (_, of_layers) in zip(paths, _layer_flops(spec, shape), strict=True)}
     for name, tokens in _tokens(spec, shape).items():
         stack = blueprint(spec).model.get_submodule(name)
         assert isinstance(stack, StackModule)
-        flops += _row_flops(stack.embed, tokens)
-        flops += sum(_row_flops(part, shape.predicted) for part in (stack.transform, stack.head))
+        flops[join(name, "embed")] = _row_flops(stack.embed, tokens)
+        flops[join(name, "head")] = sum(_row_flops(part, shape.predicted) for part in (stack.transform, stack.head))
     return flops
 
 
@@ -148,8 +160,12 @@ def train_flops_per_token(spec: Model, *, context: int) -> float:
 
 def train_flops(spec: Model, shape: Shape) -> int:
     """Returns the operations of forward and backward of a row of this shape, see `train_flops_per_token`."""
-    again = sum(layer.again * of_layers for layer, of_layers in _layer_flops(spec, shape))
-    return (1 + BACKWARD_PER_FORWARD) * forward_flops(spec, shape) + again
+    return (1 + BACKWARD_PER_FORWARD) * forward_flops(spec, shape) + again_flops(spec, shape)
+
+
+def again_flops(spec: Model, shape: Shape) -> int:
+    """Returns the operations of the forwards that layers which keep nothing compute once more, of a row."""
+    return sum(layer.again * of_layers for layer, of_layers in _layer_flops(spec, shape))
 
 
 def _layer_flops(spec: Model, shape: Shape) -> Iterator[tuple[LayerModule, int]]:
@@ -167,9 +183,14 @@ def _tokens(spec: Model, shape: Shape) -> dict[str, int]:
 
 def state_bytes(spec: Model, *, rows: int, max_len: int, dtype: torch.dtype) -> int:
     """Returns the bytes of the state of ``rows`` rows with room for ``max_len`` tokens each: encoders have none."""
+    return sum(state_bytes_by_layer(spec, rows=rows, max_len=max_len, dtype=dtype).values())
+
+
+def state_bytes_by_layer(spec: Model, *, rows: int, max_len: int, dtype: torch.dtype) -> dict[str, int]:
+    """Returns the bytes of `state_bytes` by the path of each distinct layer, those of all its copies."""
     plan = blueprint(spec)
     writing = {path: n for path, n in plan.counts.items() if isinstance(spec.stacks[_stack_of(path)], Decoder)}
-    return sum(n * _state_bytes(plan.model.get_submodule(path), rows, max_len, dtype) for path, n in writing.items())
+    return {path: n * _state_bytes(plan.model.get_submodule(path), rows, max_len, dtype) for path, n in writing.items()}
 
 
 def _stack_of(path: str) -> str:

@@ -165,6 +165,7 @@ class Laid:
 
     Attributes:
         layout: the layout.
+        params: weights of the fullest device.
         weights_bytes: in 16 bits, layers that are whole for a moment included.
         gradients_bytes: in 32 bits.
         optimizer_bytes: its state, with 32-bit weights.
@@ -176,10 +177,13 @@ class Laid:
         compute_seconds: of the operations alone.
         bubble_share: of the step, in which a stage waits for its first and after its last micro-batch.
         exchange_seconds: in which products wait for other devices.
+        late_seconds: of that, what of the exchange of gradients and weights the backward does not hide.
+        update_seconds: of the update of the weights.
         fits: whether the peak is no more than the device has.
     """
 
     layout: Layout
+    params: float
     weights_bytes: int
     gradients_bytes: int
     optimizer_bytes: int
@@ -191,6 +195,8 @@ class Laid:
     compute_seconds: float
     bubble_share: float
     exchange_seconds: float
+    late_seconds: float
+    update_seconds: float
     fits: bool
 
 
@@ -280,12 +286,15 @@ def lay(job: Job, layout: Layout) -> Laid:
     step = batches * (computing + waiting) + bubble + late + update
     return Laid(
         layout=layout,
+        params=params,
         **{f"{name}_bytes": round(size) for name, size in held.items()},
         peak_bytes=round(peak),
         step_seconds=step,
         compute_seconds=batches * computing,
         bubble_share=bubble / step,
         exchange_seconds=batches * waiting + late,
+        late_seconds=late,
+        update_seconds=update,
         fits=peak <= job.device.memory_bytes,
     )
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import UnionType
@@ -39,6 +40,8 @@ from groundup.planner.assumptions import (
     assumptions,
     usual_batch,
 )
+from groundup.planner.derivation import Derivation
+from groundup.planner.explain import explain
 from groundup.planner.hardware import Device
 from groundup.planner.layout import Job, Laid, Layout, fastest, lay
 from groundup.planner.machine import Machine, calibrate
@@ -46,6 +49,7 @@ from groundup.planner.memory import Memory, training_memory
 from groundup.planner.published import carbon_kg, energy_kwh
 from groundup.planner.rehearsal import Part, rehearse
 from groundup.planner.scaling import BESIROGLU, FLOPS_PER_PARAM_TOKEN, LEAST_FLOPS, PETAFLOP_S_DAY
+from groundup.planner.study import Study
 from groundup.planner.time import IN_A_STEP, step_seconds
 from groundup.specs import LARGEST
 
@@ -76,7 +80,7 @@ class Plan:
         step_flops: operations of a step's forwards and backwards.
         train_flops: of all of the training.
         petaflop_s_days: the same in days at a thousand million million operations per second.
-        weights_bytes: float32.
+        weights_bytes: float32; 16-bit where several devices share the work.
         gradients_bytes: float32.
         optimizer_bytes: the optimizer's state.
         copies_bytes: the weights in the type of the products, kept by autocast during a step.
@@ -104,6 +108,7 @@ class Plan:
         machine: the processor's name.
         assumptions: what was assumed, in sentences.
         sources: where rules and constants come from.
+        study: what the plan was made from, for `explain`; not part of its data.
     """
 
     params: int
@@ -148,11 +153,23 @@ class Plan:
     machine: str
     assumptions: tuple[str, ...]
     sources: tuple[str, ...]
+    study: Study = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the plan as plain data: numbers, texts, lists."""
-        lists = {"assumptions": list(self.assumptions), "sources": list(self.sources)}
-        return asdict(self) | lists
+        data = {name: deepcopy(value) for name, value in vars(self).items() if name != "study"}
+        return data | {"assumptions": list(self.assumptions), "sources": list(self.sources)}
+
+    def explain(self, figure: str) -> Derivation:
+        """Returns where a figure comes from: its terms, the formula with the numbers in it, the source.
+
+        Args:
+            figure: its name, as `to_dict` has it.
+
+        Raises:
+            ConfigError: there is no such figure; the message names the nearest.
+        """
+        return explain(self, figure)
 
     def __str__(self) -> str:
         """Returns the plan as a table with people's units."""
@@ -201,6 +218,7 @@ def plan(
         ConfigError: a figure is not positive, the context is longer than the model's, the model cannot learn the
             objective, or there is no such device, layout or region.
     """
+    asked = dict(locals())
     _check_positive(
         int | float, tokens=tokens, batch_tokens=batch_tokens, watts=watts, usd_per_hour=usd_per_hour, most=10**30
     )
@@ -280,8 +298,33 @@ def plan(
             watts=watts,
         ),
         sources=SOURCES,
+        study=Study(
+            spec=spec,
+            shape=shape,
+            dtype=dtype,
+            asked=asked,
+            again=partial(_again, asked),
+            machine=site.machine,
+            device=site.device,
+            grid=grid,
+            watts=watts,
+            usd_per_hour=usd_per_hour,
+            matrix_rate=site.rate(name),
+            usable_share=USABLE_SHARE,
+            text_tokens=text,
+            wanted_tokens=wanted,
+            most_tokens=_micro_tokens(site.machine),
+            slower=site.slower,
+            memory=step.memory,
+            job=step.job,
+        ),
         **step.figures(),
     )
+
+
+def _again(asked: dict[str, Any], **changed: Any) -> Plan:
+    """The plan that was asked for, with other arguments."""
+    return plan(**{**asked, **changed})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,6 +340,11 @@ class _Site:
         if self.device is None:
             return f"{self.machine.processor}, {units.several(self.machine.cores, 'core')}"
         return f"{self.devices:,} x {self.device.name}" if self.devices > 1 else self.device.name
+
+    @property
+    def slower(self) -> float:
+        """By how much operations take longer in a step: published shares say it already."""
+        return IN_A_STEP if self.device is None else 1.0
 
     @property
     def watts(self) -> float | None:
@@ -331,6 +379,7 @@ class _Step:
     seconds: float
     memory: Memory | Laid
     layout: Layout | None = None
+    job: Job | None = None
     fits: bool
 
     def figures(self) -> dict[str, Any]:
@@ -346,12 +395,11 @@ def _alone(rehearsal: _Rehearsal, site: _Site, shape: Shape, *, wanted: float, r
     micro = rows or rehearsal.rows(most=max(1, min(int(wanted), _micro_tokens(site.machine)) // shape.text))
     accumulate = max(1, round(wanted / (micro * shape.text)))
     memory = rehearsal.memory(micro, accumulate=accumulate)
-    slower = IN_A_STEP if site.device is None else 1.0
     return _Step(
         micro=micro,
         accumulate=accumulate,
         batch_rows=micro * accumulate,
-        seconds=step_seconds(rehearsal.parts(rows=micro), site.machine, accumulate=accumulate, slower=slower),
+        seconds=step_seconds(rehearsal.parts(rows=micro), site.machine, accumulate=accumulate, slower=site.slower),
         memory=memory,
         fits=memory.peak_bytes <= USABLE_SHARE * site.machine.memory_bytes,
     )
@@ -387,6 +435,7 @@ def _shared(
         seconds=laid.step_seconds,
         memory=laid,
         layout=laid.layout,
+        job=job,
         fits=laid.fits,
     )
 

@@ -24,9 +24,10 @@ svg { width: 100%; height: auto } svg text { font: 12px system-ui, sans-serif; f
 """
 
 
-def page(title: str, parts: Sequence[str]) -> str:
-    """Returns a page in one file, which can be mailed and opens anywhere."""
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+def page(title: str, parts: Sequence[str], *, style: str = "") -> str:
+    """Returns a page in one file, which can be mailed and opens anywhere; ``style`` comes after that of all pages."""
+    about = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
+    head = f'<!doctype html><html lang="en">{about}<style>{STYLE}{style}</style>'
     return "\n".join([head, *parts, "</html>\n"])
 
 

@@ -21,6 +21,7 @@ EXTRAS = {
     "jinja2": ("chat", "chat templates"),
     "tensorboard": ("tensorboard", "events for TensorBoard"),
     "fla": ("kernels", "kernels on a GPU"),
+    "matplotlib": ("plots", "a plan as a page with plots"),
 }
 
 
