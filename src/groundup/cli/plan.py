@@ -21,8 +21,19 @@ from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 @click.option("--objective", help="What is learnt, such as masked; by default a target for each token.")
 @click.option("--on", default="this", show_default=True, help="This machine, or others, such as 8xH100-SXM.")
 @click.option("--layout", default="auto", show_default=True, help="How devices share the work: dp=64,tp=8,pp=2.")
+@click.option(
+    "--checkpointing",
+    type=click.Choice(["none", "layers", "selective", "full"]),
+    help="What layers make again in the backward, to keep less.",
+)
+@click.option("--offload", is_flag=True, default=None, help="Keep the optimizer's state in the host's memory.")
 @click.option("--region", help="Whose electricity it is, such as FR, US-CA or gcp:europe-west4.")
 @click.option("--watts", type=float, help="What each device draws under load, for the energy.")
+@click.option("--watts-cap", type=float, help="What each device may draw: less power costs less speed.")
+@click.option(
+    "--pue", type=float, help="The centre's energy over its devices'; by default a cloud's of --region, or 1."
+)
+@click.option("--embodied", is_flag=True, default=None, help="Tell the carbon of making the devices too.")
 @click.option("--usd-per-hour", type=float, help="What an hour of each device costs.")
 @click.option("--flops", type=Number(), help="Train with as many operations, such as 1e21.")
 @click.option("--max-hours", type=Number(), help="Train for as long.")

@@ -22,8 +22,9 @@ FILES = Path(__file__).parent / "hardware"
 ASKED = re.compile(r"(?:(?P<count>\d+)x)?(?P<name>.+)", re.IGNORECASE)
 OWN = re.compile(r"(?P<file>.+\.toml)(?::(?P<name>[\w.-]+))?")
 MOST_DEVICES = 10**6
+USABLE_SHARE = 0.9  # of a device's memory where it is planned alone; the rest is the system's
 GB = 2**30  # makers' gigabytes of memory are powers of two
-FIGURES = {"memory_gb", "bandwidth_gb_s", "watts", "link_gb_s", "node", "network_gb_s", "usd_per_hour"}
+FIGURES = {"memory_gb", "bandwidth_gb_s", "watts", "link_gb_s", "node", "network_gb_s", "host_gb_s", "usd_per_hour"}
 TEXTS = {"aliases": list, "device": str, "tflops": dict, "price": str, "source": str, "recalled": list}
 
 # What kernels reach of the published rates. Products of matrices: 271 of 312 TFLOP/s on an A100 at the best sizes
@@ -48,6 +49,7 @@ class Device:
         link_bytes_per_second: to the other devices of its node, one way; None where it has no link.
         node: how many devices such a link joins.
         network_bytes_per_second: its share of the network between nodes, one way; None where it has none.
+        host_bytes_per_second: to the memory of its host, one way; None where nobody says.
         usd_per_hour: what renting it cost; None where nobody says.
         price: where and when it cost that.
         source: of the figures.
@@ -64,6 +66,7 @@ class Device:
     link_bytes_per_second: float | None = None
     node: int = 1
     network_bytes_per_second: float | None = None
+    host_bytes_per_second: float | None = None
     usd_per_hour: float | None = None
     price: str = ""
     source: str = ""
@@ -186,6 +189,7 @@ def _device(name: str, said: Any, file: Path) -> Device:
         link_bytes_per_second=_scaled(said.get("link_gb_s")),
         node=int(said.get("node", 1)),
         network_bytes_per_second=_scaled(said.get("network_gb_s")),
+        host_bytes_per_second=_scaled(said.get("host_gb_s")),
         usd_per_hour=said.get("usd_per_hour"),
         price=said.get("price", ""),
         source=said.get("source", ""),
