@@ -128,14 +128,13 @@ def _alone(asked: Asked) -> Iterator[tuple[int, float, WayOut]]:
     smaller = made.micro_batch // 2
     plan = most_rows(asked.again, most=smaller) if smaller else None
     if plan is not None:
-        yield asked.way(f"rows={plan.micro_batch} accumulate={plan.accumulate}", plan, kind=SAME)
+        yield asked.way(" ".join(_batch(asked, plan)), plan, kind=SAME)
     for options in _savings(asked):
         plan = asked.again(**options)
         if not plan.fits:
             plan = most_rows(partial(asked.again, **options), most=smaller or 1)
         if plan is not None:
-            rows = [f"rows={plan.micro_batch}"] if plan.micro_batch != made.micro_batch else []
-            yield asked.way(" ".join([*_named(options), *rows]), plan, kind=SAME, trainable=False)
+            yield asked.way(" ".join([*_named(options), *_batch(asked, plan)]), plan, kind=SAME, trainable=False)
 
 
 def _savings(asked: Asked) -> list[dict[str, Any]]:
@@ -149,6 +148,15 @@ def _savings(asked: Asked) -> list[dict[str, Any]]:
 
 def _named(options: dict[str, Any]) -> list[str]:
     return [name if value is True else f"{name}={value}" for name, value in options.items()]
+
+
+def _batch(asked: Asked, plan: Plan) -> list[str]:
+    """How a step on one device is cut otherwise than it was."""
+    if plan.layout is not None:
+        return []
+    was = asked.made
+    sizes = {"rows": (was.micro_batch, plan.micro_batch), "accumulate": (was.accumulate, plan.accumulate)}
+    return [f"{name}={now}" for name, (before, now) in sizes.items() if before != now]
 
 
 def _longest(asked: Asked, options: dict[str, Any]) -> Plan | None:
@@ -185,8 +193,7 @@ def _otherwise(asked: Asked) -> Iterator[tuple[int, float, WayOut]]:
     for options in ({}, *(_savings(asked) if made.layout is None else [])):
         shorter = _longest(asked, options)
         if shorter is not None:
-            rows = f" rows={shorter.micro_batch}" if shorter.micro_batch != made.micro_batch else ""
-            change = " ".join([f"context={shorter.context}{rows}", *_named(options)])
+            change = " ".join([f"context={shorter.context}", *_batch(asked, shorter), *_named(options)])
             yield asked.way(change, shorter, kind=OTHER, trainable=made.layout is None and not options)
             break
     if made.layout is not None:
@@ -219,8 +226,7 @@ def _elsewhere(asked: Asked) -> Iterator[tuple[int, float, WayOut]]:
             again = partial(asked.again, on=on, watts=None, watts_cap=None, usd_per_hour=None)
             plan = most_rows(again, most=made.micro_batch) if alone else again()
             if plan is not None and plan.fits:
-                rows = f" rows={plan.micro_batch}" if alone and plan.micro_batch != made.micro_batch else ""
-                change = f"on={on} ({device.usd_per_hour:g} USD an hour){rows}"
+                change = " ".join([f"on={on} ({device.usd_per_hour:g} USD an hour)", *_batch(asked, plan)])
                 yield asked.way(change, plan, kind=ELSEWHERE, trainable=alone)
     if asked.device is None:
         return
