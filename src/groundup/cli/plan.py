@@ -16,7 +16,9 @@ from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 @click.option("--batch-tokens", type=Number(), help="Tokens in a step, such as 0.5M.")
 @click.option("--rows", type=COUNT, help="Sequences in a micro-batch.")
 @click.option("--context", type=COUNT, help="Tokens in a sequence; by default the model's context.")
-@click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto", show_default=True)
+@click.option(
+    "--precision", type=click.Choice(["auto", "bf16", "fp16", "fp32", "fp8"]), default="auto", show_default=True
+)
 @click.option("--optimizer", type=click.Choice(["adamw", "muon"]), default="adamw", show_default=True)
 @click.option("--objective", help="What is learnt, such as masked; by default a target for each token.")
 @click.option("--on", default="this", show_default=True, help="This machine, or others, such as 8xH100-SXM.")
@@ -36,6 +38,7 @@ from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 @click.option("--embodied", is_flag=True, default=None, help="Tell the carbon of making the devices too.")
 @click.option("--usd-per-hour", type=float, help="What an hour of each device costs.")
 @click.option("--flops", type=Number(), help="Train with as many operations, such as 1e21.")
+@click.option("--fit", "memory", help="Find what fits in a memory, such as 24GB; without MODEL, the largest LLaMA.")
 @click.option("--max-hours", type=Number(), help="Train for as long.")
 @click.option("--max-usd", type=Number(), help="Train for as much money.")
 @click.option("--max-kwh", type=Number(), help="Train with as much energy.")
@@ -43,7 +46,13 @@ from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 @as_json
 @offline
 def plan(
-    model: str | None, settings: tuple[str, ...], as_json: bool, optimizer: str, objective: str | None, **given: Any
+    model: str | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+    optimizer: str,
+    objective: str | None,
+    memory: str | None,
+    **given: Any,
 ) -> None:
     """Tell what training MODEL will take: parameters, operations, memory by component, time, energy, money.
 
@@ -56,6 +65,7 @@ def plan(
     from groundup.objectives.usual import named
     from groundup.optim.optimizers import Optimizer
     from groundup.planner.budget import BUDGETS, within
+    from groundup.planner.fit import fit
     from groundup.planner.plan import plan as make
     from groundup.recipes.settings import model_with
 
@@ -68,11 +78,15 @@ def plan(
     if len(limits) > 1:
         raise click.UsageError(f"{' and '.join(limits)} each say how long to train; give one of them.")
     asked["optimizer"] = Optimizer.from_dict({"kind": optimizer})
-    if budgets:
+    if memory is not None:
+        if budgets:
+            raise click.UsageError(f"{limits[0]} and --fit ask for different things; give one of them.")
+        made = fit(design, memory, **asked)
+    elif budgets:
         ((budget, amount),) = budgets.items()
         made = within(design, budget=budget, amount=amount, **asked)
     elif design is None:
-        raise click.UsageError("Missing argument 'MODEL'; or give a budget, such as --max-usd 500.")
+        raise click.UsageError("Missing argument 'MODEL'; or give a budget, such as --max-usd 500, or --fit 24GB.")
     else:
         made = make(design, **asked)
     if as_json:

@@ -86,7 +86,7 @@ def assumptions(
     return tuple(said)
 
 
-def planned_only(*, checkpointing: str, offload: bool) -> tuple[str, ...]:
+def planned_only(*, checkpointing: str, offload: bool, low: str | None) -> tuple[str, ...]:
     """What is said of a way to train that groundup has not learnt yet."""
     said = {
         "groundup keeps every activation yet: a step whose layers make them again is planned from the rehearsed one.": (
@@ -94,6 +94,11 @@ def planned_only(*, checkpointing: str, offload: bool) -> tuple[str, ...]:
         ),
         "groundup keeps the optimizer's state on the device yet: a host that holds and updates it is planned by the "
         "formulas of ZeRO-Offload (arXiv:2101.06840); that it has as much memory is taken for granted.": offload,
+        "groundup does not multiply in float16 yet: planned are bfloat16's bytes, at float16's rates; scaling the loss "
+        "takes next to nothing (Micikevicius et al. 2018, arXiv:1710.03740).": low == "float16",
+        "groundup does not multiply in float8 yet: all products but attention's are planned at its rates, which no run "
+        "reaches in all of them, and what is kept in 16 bits, with weights as else (Micikevicius et al. 2022, "
+        "arXiv:2209.05433; DeepSeek-V3, arXiv:2412.19437, section 3.3).": low == "float8",
     }
     return tuple(sentence for sentence, holds in said.items() if holds)
 

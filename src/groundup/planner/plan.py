@@ -61,6 +61,7 @@ MICRO_BATCH_TOKENS = {"cpu": 2**13}  # enough for large products; more only take
 MICRO_BATCH_TOKENS_ELSEWHERE = 2**16
 STREAM_BYTES = 4  # of a number in the stream between layers: float32
 MOST_PUE = 10
+LOW = {"fp16": "float16", "fp8": "float8"}  # types that are planned alone
 Ways = Literal["all", "here", "none"]
 MOST_TOKENS = 2**24  # of a micro-batch: a device that held the activations of more is not built
 
@@ -197,7 +198,7 @@ def plan(
     rows: int | None = None,
     context: int | None = None,
     precision: str | None = None,
-    on: Machine | str = "this",
+    on: Machine | Device | str = "this",
     layout: str = "auto",
     optimizer: Optimizer = AdamW(),  # noqa: B008 - a spec is a value
     objective: Objective | None = None,
@@ -221,8 +222,10 @@ def plan(
             DeepSeek's law says, up to 16M.
         rows: of a micro-batch; None means as many as fit, up to 8,192 tokens on a processor.
         context: tokens of a row; None means the model's context; on several devices, up to 8,192 of them.
-        precision: ``bf16`` or ``fp32`` for the matrix products; None or ``auto`` means bf16 where it is native.
-        on: ``this`` machine, measured; a `Machine`; or published devices, such as ``8xH100-SXM`` or ``2xmine.toml``.
+        precision: ``bf16`` or ``fp32`` for the matrix products; None or ``auto`` means bf16 where it is native; of
+            published devices that say how fast they are in it, ``fp16`` and ``fp8`` too.
+        on: ``this`` machine, measured; a `Machine` or a `Device`; or published devices, such as ``8xH100-SXM`` or
+            ``2xmine.toml``.
         layout: how several devices share the work, such as ``dp=64,tp=8,pp=2``; ``auto`` takes the fastest that fits.
         optimizer: what updates the weights.
         objective: what is learnt, which says how long texts and targets are; None: each token has a target, and each
@@ -257,7 +260,7 @@ def plan(
     spec = resolve(model)
     if objective is not None:
         objective.check(spec)
-    site, grid = _site(on), None if region is None else grids.find(region)
+    site, grid = _site(on, precision), None if region is None else grids.find(region)
     params, active = books.params(spec), books.active_params(spec)
     length = _length(spec, context, devices=site.devices)
     shape = Shape.even(length) if objective is None else objective.shape(spec, length)
@@ -296,7 +299,7 @@ def plan(
     steps = math.ceil(text / batch)
     per_token = books.train_flops(spec, shape) / shape.text
     train_flops, train_seconds = per_token * steps * batch, step.seconds * steps
-    name = str(dtype).removeprefix("torch.")
+    name = site.low or str(dtype).removeprefix("torch.")
     hours = site.devices * train_seconds / 3600
     hourly = usd_per_hour or site.usd_per_hour
     share = pue or (grid and grid.pue) or 1.0
@@ -344,7 +347,7 @@ def plan(
             context=context,
             watts=draw,
         )
-        + planned_only(checkpointing=step.checkpointing, offload=step.offload)
+        + planned_only(checkpointing=step.checkpointing, offload=step.offload, low=site.low)
         + of_power(watts=drawn, watts_cap=watts_cap, pue=share, embodied=embodied),
         sources=SOURCES,
         **step.figures(),
@@ -388,6 +391,7 @@ class _Site:
     machine: Machine
     devices: int = 1
     device: Device | None = None
+    low: str | None = None  # the type of the products, where groundup cannot train in it yet
 
     @property
     def name(self) -> str:
@@ -406,6 +410,8 @@ class _Site:
     def dtype(self, precision: str | None) -> torch.dtype:
         """The type of the products."""
         precision = precision or "auto"
+        if self.low is not None:
+            return torch.bfloat16  # whose bytes and operations are the same: 8 bits are made for the product alone
         if self.device is not None and precision == "auto":
             return getattr(torch, self.device.best)
         return autocast_dtype(precision, torch.device(self.machine.device))
@@ -564,13 +570,17 @@ def _length(spec: Model, context: int | None, *, devices: int) -> int:
     return length
 
 
-def _site(on: Machine | str) -> _Site:
-    if isinstance(on, Machine):
-        return _Site(machine=on)
-    if on == "this":
-        return _Site(machine=calibrate())
-    count, device = hardware.parse(on)
-    return _Site(machine=device.machine(), devices=count, device=device)
+def _site(on: Machine | Device | str, precision: str | None) -> _Site:
+    low, count = LOW.get(precision or ""), 1
+    if isinstance(on, str) and on != "this":
+        count, on = hardware.parse(on)
+    if isinstance(on, Device):
+        return _Site(machine=on.machine(low), devices=count, device=on, low=low)
+    if low is not None:
+        raise ConfigError(
+            f"precision={precision} is planned by published rates; name a device with on, such as on='H100'"
+        )
+    return _Site(machine=on if isinstance(on, Machine) else calibrate())
 
 
 def _micro_tokens(machine: Machine) -> int:

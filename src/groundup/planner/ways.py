@@ -117,8 +117,14 @@ def most_rows(again: Callable[..., Plan], *, most: int) -> Plan | None:
     while rows > 1:
         larger = again(rows=rows)
         if larger.fits:
-            return larger
+            plan = larger
+            break
         rows //= 2
+    while plan.micro_batch == rows and 2 * rows <= most:  # the loss's chunks make the first rows dearer than others
+        larger = again(rows=2 * rows)
+        if not larger.fits:
+            break
+        plan, rows = larger, 2 * rows
     return plan
 
 
