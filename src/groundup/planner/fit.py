@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from groundup.errors import ConfigError
+from groundup.hub.resolve import spec as resolve
 from groundup.model.decoder import Decoder
 from groundup.model.model import Model
 from groundup.optim.optimizers import AdamW, Muon, Optimizer
@@ -137,11 +139,13 @@ def parse_size(text: str | float) -> int:
     return round(number * scale)
 
 
-def fit(model: Model | None, memory: str | float, *, on: Machine | Device | str = "this", **settings: Any) -> Fit:
+def fit(
+    model: Model | str | Path | None, memory: str | float, *, on: Machine | Device | str = "this", **settings: Any
+) -> Fit:
     """Returns what fits in so much memory.
 
     Args:
-        model: what is trained; None means the largest LLaMA that can be.
+        model: what is trained, any MODEL; None means the largest LLaMA that can be.
         memory: of the device, as `parse_size` reads it.
         on: whose rates count, and whose kind of memory it is.
         **settings: as `groundup.planner.plan.plan` takes them.
@@ -158,7 +162,7 @@ def fit(model: Model | None, memory: str | float, *, on: Machine | Device | str 
             f"{units.bytes_(program / USABLE_SHARE)} and more"
         )
     again = partial(plan, on=there, ways="none", **({"tokens": 1, "batch_tokens": BATCH_TOKENS} | settings))
-    choices = list(_largest(again, there, room) if model is None else _ways(model, again, there, settings))
+    choices = list(_largest(again, there, room) if model is None else _ways(resolve(model), again, there, settings))
     if not choices:
         raise ConfigError(
             f"nothing fits in {units.bytes_(room)}; choose a smaller model (--fit without one tells the "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -156,6 +155,8 @@ class Job:
 
     def among(self, rows: int) -> tuple[Figures, Figures]:
         """Returns what a layer, and what is none, take for a row in a micro-batch of so many."""
+        if not self.many:
+            return self.each, self.ends
         if rows not in self._among:
             layer, ends = (one.among(many, rows=rows) for one, many in map(self._of, ("layer", "ends")))
             self._among[rows] = layer, ends
@@ -163,7 +164,7 @@ class Job:
 
     @cached_property
     def _among(self) -> dict[int, tuple[Figures, Figures]]:
-        return {1: (self.each, self.ends)} if self.many else defaultdict(lambda: (self.each, self.ends))
+        return {1: (self.each, self.ends)}
 
     def _of(self, what: str) -> tuple[Figures, Figures]:
         """The figures of a row alone and of `MANY`."""

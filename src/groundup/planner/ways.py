@@ -57,7 +57,7 @@ class WayOut:
     def __str__(self) -> str:
         time = f"{self.slower:.0%} slower" if self.slower > 0 else f"{1 / (1 + self.slower):.3g} times as fast"
         said = [units.bytes_(self.peak_bytes), "as fast" if abs(self.slower) < 0.005 else time]
-        said += [] if self.cost_usd is None else [f"{self.cost_usd:,.0f} USD"]
+        said += [] if self.cost_usd is None else [f"{self.cost_usd:,.{0 if self.cost_usd >= 1000 else 2}f} USD"]
         said += [] if self.same_results else ["another result"]
         return f"{self.change}: {', '.join(said)}"
 
