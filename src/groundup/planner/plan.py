@@ -302,7 +302,7 @@ def plan(
     name = site.low or str(dtype).removeprefix("torch.")
     hours = site.devices * train_seconds / 3600
     hourly = usd_per_hour or site.usd_per_hour
-    share = pue or (grid and grid.pue) or 1.0
+    share = pue or (None if grid is None else grid.pue) or 1.0
     energy = None if drawn is None else energy_kwh(device_hours=hours, watts=drawn, pue=share)
     made = Plan(
         params=params,
