@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SHORTEST = 128  # tokens of a row
 MOST_DEVICES = 1024
 DEVICES_TRIED = 3  # of those that are large enough, the cheapest first
+USUAL = "H100-SXM"  # of which several are named where no device is large enough
 SAME, OTHER, ELSEWHERE = range(3)  # results, other results, other devices
 
 
@@ -234,14 +235,16 @@ def _elsewhere(asked: Asked) -> Iterator[tuple[int, float, WayOut]]:
             if plan is not None and plan.fits:
                 change = " ".join([f"on={on} ({device.usd_per_hour:g} USD an hour)", *_batch(asked, plan)])
                 yield asked.way(change, plan, kind=ELSEWHERE, trainable=alone)
-    if asked.device is None:
+    bill = {} if asked.device else {"watts": None, "watts_cap": None, "usd_per_hour": None}
+    if asked.device is None and larger:
         return
-    count = 2 ** math.ceil(math.log2(max(need / asked.device.memory_bytes, 2))) if alone else 1
+    device = asked.device or hardware.devices()[USUAL]
+    count = 2 ** math.ceil(math.log2(max(need / device.memory_bytes, 2))) if alone else 1
     count = max(count, 2 * made.devices)
     while count <= MOST_DEVICES * made.devices:
         with suppress(ConfigError):
-            plan = asked.again(on=f"{count}x{asked.device.name}", rows=None, checkpointing=None, layout="auto")
+            plan = asked.again(on=f"{count}x{device.name}", **bill, rows=None, checkpointing=None, layout="auto")
             if plan.fits:
-                yield asked.way(f"on={count}x{asked.device.name}", plan, kind=ELSEWHERE, trainable=False)
+                yield asked.way(f"on={count}x{device.name}", plan, kind=ELSEWHERE, trainable=False)
                 return
         count *= 2
