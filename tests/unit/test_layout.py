@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ import torch
 from groundup.errors import ConfigError
 from groundup.families import PRESETS
 from groundup.families.gpt2 import gpt2
+from groundup.families.mixtral import mixtral
+from groundup.families.t5 import t5
 from groundup.model.decoder import Decoder
 from groundup.objectives.objective import Shape
 from groundup.optim.optimizers import AdamW
-from groundup.planner import books, hardware, layout
-from groundup.planner.layout import Job, Layout, fastest, lay
+from groundup.planner import books, hardware, layout, offload, parallel
+from groundup.planner.job import MANY
+from groundup.planner.layout import Experts, Job, Layout, fastest, lay, search
 from groundup.planner.plan import plan
 from groundup.planner.rehearsal import rehearse
+from groundup.planner.time import works_seconds
 from groundup.specs import override
 from unit.planner_stand_in import LLAMA
 
@@ -37,8 +42,10 @@ H100 = hardware.parse("H100-SXM")[1]
 
 def job_of(spec: Decoder, *, context: int, rows: int, device: hardware.Device = H100) -> Job:
     shape = Shape.even(context)
+    played = partial(rehearse, spec, shape=shape, dtype=torch.bfloat16, optimizer=AdamW(), device="cuda")
     return Job(
-        parts=rehearse(spec, rows=1, shape=shape, dtype=torch.bfloat16, optimizer=AdamW(), device="cuda"),
+        parts=played(rows=1),
+        many=played(rows=MANY),
         layers=len(spec.layers),
         width=spec.width,
         heads=books.shared_heads(spec),
@@ -68,7 +75,7 @@ def utilisation(job: Job, spec: Decoder, seconds: float, devices: int) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", RUNS, ids=lambda row: row["model"])
-def test_published_runs_on_h100s_are_met_within_13_percent(row: dict[str, str]):
+def test_published_runs_on_h100s_are_met_within_10_percent(row: dict[str, str]):
     spec, given = published(row)
     job, devices = job_of(spec, context=int(row["seq_len"]), rows=int(row["global_batch_seqs"])), int(row["gpus"])
     assert given.devices == devices
@@ -79,7 +86,7 @@ def test_published_runs_on_h100s_are_met_within_13_percent(row: dict[str, str]):
         if laid.fits and (laid.layout.tp, laid.layout.pp, laid.layout.zero) == (given.tp, given.pp, 1)
     ]
     seconds = min(laid.step_seconds for laid in like)
-    assert 100 * utilisation(job, spec, seconds, devices) == pytest.approx(float(row["mfu_pct"]), rel=0.13)
+    assert 100 * utilisation(job, spec, seconds, devices) == pytest.approx(float(row["mfu_pct"]), rel=0.10)
 
 
 @pytest.mark.slow
@@ -174,3 +181,112 @@ def test_a_plan_for_one_device_that_is_not_here_rehearses_its_ways():
     assert there.params == here.params and there.train_flops_per_token == here.train_flops_per_token
     assert (there.process_bytes, there.slack_bytes, there.layout, there.devices) == (0, 0, None, 1)
     assert there.tokens_per_second > here.tokens_per_second
+
+
+def test_a_row_takes_less_time_among_others_and_as_much_memory():
+    alone, among = (SMALL.among(rows)[0] for rows in (1, MANY))
+    assert alone == SMALL.each and among.forward_seconds < alone.forward_seconds
+    assert among.kept_bytes == pytest.approx(alone.kept_bytes, rel=0.02) and among.params == alone.params
+    whole = sum(part.count * works_seconds(part.forward, SMALL.machine) for part in SMALL.many if part.name == "layer")
+    assert MANY * SMALL.layers * among.forward_seconds == pytest.approx(whole)
+    assert replace(SMALL, many=()).among(MANY) == (SMALL.each, SMALL.ends)
+
+
+def mixture(experts: int = 8) -> Job:
+    job = job_of(
+        mixtral(width=32, layers=2, heads=4, kv_heads=2, hidden=48, experts=experts, active=2, vocab=96, context=64),
+        context=64,
+        rows=64,
+    )
+    found = Experts.of(
+        mixtral(width=32, layers=2, heads=4, kv_heads=2, hidden=48, experts=experts, active=2, vocab=96, context=64)
+    )
+    return replace(job, experts=found)
+
+
+def test_experts_are_counted_by_hand():
+    found = mixture().experts
+    assert found is not None
+    assert (found.count, found.active, found.share) == (8, 2, 1.0)
+    assert found.params == 8 * 3 * 32 * 48  # gate, up and down of each
+    assert Experts.of(LLAMA) is None
+
+
+def test_replicas_that_share_experts_hold_fewer_and_exchange_tokens():
+    job = mixture()
+    assert job.experts is not None
+    apart, shared = (lay(job, Layout(dp=4, ep=ep, zero=0)) for ep in (1, 4))
+    experts = job.layers * job.experts.params
+    assert apart.weights_bytes - shared.weights_bytes == pytest.approx(2 * experts * 3 / 4, abs=2)
+    assert apart.gradients_bytes - shared.gradients_bytes == pytest.approx(4 * experts * 3 / 4, abs=2)
+    # Dispatch and return, forward and backward: tokens x active x width x 2 bytes, three quarters of them elsewhere.
+    moved = 4 * job.layers * 64 * 2 * 32 * 2 * 3 / 4 * 16  # of the 16 micro-batches of one row
+    rate = parallel.REACHED * (H100.link_bytes_per_second or 0)
+    late = lay(job, Layout(dp=4, ep=4, zero=0)).exchange_seconds - moved / rate
+    assert late >= -1e-12 and shared.exchange_seconds > apart.exchange_seconds - 1e-12
+
+
+def test_every_stage_of_zero_shares_experts_among_those_that_hold_the_same():
+    job = mixture()
+    assert job.experts is not None
+    one, two = (lay(job, Layout(dp=8, ep=ep, zero=1)) for ep in (1, 4))
+    assert one.optimizer_bytes == pytest.approx(two.optimizer_bytes, abs=2)  # an eighth of all, either way
+
+
+def test_a_mixture_that_is_too_large_for_each_device_is_laid_out_with_shared_experts():
+    made = plan("mixtral-8x7b", on="64xH100", tokens=1e12)
+    assert made.fits and made.layout is not None
+    with pytest.raises(ConfigError, match="ep=3 does not divide the 8 experts of a layer and the dp=8 replicas"):
+        plan("mixtral-8x7b", on="8xH100", layout="dp=8,ep=3", batch_tokens=2**20)
+    with pytest.raises(ConfigError, match="ep=2 does not divide the 1 experts"):
+        plan(LLAMA, on="8xH100", layout="dp=8,ep=2", batch_tokens=64 * LLAMA.context)
+
+
+def test_hosts_take_the_state_and_time():
+    here, away = (lay(SMALL, Layout(dp=2, offload=where)) for where in (0, 1))
+    assert away.optimizer_bytes == 0 < here.optimizer_bytes and away.peak_bytes < here.peak_bytes
+    params = SMALL.layers * SMALL.each.params + SMALL.ends.params
+    assert away.update_seconds == pytest.approx(
+        offload.seconds(H100, params=params / 2, bytes_each=parallel.SENT_BYTES, sharing=2)
+    )
+    with pytest.raises(ConfigError, match="offload=2 is neither 0"):
+        plan(LLAMA, on="8xH100", layout="dp=8,offload=2", batch_tokens=64 * LLAMA.context)
+
+
+@pytest.mark.slow
+def test_runners_up_say_why_they_lost():
+    made = plan("llama-3.1-405b", tokens=15e12, on="16384xH100", layout="auto")
+    assert made.runners_up and made.layout is not None
+    for other in made.runners_up:
+        laid = plan("llama-3.1-405b", tokens=15e12, on="16384xH100", layout=other.layout, ways="none")
+        assert (laid.step_seconds, laid.peak_bytes, laid.fits) == (other.step_seconds, other.peak_bytes, other.fits)
+        if other.fits:
+            percent = f"{100 * (other.step_seconds / made.step_seconds - 1):.0f}%"
+            assert other.step_seconds >= made.step_seconds and percent in other.why
+            assert "slower: " in other.why
+        else:
+            assert other.why.startswith("needs ") and " of 80.0 GiB" in other.why
+            assert other.step_seconds < made.step_seconds
+    shapes = {layout.parse(other.layout).shape for other in made.runners_up if other.fits}
+    assert len(shapes) == sum(other.fits for other in made.runners_up)
+    assert layout.Layout(**made.layout).shape not in shapes
+    assert "layouts that lost:" in str(made) and made.to_dict()["runners_up"][0]["why"] == made.runners_up[0].why
+
+
+def test_an_unchanged_setting_is_kept_in_every_layout_that_is_tried():
+    every = search(SMALL, devices=8, micro=2, recompute="full", offload=True)
+    assert {(laid.layout.micro, laid.layout.recompute, laid.layout.offload) for laid in every} == {(2, "full", 1)}
+
+
+def test_encoders_and_encoder_decoders_are_laid_out_too():
+    both = t5(width=32, layers=2, decoder_layers=3, heads=2, head_width=16, hidden=64, vocab=96)
+    for spec in (both, "bert-base"):
+        made = plan(spec, on="8xH100", context=64, batch_tokens=64 * 64)
+        assert made.devices == 8 and made.fits and made.layout is not None
+    alone, two = (plan(both, on="8xH100", context=64, batch_tokens=4096, layout=how) for how in ("dp=8", "dp=4,tp=2"))
+    assert two.activations_bytes < alone.activations_bytes
+
+
+def test_several_devices_without_published_figures_are_refused():
+    with pytest.raises(ConfigError, match="nobody says how fast"):
+        plan(LLAMA, on="8xM2-Max")

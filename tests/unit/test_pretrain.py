@@ -217,7 +217,7 @@ def test_a_source_that_is_not_there_leaves_no_run_behind(texts: Path, tmp_path: 
 def test_a_run_that_no_memory_holds_is_refused_with_one_that_fits(texts: Path, tmp_path: Path) -> None:
     wide = llama(width=2**12, layers=1, heads=1, hidden=64, vocab=280, context=2048)
     vast = llama(width=2**17, hidden=2**19, layers=16, heads=1024, vocab=280, context=8)
-    with pytest.raises(ConfigError, match=r"needs .* at 8192 rows .* choose rows=1 context=\d+, with accumulate=N"):
+    with pytest.raises(ConfigError, match=r"needs .* at 8192 rows .* choose rows=\d+ accumulate=\d+: .*--force"):
         pretrain(settings(texts, model=wide, rows=2**13), tmp_path / "run")
     with pytest.raises(ConfigError, match=r"than any device holds at once; choose rows up to 8,192, and more"):
         pretrain(settings(texts, model=wide, rows=2**31 - 1), tmp_path / "run")

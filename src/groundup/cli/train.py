@@ -20,11 +20,12 @@ from groundup.cli.options import Duration, Folder, Number, as_json, offline, pri
 @click.option("--tokens", type=Number(), help="How many tokens to train on, such as 2e9 or 2B.")
 @click.option("--steps", type=int, help="How many updates to make.")
 @click.option("--out", type=Folder(), help="The run's folder.  [default: runs/MODEL]")
+@click.option("--force", is_flag=True, help="Try a run that does not fit in the memory, by its plan.")
 @tensorboard
 @as_json
 @offline
 def train(
-    model: str, settings: tuple[str, ...], out: Path | None, tensorboard: bool, as_json: bool, **asked: Any
+    model: str, settings: tuple[str, ...], out: Path | None, force: bool, tensorboard: bool, as_json: bool, **asked: Any
 ) -> None:
     """Train MODEL, a RECIPE (groundup list recipes), or the run of a config.yaml, on text, from the first weight on.
 
@@ -48,7 +49,7 @@ def train(
     with resumable(folder), Drawing(as_json=as_json) as drawing:
         check(run, folder, tensorboard=tensorboard)
         drawing.run(run, folder)
-        drawing.outcome(pretrain(run, folder, watch=drawing, tensorboard=tensorboard))
+        drawing.outcome(pretrain(run, folder, watch=drawing, tensorboard=tensorboard, force=force))
 
 
 @click.command()

@@ -86,6 +86,38 @@ def assumptions(
     return tuple(said)
 
 
+def planned_only(*, checkpointing: str, offload: bool, low: str | None) -> tuple[str, ...]:
+    """What is said of a way to train that groundup has not learnt yet."""
+    said = {
+        "groundup keeps every activation yet: a step whose layers make them again is planned from the rehearsed one.": (
+            checkpointing != "none"
+        ),
+        "groundup keeps the optimizer's state on the device yet: a host that holds and updates it is planned by the "
+        "formulas of ZeRO-Offload (arXiv:2101.06840); that it has as much memory is taken for granted.": offload,
+        "groundup does not multiply in float16 yet: planned are bfloat16's bytes, at float16's rates; scaling the loss "
+        "takes next to nothing (Micikevicius et al. 2018, arXiv:1710.03740).": low == "float16",
+        "groundup does not multiply in float8 yet: all products but attention's are planned at its rates, which no run "
+        "reaches in all of them, and what is kept in 16 bits, with weights as else (Micikevicius et al. 2022, "
+        "arXiv:2209.05433; DeepSeek-V3, arXiv:2412.19437, section 3.3).": low == "float8",
+    }
+    return tuple(sentence for sentence, holds in said.items() if holds)
+
+
+def of_power(*, watts: float | None, watts_cap: float | None, pue: float, embodied: bool) -> tuple[str, ...]:
+    """What is taken for granted of the energy."""
+    said = {
+        "The energy is that of the devices; the centre's own is not counted.": watts is not None and pue == 1,
+        f"The centre takes {pue:g} times the energy of its devices (PUE).": watts is not None and pue != 1,
+        "Under a cap the speed goes with the power to the 0.31, as that of V100s that trained language models did "
+        "(McDonald et al. 2022, arXiv:2205.09646); below half of the power the curve is held to nothing.": (
+            watts_cap is not None
+        ),
+        "Making a device and its share of a server came with 462 kg of CO2 equivalent, over 85% of six years (Luccioni "
+        "et al. 2022, arXiv:2211.02001).": embodied,
+    }
+    return tuple(sentence for sentence, holds in said.items() if holds)
+
+
 def _of_published(device: Device) -> Iterator[str]:
     """What is taken for granted of a device that is not at hand."""
     yield (
@@ -96,6 +128,6 @@ def _of_published(device: Device) -> Iterator[str]:
     if device.recalled:
         yield f"No source at hand says {', '.join(device.recalled)} of it."
     if device.watts is not None:
-        yield f"Each draws {device.watts:g} W all the time; the centre's own energy is not counted."
+        yield f"Each was designed for {device.watts:g} W, which it is taken to draw all the time unless told otherwise."
     if device.usd_per_hour is not None:
         yield f"An hour of one costs {device.usd_per_hour:g} USD ({device.price or 'by your own file'})."

@@ -75,7 +75,7 @@ def _most_tokens(
     model: Model, *, budget: str, amount: float, batch_tokens: float | None = None, **settings: Any
 ) -> Plan:
     unit, taken = BUDGETS[budget]
-    one = plan(model, tokens=1, batch_tokens=batch_tokens, **settings)  # a step
+    one = plan(model, tokens=1, batch_tokens=batch_tokens, ways="none", **settings)  # a step
     while True:
         each = taken(one)
         if each is None:
@@ -84,7 +84,7 @@ def _most_tokens(
         smaller = one.batch_tokens // 2
         if steps >= FEW_STEPS or batch_tokens is not None or smaller < one.micro_batch * one.context * one.devices:
             break
-        one = plan(model, tokens=1, batch_tokens=smaller, **settings)
+        one = plan(model, tokens=1, batch_tokens=smaller, ways="none", **settings)
     if steps < 1:
         raise ConfigError(f"{amount:g} {unit} do not reach for a step, which takes {each:.3g}; give more")
     return plan(model, tokens=steps * one.batch_tokens, batch_tokens=one.batch_tokens, **settings)

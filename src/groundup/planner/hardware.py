@@ -22,6 +22,7 @@ FILES = Path(__file__).parent / "hardware"
 ASKED = re.compile(r"(?:(?P<count>\d+)x)?(?P<name>.+)", re.IGNORECASE)
 OWN = re.compile(r"(?P<file>.+\.toml)(?::(?P<name>[\w.-]+))?")
 MOST_DEVICES = 10**6
+USABLE_SHARE = 0.9  # of a device's memory where it is planned alone; the rest is the system's
 GB = 2**30  # makers' gigabytes of memory are powers of two
 FIGURES = {"memory_gb", "bandwidth_gb_s", "watts", "link_gb_s", "node", "network_gb_s", "host_gb_s", "usd_per_hour"}
 TEXTS = {"aliases": list, "device": str, "tflops": dict, "price": str, "source": str, "recalled": list}
@@ -49,7 +50,7 @@ class Device:
         link_bytes_per_second: to the other devices of its node, one way; None where it has no link.
         node: how many devices such a link joins.
         network_bytes_per_second: its share of the network between nodes, one way; None where it has none.
-        host_bytes_per_second: from the memory of its host, one way; None where nobody says.
+        host_bytes_per_second: to the memory of its host, one way; None where nobody says.
         usd_per_hour: what renting it cost; None where nobody says.
         price: where and when it cost that.
         source: of the figures.
@@ -77,18 +78,34 @@ class Device:
         """The type in which a run multiplies matrices here."""
         return "bfloat16" if "bfloat16" in self.flops_per_second else "float32"
 
-    def machine(self) -> Machine:
-        """Returns the rates that kernels reach, in the form in which those of this machine are measured."""
+    def machine(self, products: str | None = None) -> Machine:
+        """Returns the rates that kernels reach, in the form in which those of this machine are measured.
+
+        Args:
+            products: ``float16`` or ``float8``: the type at whose rates products run that are rehearsed in bfloat16;
+                attention stays in 16 bits, as DeepSeek-V3 keeps it (arXiv:2412.19437, section 3.3.1).
+
+        Raises:
+            ConfigError: nobody says how fast the device is in that type.
+        """
         rates = {dtype: self.flops_per_second.get(dtype) for dtype in ("float32", "bfloat16", "float16")}
+        halves = rates["bfloat16"] or self.flops_per_second.get("float16")
+        if products is not None:
+            rates["bfloat16"] = self._rate(products)
         samples = [
             Sample(name, dtype, size, share * rate)
-            for dtype, rate in rates.items()
-            if rate is not None
-            for name, size, share in (
-                ("product", (4096, 4096, 4096), PRODUCT_SHARE),
-                ("attention", (4096,), ATTENTION_SHARE),
-                ("attention_backward", (4096,), ATTENTION_BACKWARD_SHARE),
+            for dtype, of_products in rates.items()
+            for name, size, share, rate in (
+                ("product", (4096, 4096, 4096), PRODUCT_SHARE, of_products),
+                ("attention", (4096,), ATTENTION_SHARE, of_products if dtype == "float32" else halves),
+                (
+                    "attention_backward",
+                    (4096,),
+                    ATTENTION_BACKWARD_SHARE,
+                    of_products if dtype == "float32" else halves,
+                ),
             )
+            if of_products is not None and rate is not None
         ]
         moving = MEMORY_SHARE * self.bandwidth_bytes_per_second
         samples += [Sample(name, "float32", (), moving) for name in ("stream", "read")]
@@ -104,6 +121,14 @@ class Device:
             load=0.0,
             samples=tuple(samples),
         )
+
+    def _rate(self, dtype: str) -> float:
+        if dtype not in self.flops_per_second:
+            able = [name for name, device in devices().items() if dtype in device.flops_per_second]
+            raise ConfigError(
+                f"nobody says how fast {self.name} multiplies in {dtype}; those that do: {', '.join(able)}"
+            )
+        return self.flops_per_second[dtype]
 
 
 def parse(on: str) -> tuple[int, Device]:

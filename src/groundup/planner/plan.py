@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import UnionType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -30,7 +30,7 @@ from groundup.model.decoder import Decoder
 from groundup.model.model import Model
 from groundup.objectives.objective import Objective, Shape
 from groundup.optim.optimizers import AdamW, Optimizer
-from groundup.planner import books, grids, hardware, table, units
+from groundup.planner import books, grids, hardware, power, recompute, table, units
 from groundup.planner import layout as layouts
 from groundup.planner.assumptions import (
     BATCH_TOKENS,
@@ -38,24 +38,35 @@ from groundup.planner.assumptions import (
     SHARED_CONTEXT,
     SOURCES,
     assumptions,
+    of_power,
+    planned_only,
     usual_batch,
 )
 from groundup.planner.derivation import Derivation
 from groundup.planner.explain import explain
-from groundup.planner.hardware import Device
-from groundup.planner.layout import Job, Laid, Layout, fastest, lay
+from groundup.planner.hardware import USABLE_SHARE, Device
+from groundup.planner.layout import Job, Laid, Layout, job_of, lay, search
 from groundup.planner.machine import Machine, calibrate
 from groundup.planner.memory import Memory, training_memory
-from groundup.planner.published import carbon_kg, energy_kwh
+from groundup.planner.offload import check as check_offload
+from groundup.planner.offload import offloaded
+from groundup.planner.offload import seconds as host_seconds
+from groundup.planner.power import Traded
+from groundup.planner.published import Recompute, carbon_kg, energy_kwh
 from groundup.planner.rehearsal import Part, rehearse
+from groundup.planner.runners_up import RunnerUp, runners_up
 from groundup.planner.scaling import BESIROGLU, FLOPS_PER_PARAM_TOKEN, LEAST_FLOPS, PETAFLOP_S_DAY
 from groundup.planner.study import Study
 from groundup.planner.time import IN_A_STEP, step_seconds
+from groundup.planner.ways import Asked, WayOut, ways_out
 from groundup.specs import LARGEST
 
 MICRO_BATCH_TOKENS = {"cpu": 2**13}  # enough for large products; more only take memory
 MICRO_BATCH_TOKENS_ELSEWHERE = 2**16
-USABLE_SHARE = 0.9  # of the device's memory; the rest is the system's
+STREAM_BYTES = 4  # of a number in the stream between layers: float32
+MOST_PUE = 10
+LOW = {"fp16": "float16", "fp8": "float8"}  # types that are planned alone
+Ways = Literal["all", "here", "none"]
 MOST_TOKENS = 2**24  # of a micro-batch: a device that held the activations of more is not built
 
 
@@ -105,6 +116,16 @@ class Plan:
         predicted_loss: nats per token of the text and vocabulary of Hoffmann et al. 2022, by the replication of their
             law (Besiroglu et al. 2024); None for what does not predict the next token, for mixtures of experts, which
             no such run had, and for fewer operations than the least of the runs that the law was fitted to.
+        checkpointing: what layers make again in the backward: ``none``, ``selective`` or ``full``.
+        offload: whether the optimizer's state lies on the host.
+        runners_up: the best layouts of other shapes, each with its figures and why it lost.
+        ways_out: where it does not fit, what makes it fit, the cheapest first.
+        watts: that each device draws, under the cap if there is one; None where nobody says.
+        watts_cap: what it may draw; None without a cap.
+        pue: the centre's energy over that of its devices, which is in the energy.
+        embodied_kg: the share of the training in what the making of its devices came with, which is in no other
+            figure; None where it was not asked for.
+        power_trade: where a cap was given, the run under caps of 100% to 50% of what a device draws.
         machine: the processor's name.
         assumptions: what was assumed, in sentences.
         sources: where rules and constants come from.
@@ -154,11 +175,21 @@ class Plan:
     assumptions: tuple[str, ...]
     sources: tuple[str, ...]
     study: Study = field(repr=False, compare=False)
+    checkpointing: str = "none"
+    offload: bool = False
+    runners_up: tuple[RunnerUp, ...] = ()
+    ways_out: tuple[WayOut, ...] = ()
+    watts: float | None = None
+    watts_cap: float | None = None
+    pue: float = 1.0
+    embodied_kg: float | None = None
+    power_trade: tuple[Traded, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the plan as plain data: numbers, texts, lists."""
         data = {name: deepcopy(value) for name, value in vars(self).items() if name != "study"}
-        return data | {"assumptions": list(self.assumptions), "sources": list(self.sources)}
+        names = ("assumptions", "sources", "runners_up", "ways_out", "power_trade")
+        return data | {name: [_plain(item) for item in getattr(self, name)] for name in names}
 
     def explain(self, figure: str) -> Derivation:
         """Returns where a figure comes from: its terms, the formula with the numbers in it, the source.
@@ -184,7 +215,7 @@ def plan(
     rows: int | None = None,
     context: int | None = None,
     precision: str | None = None,
-    on: Machine | str = "this",
+    on: Machine | Device | str = "this",
     layout: str = "auto",
     optimizer: Optimizer = AdamW(),  # noqa: B008 - a spec is a value
     objective: Objective | None = None,
@@ -192,6 +223,12 @@ def plan(
     usd_per_hour: float | None = None,
     region: str | None = None,
     process_bytes: int | None = None,
+    checkpointing: str | None = None,
+    offload: bool = False,
+    watts_cap: float | None = None,
+    pue: float | None = None,
+    embodied: bool = False,
+    ways: Ways = "all",
 ) -> Plan:
     """Returns what training a model will take.
 
@@ -202,8 +239,10 @@ def plan(
             DeepSeek's law says, up to 16M.
         rows: of a micro-batch; None means as many as fit, up to 8,192 tokens on a processor.
         context: tokens of a row; None means the model's context; on several devices, up to 8,192 of them.
-        precision: ``bf16`` or ``fp32`` for the matrix products; None or ``auto`` means bf16 where it is native.
-        on: ``this`` machine, measured; a `Machine`; or published devices, such as ``8xH100-SXM`` or ``2xmine.toml``.
+        precision: ``bf16`` or ``fp32`` for the matrix products; None or ``auto`` means bf16 where it is native; of
+            published devices that say how fast they are in it, ``fp16`` and ``fp8`` too.
+        on: ``this`` machine, measured; a `Machine` or a `Device`; or published devices, such as ``8xH100-SXM`` or
+            ``2xmine.toml``.
         layout: how several devices share the work, such as ``dp=64,tp=8,pp=2``; ``auto`` takes the fastest that fits.
         optimizer: what updates the weights.
         objective: what is learnt, which says how long texts and targets are; None: each token has a target, and each
@@ -212,6 +251,14 @@ def plan(
         usd_per_hour: what an hour of each device costs; None means what it cost when that was last looked up.
         region: whose electricity it is, such as ``FR``, ``US-CA`` or ``gcp:europe-west4``; None means that nobody says.
         process_bytes: what the program holds before it trains, if that is more than a bare training process.
+        checkpointing: what layers make again in the backward: ``none``, ``layers`` (all but what they read; ``full`` is
+            the same) or ``selective`` (all but what products make); None means nothing on one device, and what is
+            fastest on several.
+        offload: whether the optimizer's state lies in the host's memory; on several devices, ``auto`` may do so too.
+        watts_cap: what each device may draw; a cap lowers the power more than it slows the run.
+        pue: the centre's energy over that of its devices; None means the cloud's of the region, else 1.
+        embodied: whether the carbon of the making of the devices is told, apart from all else.
+        ways: which ways out are looked for where it does not fit: ``all``, those that keep to this device, or none.
 
     Raises:
         ModelError: there is no such model.
@@ -222,13 +269,16 @@ def plan(
     _check_positive(
         int | float, tokens=tokens, batch_tokens=batch_tokens, watts=watts, usd_per_hour=usd_per_hour, most=10**30
     )
+    _check_positive(int | float, watts_cap=watts_cap, most=10**30)
+    if pue is not None and not (isinstance(pue, int | float) and 1 <= pue <= MOST_PUE):
+        raise ConfigError(f"pue={pue!r} is no centre's energy over its devices'; give a number from 1 to {MOST_PUE}")
     _check_positive(int, rows=rows, context=context, most=LARGEST)
     if not isinstance(optimizer, Optimizer):
         raise ConfigError(f"optimizer={optimizer!r} is no optimizer; give one, such as AdamW(lr=3e-4)")
     spec = resolve(model)
     if objective is not None:
         objective.check(spec)
-    site, grid = _site(on), None if region is None else grids.find(region)
+    site, grid = _site(on, precision), None if region is None else grids.find(region)
     params, active = books.params(spec), books.active_params(spec)
     length = _length(spec, context, devices=site.devices)
     shape = Shape.even(length) if objective is None else objective.shape(spec, length)
@@ -237,9 +287,12 @@ def plan(
             f"rows={rows} of {shape.text:,} tokens are more than any device holds at once; choose rows up to "
             f"{max(MOST_TOKENS // shape.text, 1):,}, and more micro-batches for a larger step"
         )
-    dtype = site.dtype(precision)
+    dtype, remade = site.dtype(precision), recompute.named(checkpointing or "none")
+    if offload:
+        check_offload(site.device, optimizer)
+    played = partial(rehearse, spec, shape=shape, dtype=dtype, optimizer=optimizer, device=site.machine.device)
     rehearsal = _Rehearsal(
-        parts=partial(rehearse, spec, shape=shape, dtype=dtype, optimizer=optimizer, device=site.machine.device),
+        parts=partial(_parts, played, spec, shape, remade, offload) if site.devices == 1 else played,
         machine=site.machine,
         process_bytes=process_bytes,
     )
@@ -248,17 +301,28 @@ def plan(
     wanted = wanted or max(usual_batch(params, text) if site.devices > 1 else BATCH_TOKENS, shape.text)
     if site.devices == 1:
         step = _alone(rehearsal, site, shape, wanted=wanted, rows=rows)
+        if offload:
+            step = replace(step, seconds=step.seconds + _host_seconds(site, params), offload=True)
+        step = replace(step, checkpointing=remade)
     else:
-        step = _shared(spec, rehearsal, site, shape, wanted=wanted, rows=rows, layout=layout)
+        fixed = None if checkpointing is None else remade
+        step = _shared(
+            spec, rehearsal, site, shape, wanted=wanted, rows=rows, layout=layout, fixed=fixed, offload=offload or None
+        )
+    draw = watts or site.watts
+    drawn = draw if watts_cap is None else power.check(watts_cap, draw=draw, most=site.watts)
+    if drawn is not None and draw is not None:
+        step = replace(step, seconds=step.seconds / power.speed(drawn, draw=draw))
     batch = step.batch_rows * shape.text
     steps = math.ceil(text / batch)
     per_token = books.train_flops(spec, shape) / shape.text
     train_flops, train_seconds = per_token * steps * batch, step.seconds * steps
-    name = str(dtype).removeprefix("torch.")
+    name = site.low or str(dtype).removeprefix("torch.")
     hours = site.devices * train_seconds / 3600
-    watts, usd_per_hour = watts or site.watts, usd_per_hour or site.usd_per_hour
-    energy = None if watts is None else energy_kwh(device_hours=hours, watts=watts)
-    return Plan(
+    hourly = usd_per_hour or site.usd_per_hour
+    share = pue or (None if grid is None else grid.pue) or 1.0
+    energy = None if drawn is None else energy_kwh(device_hours=hours, watts=drawn, pue=share)
+    made = Plan(
         params=params,
         active_params=active,
         embedding_params=books.embedding_params(spec),
@@ -282,7 +346,11 @@ def plan(
         tokens_per_second=batch / step.seconds,
         energy_kwh=energy,
         co2_kg=None if energy is None or grid is None else carbon_kg(kwh=energy, grams_per_kwh=grid.grams_per_kwh),
-        cost_usd=None if usd_per_hour is None else hours * usd_per_hour,
+        cost_usd=None if hourly is None else hours * hourly,
+        watts=drawn,
+        watts_cap=watts_cap,
+        pue=share,
+        embodied_kg=power.embodied_kg(hours) if embodied else None,
         chinchilla_tokens=CHINCHILLA_TOKENS_PER_PARAM * params,
         predicted_loss=_predicted_loss(spec, objective, tokens=steps * batch),
         machine=site.name,
@@ -295,8 +363,10 @@ def plan(
             batch_tokens=batch_tokens,
             rows=rows,
             context=context,
-            watts=watts,
-        ),
+            watts=draw,
+        )
+        + planned_only(checkpointing=step.checkpointing, offload=step.offload, low=site.low)
+        + of_power(watts=drawn, watts_cap=watts_cap, pue=share, embodied=embodied),
         sources=SOURCES,
         study=Study(
             spec=spec,
@@ -307,8 +377,8 @@ def plan(
             machine=site.machine,
             device=site.device,
             grid=grid,
-            watts=watts,
-            usd_per_hour=usd_per_hour,
+            watts=drawn,
+            usd_per_hour=hourly,
             matrix_rate=site.rate(name),
             usable_share=USABLE_SHARE,
             text_tokens=text,
@@ -320,6 +390,15 @@ def plan(
         ),
         **step.figures(),
     )
+    if watts_cap is not None and draw is not None:
+        grams = None if grid is None else grid.grams_per_kwh
+        made = replace(made, power_trade=tuple(power.trade(made, draw=draw, grams_per_kwh=grams)))
+    if made.fits or ways == "none":
+        return made
+    settled = {"batch_tokens": batch, "rows": step.micro, "context": length, "ways": "none"}
+    again = partial(_again, asked | settled)
+    looked_for = Asked(made=made, again=again, optimizer=optimizer, device=site.device, settled=ways == "here")
+    return replace(made, ways_out=ways_out(looked_for))
 
 
 def _again(asked: dict[str, Any], **changed: Any) -> Plan:
@@ -334,6 +413,7 @@ class _Site:
     machine: Machine
     devices: int = 1
     device: Device | None = None
+    low: str | None = None  # the type of the products, where groundup cannot train in it yet
 
     @property
     def name(self) -> str:
@@ -357,6 +437,8 @@ class _Site:
     def dtype(self, precision: str | None) -> torch.dtype:
         """The type of the products."""
         precision = precision or "auto"
+        if self.low is not None:
+            return torch.bfloat16  # whose bytes and operations are the same: 8 bits are made for the product alone
         if self.device is not None and precision == "auto":
             return getattr(torch, self.device.best)
         return autocast_dtype(precision, torch.device(self.machine.device))
@@ -380,6 +462,9 @@ class _Step:
     memory: Memory | Laid
     layout: Layout | None = None
     job: Job | None = None
+    checkpointing: str = "none"
+    offload: bool = False
+    runners_up: tuple[RunnerUp, ...] = ()
     fits: bool
 
     def figures(self) -> dict[str, Any]:
@@ -387,7 +472,8 @@ class _Step:
         names = ("weights", "gradients", "optimizer", "copies", "activations", "logits", "process", "slack", "peak")
         held = {f"{name}_bytes": getattr(self.memory, f"{name}_bytes", 0) for name in names}
         layout = None if self.layout is None else asdict(self.layout)
-        return held | {"micro_batch": self.micro, "accumulate": self.accumulate, "fits": self.fits, "layout": layout}
+        names = ("accumulate", "fits", "checkpointing", "offload", "runners_up")
+        return held | {"micro_batch": self.micro, "layout": layout} | {name: getattr(self, name) for name in names}
 
 
 def _alone(rehearsal: _Rehearsal, site: _Site, shape: Shape, *, wanted: float, rows: int | None) -> _Step:
@@ -406,26 +492,30 @@ def _alone(rehearsal: _Rehearsal, site: _Site, shape: Shape, *, wanted: float, r
 
 
 def _shared(
-    spec: Model, rehearsal: _Rehearsal, site: _Site, shape: Shape, *, wanted: float, rows: int | None, layout: str
+    spec: Model,
+    rehearsal: _Rehearsal,
+    site: _Site,
+    shape: Shape,
+    *,
+    wanted: float,
+    rows: int | None,
+    layout: str,
+    fixed: Recompute | None,
+    offload: bool | None,
 ) -> _Step:
     """A step that several devices share."""
-    if not isinstance(spec, Decoder) or site.device is None:
-        raise ConfigError("several devices are planned for decoders alone yet; plan for one of them")
-    job = Job(
-        parts=rehearsal.parts(rows=1),
-        layers=len(spec.layers),
-        width=spec.width,
-        heads=books.shared_heads(spec),
-        context=shape.text,
-        rows=max(1, round(wanted / shape.text)),
-        machine=site.machine,
-        device=site.device,
-    )
+    if site.device is None:
+        raise ConfigError("several devices are planned by what is published of them; name one, such as 8xH100")
+    job = job_of(spec, rehearsal.parts, site.device, machine=site.machine, shape=shape, wanted=wanted)
+    others: tuple[RunnerUp, ...] = ()
     if layout == "auto":
-        laid = fastest(job, devices=site.devices, micro=rows)[0]
+        every = search(job, devices=site.devices, micro=rows, recompute=fixed, offload=offload)
+        laid, others = every[0], runners_up(every, job.device)
     else:
         chosen = layouts.parse(layout)
         chosen = chosen if rows is None else replace(chosen, micro=rows)
+        chosen = chosen if fixed is None else replace(chosen, recompute=fixed)
+        chosen = chosen if offload is None else replace(chosen, offload=1)
         layouts.check(job, chosen, devices=site.devices)
         laid = lay(job, chosen)
     return _Step(
@@ -436,8 +526,31 @@ def _shared(
         memory=laid,
         layout=laid.layout,
         job=job,
+        checkpointing=laid.layout.recompute,
+        offload=bool(laid.layout.offload),
+        runners_up=others,
         fits=laid.fits,
     )
+
+
+def _parts(
+    played: Callable[..., tuple[Part, ...]], spec: Model, shape: Shape, again: Recompute, offload: bool, *, rows: int
+) -> tuple[Part, ...]:
+    """The rehearsed parts, with what is made again and what lies elsewhere."""
+    lengths = (shape.ids if stack is spec.predictor else shape.source for stack in spec.stacks.values())
+    widths = (stack.carried for stack in spec.stacks.values())
+    streams = [STREAM_BYTES * rows * tokens * width for tokens, width in zip(lengths, widths, strict=True)]
+    parts = recompute.played_again(played(rows=rows), again, stream_bytes=streams)
+    return offloaded(parts) if offload else parts
+
+
+def _host_seconds(site: _Site, params: int) -> float:
+    assert site.device is not None
+    return host_seconds(site.device, params=params, bytes_each=8)  # a gradient and a weight, float32
+
+
+def _plain(item: Any) -> Any:
+    return item.to_dict() if isinstance(item, RunnerUp | WayOut | Traded) else item
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -493,13 +606,17 @@ def _length(spec: Model, context: int | None, *, devices: int) -> int:
     return length
 
 
-def _site(on: Machine | str) -> _Site:
-    if isinstance(on, Machine):
-        return _Site(machine=on)
-    if on == "this":
-        return _Site(machine=calibrate())
-    count, device = hardware.parse(on)
-    return _Site(machine=device.machine(), devices=count, device=device)
+def _site(on: Machine | Device | str, precision: str | None) -> _Site:
+    low, count = LOW.get(precision or ""), 1
+    if isinstance(on, str) and on != "this":
+        count, on = hardware.parse(on)
+    if isinstance(on, Device):
+        return _Site(machine=on.machine(low), devices=count, device=on, low=low)
+    if low is not None:
+        raise ConfigError(
+            f"precision={precision} is planned by published rates; name a device with on, such as on='H100'"
+        )
+    return _Site(machine=on if isinstance(on, Machine) else calibrate())
 
 
 def _micro_tokens(machine: Machine) -> int:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from groundup.planner.plan import Plan
 
 WIDTH = 100  # of the assumptions' lines
+WAYS = 3  # out of what does not fit that are printed
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
@@ -83,7 +84,43 @@ def plan_text(plan: Plan) -> str:
     said = [
         textwrap.fill(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ") for sentence in plan.assumptions
     ]
-    return "\n".join([f"on {plan.machine}, products in {plan.precision}", *lines, "", "assumed:", *said])
+    return "\n".join(
+        [f"on {plan.machine}, products in {plan.precision}", *lines, *_choices(plan), "", "assumed:", *said]
+    )
+
+
+def _mass(kg: float) -> str:
+    return f"{kg:.3g} kg" if kg < 1000 else f"{units.count(kg / 1000)} t"
+
+
+def _trade(plan: Plan) -> Iterator[str]:
+    """What caps of the power do to the run."""
+    rows = [("power of each device", "", "time", "energy", "cost", "carbon")]
+    for each in plan.power_trade:
+        cost = "" if each.cost_usd is None else f"{each.cost_usd:,.0f} USD"
+        carbon = "" if each.co2_kg is None else _mass(each.co2_kg)
+        time, energy = units.duration(each.train_seconds), f"{units.count(each.energy_kwh)} kWh"
+        rows.append((f"{each.watts_cap:.0f} W", f"{each.share:.0%}", time, energy, cost, carbon))
+    yield from ("", *aligned(rows))
+
+
+def _choices(plan: Plan) -> Iterator[str]:
+    """What else there was to choose: layouts that lost, and ways out where nothing fits."""
+    if plan.power_trade:
+        yield from _trade(plan)
+    if plan.runners_up:
+        yield from ("", "layouts that lost:", *_listed(plan.runners_up))
+    if plan.fits:
+        return
+    yield from ("", "it does not fit; the cheapest ways out:")
+    yield from _listed(plan.ways_out[:WAYS]) if plan.ways_out else _listed(["none is known; choose a smaller model"])
+    if len(plan.ways_out) > WAYS:
+        yield f"  {len(plan.ways_out) - WAYS} more are told by --json"
+
+
+def _listed(items: Sequence[object]) -> Iterator[str]:
+    for item in items:
+        yield textwrap.fill(str(item), WIDTH, initial_indent="- ", subsequent_indent="  ")
 
 
 def _memory_rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
@@ -109,9 +146,11 @@ def _memory_rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
 def _bill_rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
     """The lines of what it takes besides time, where that is known."""
     if plan.energy_kwh is not None:
-        yield "energy", f"{units.count(plan.energy_kwh)} kWh", ""
+        each = f"{plan.watts:g} W of each device" + (f", PUE {plan.pue:g}" if plan.pue != 1 else "")
+        yield "energy", f"{units.count(plan.energy_kwh)} kWh", each
     if plan.co2_kg is not None:
-        amount = f"{plan.co2_kg:.3g} kg" if plan.co2_kg < 1000 else f"{units.count(plan.co2_kg / 1000)} t"
-        yield "carbon", amount, "CO2 equivalent"
+        yield "carbon", _mass(plan.co2_kg), "CO2 equivalent"
+    if plan.embodied_kg is not None:
+        yield "embodied carbon", _mass(plan.embodied_kg), "CO2 equivalent of making the devices, not in the line above"
     if plan.cost_usd is not None:
         yield "cost", f"{plan.cost_usd:,.2f} USD" if plan.cost_usd < 1000 else f"{plan.cost_usd:,.0f} USD", ""

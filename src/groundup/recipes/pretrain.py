@@ -29,7 +29,7 @@ from groundup.model.model import ModelModule
 from groundup.model.promises import broken
 from groundup.planner import measure, units
 from groundup.planner.audit import entries, read_plan, record
-from groundup.planner.plan import Plan, plan
+from groundup.planner.plan import Plan, Ways, plan
 from groundup.recipes.corpora import check_source, corpus_of
 from groundup.recipes.learner import Learner
 from groundup.recipes.metrics import entry_of, metrics, tensorboard_writer
@@ -45,6 +45,7 @@ from groundup.training.budget import Tally
 from groundup.training.checkpoint import Checkpoint
 
 SHORT_SECONDS = 0.03  # a step, of which much is overhead
+WAYS = 3  # out of what does not fit that are told
 BUSY = 2.0  # times the planned time of a step, from which on something else must hold the machine up
 
 
@@ -88,6 +89,7 @@ def pretrain(
     *,
     watch: Watch = Watch(),  # noqa: B008 - it has no state
     tensorboard: bool = False,
+    force: bool = False,
 ) -> Outcome:
     """Trains a model in a new folder.
 
@@ -96,8 +98,10 @@ def pretrain(
         folder: where the run will lie.
         watch: who hears how it goes.
         tensorboard: whether events for TensorBoard are written beside the metrics.
+        force: whether a run that does not fit in the memory, by its plan, is tried anyway.
 
     Raises:
+        ConfigError: the run does not fit in the memory.
         MissingExtra: tensorboard is asked for and not installed.
         StorageError: the folder is not empty or cannot be written.
         DataError: the source cannot be read or has too little text.
@@ -105,7 +109,7 @@ def pretrain(
         TrainingError: loss or gradients are not finite.
     """
     check(run, folder, tensorboard=tensorboard)
-    _check_fit(run)
+    _check_fit(run, watch, force=force)
     for fault in broken(run.model):
         watch.say(fault)
     with Place.new(folder) as place:
@@ -223,7 +227,7 @@ def _plan(run: Run, place: Place, watch: Watch) -> Plan:
     return made
 
 
-def _planned(run: Run, *, tokens: int) -> Plan:
+def _planned(run: Run, *, tokens: int, ways: Ways = "none") -> Plan:
     return plan(
         run.model,
         tokens=tokens,
@@ -234,23 +238,27 @@ def _planned(run: Run, *, tokens: int) -> Plan:
         precision=run.precision,
         optimizer=run.optimizer,
         process_bytes=measure.process_bytes(),
+        ways=ways,
     )
 
 
-def _check_fit(run: Run) -> None:
-    """Refuses a run that this machine's memory cannot hold, and names a smaller one that it can."""
-    made = _planned(run, tokens=1)
+def _check_fit(run: Run, watch: Watch, *, force: bool) -> None:
+    """Refuses a run that this machine's memory cannot hold, with the cheapest ways out, before anything large is made.
+
+    Raises:
+        ConfigError: it does not fit, and is not to be tried anyway.
+    """
+    made = _planned(run, tokens=1, ways="none" if force else "here")
     if made.fits:
         return
     need, there = units.bytes_(made.peak_bytes), units.bytes_(made.memory_bytes)
-    smaller = run.replace(rows=1)
-    while not (fits := _planned(smaller, tokens=1).fits) and smaller.length > 256:
-        smaller = smaller.replace(context=smaller.length // 2)
-    if fits:
-        mend = f"choose rows=1 context={smaller.length}, with accumulate=N for larger steps"
-    else:
-        mend = "choose a smaller model"
-    raise ConfigError(f"this run needs {need} at {run.rows} rows of {run.length} tokens, and here are {there}; {mend}")
+    short = f"this run needs {need} at {run.rows} rows of {run.length} tokens, and here are {there}"
+    if force:
+        watch.say(f"{short[0].upper()}{short[1:]}; it is tried anyway.")
+        return
+    ways = [str(way) for way in made.ways_out if way.trainable][:WAYS]
+    mend = f"choose {'; or '.join(ways)}" if ways else "choose a smaller model"
+    raise ConfigError(f"{short}; {mend}; or try anyway with --force")
 
 
 def _train(

@@ -49,6 +49,7 @@ def train(
     folder: str | Path | None = None,
     watch: Watch = Watch(),  # noqa: B008 - it has no state
     tensorboard: bool = False,
+    force: bool = False,
     **settings: Any,
 ) -> Trained:
     """Trains a model on a text and returns it with its score.
@@ -60,6 +61,7 @@ def train(
         folder: where the run will lie; None means a new folder in ``runs/``.
         watch: who hears how it goes.
         tensorboard: whether events for TensorBoard are written beside the metrics.
+        force: whether a run that does not fit in the memory, by its plan, is tried anyway.
         **settings: other fields of `groundup.recipes.settings.Run`, such as ``rows=32`` or ``objective=Masked()``.
 
     Raises:
@@ -70,7 +72,7 @@ def train(
     source = data if isinstance(data, Data) else Data(source=str(data))
     run = Run.from_dict({"model": resolve(model), "data": source, "budget": budget} | settings)
     place = run_folder(model) if folder is None else as_path(folder)
-    return trained(pretrain(run, place, watch=watch, tensorboard=tensorboard))
+    return trained(pretrain(run, place, watch=watch, tensorboard=tensorboard, force=force))
 
 
 def trained(outcome: Outcome) -> Trained:
