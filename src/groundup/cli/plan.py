@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from groundup.cli.options import COUNT, Number, as_json, offline, print_json
+from groundup.cli.options import COUNT, Folder, Number, as_json, offline, print_json
 
 
 @click.command()
@@ -29,18 +30,39 @@ from groundup.cli.options import COUNT, Number, as_json, offline, print_json
 @click.option("--max-usd", type=Number(), help="Train for as much money.")
 @click.option("--max-kwh", type=Number(), help="Train with as much energy.")
 @click.option("--max-co2-kg", type=Number(), help="Train with as much carbon.")
+@click.option("--fit-law", is_flag=True, help="Fit a scaling law to finished runs, whose folders are the arguments.")
+@click.option("--plot", type=Folder(), metavar="FILE", help="Draw the fitted law: .svg, .png or .pdf.")
+@click.option("--html", type=Folder(), metavar="FILE", help="Write the fitted law as a page.")
 @as_json
 @offline
 def plan(
-    model: str | None, settings: tuple[str, ...], as_json: bool, optimizer: str, objective: str | None, **given: Any
+    model: str | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+    fit_law: bool,
+    plot: Path | None,
+    html: Path | None,
+    optimizer: str,
+    objective: str | None,
+    **given: Any,
 ) -> None:
     """Tell what training MODEL will take: parameters, operations, memory by component, time, energy, money.
 
     Settings change the model, as in layers=6 or vocab=8192. With a budget in place of --tokens it is the most tokens
     that it allows, and without MODEL the LLaMA that makes the best use of it.
 
+    With --fit-law, a law of the loss is fitted to runs, as in --fit-law runs/* gpt2 --tokens 2B, which tells the loss
+    of a bigger one too.
+
     Example:  groundup plan gpt2 --tokens 2B --context 1024
     """
+    if fit_law:
+        from groundup.cli.law import law
+
+        law((model, *settings), tokens=given["tokens"], as_json=as_json, plot=plot, html=html)
+        return
+    if plot is not None or html is not None:
+        raise click.UsageError("--plot and --html draw a law; give --fit-law and the folders of runs.")
     from groundup.hub.resolve import spec
     from groundup.objectives.usual import named
     from groundup.optim.optimizers import Optimizer
