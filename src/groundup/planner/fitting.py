@@ -188,14 +188,14 @@ def check(points: Sequence[Point]) -> None:
     ):
         if _sizes(figures) < LEAST_SIZES:
             raise ConfigError(
-                f"these runs have {_sizes(figures)} different numbers of {name}, and a law needs {LEAST_SIZES}, further "
-                "apart than 5%; add runs of another size"
+                f"these runs have {_sizes(figures)} different numbers of {name}, and a law needs {LEAST_SIZES}, "
+                "further apart than 5%; add runs of another size"
             )
     both = torch.tensor([[math.log(p.params), math.log(p.tokens)] for p in points]).double()
     if torch.corrcoef(both.T)[0, 1].abs() > 0.999:
         raise ConfigError(
-            "in these runs tokens grow with parameters all along, so nobody can tell what either of them does; add runs "
-            "that have other numbers of tokens for the same parameters"
+            "in these runs tokens grow with parameters all along, so nobody can tell what either of them does; add "
+            "runs that have other numbers of tokens for the same parameters"
         )
 
 

@@ -84,8 +84,9 @@ def envelope(runs: Sequence[Point]) -> Frontier | None:
             for params, flops, losses in curves
             if flops[0] <= at <= flops[-1]
         ]
-        if len({params for _, params in reached}) > 1:
-            best.append((at, math.log(min(reached)[1])))
+        sizes = [params for _, params in reached]
+        if reached and min(sizes) < (params := min(reached)[1]) < max(sizes):
+            best.append((at, math.log(params)))
     if len({size for _, size in best}) < LEAST_BEST:
         return None
     return _line(best, name="approach 1 (envelope of training curves)", count=len({size for _, size in best}),

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -29,7 +29,7 @@ from groundup.model.decoder import Decoder
 from groundup.model.model import Model
 from groundup.objectives.objective import Objective, Shape
 from groundup.optim.optimizers import AdamW, Optimizer
-from groundup.planner import books, grids, hardware, table, units
+from groundup.planner import books, grids, hardware, refit, table, units
 from groundup.planner import layout as layouts
 from groundup.planner.assumptions import (
     BATCH_TOKENS,
@@ -101,6 +101,7 @@ class Plan:
         predicted_loss: nats per token of the text and vocabulary of Hoffmann et al. 2022, by the replication of their
             law (Besiroglu et al. 2024); None for what does not predict the next token, for mixtures of experts, which
             no such run had, and for fewer operations than the least of the runs that the law was fitted to.
+        correction: by what this machine's runs corrected the plan, ``seconds`` and ``slack``; 1 where they did not.
         machine: the processor's name.
         assumptions: what was assumed, in sentences.
         sources: where rules and constants come from.
@@ -145,6 +146,7 @@ class Plan:
     cost_usd: float | None
     chinchilla_tokens: int
     predicted_loss: float | None
+    correction: dict[str, float]
     machine: str
     assumptions: tuple[str, ...]
     sources: tuple[str, ...]
@@ -224,6 +226,7 @@ def plan(
         parts=partial(rehearse, spec, shape=shape, dtype=dtype, optimizer=optimizer, device=site.machine.device),
         machine=site.machine,
         process_bytes=process_bytes,
+        correction=site.correction,
     )
     text = tokens or CHINCHILLA_TOKENS_PER_PARAM * params
     wanted = batch_tokens or (rows * shape.text if rows and site.devices == 1 else 0)
@@ -267,8 +270,10 @@ def plan(
         cost_usd=None if usd_per_hour is None else hours * usd_per_hour,
         chinchilla_tokens=CHINCHILLA_TOKENS_PER_PARAM * params,
         predicted_loss=_predicted_loss(spec, objective, tokens=steps * batch),
+        correction=site.correction.figures(),
         machine=site.name,
-        assumptions=assumptions(
+        assumptions=site.correction.sentences()
+        + assumptions(
             site.device,
             grid,
             devices=site.devices,
@@ -291,6 +296,11 @@ class _Site:
     machine: Machine
     devices: int = 1
     device: Device | None = None
+
+    @cached_property
+    def correction(self) -> refit.Correction:
+        """What this machine's runs say of the planner's constants; nothing of machines that are not at hand."""
+        return refit.correction(self.machine) if self.device is None else refit.NONE
 
     @property
     def name(self) -> str:
@@ -346,7 +356,7 @@ def _alone(rehearsal: _Rehearsal, site: _Site, shape: Shape, *, wanted: float, r
     micro = rows or rehearsal.rows(most=max(1, min(int(wanted), _micro_tokens(site.machine)) // shape.text))
     accumulate = max(1, round(wanted / (micro * shape.text)))
     memory = rehearsal.memory(micro, accumulate=accumulate)
-    slower = IN_A_STEP if site.device is None else 1.0
+    slower = IN_A_STEP * site.correction.seconds if site.device is None else 1.0
     return _Step(
         micro=micro,
         accumulate=accumulate,
@@ -398,13 +408,16 @@ class _Rehearsal:
     parts: Callable[..., tuple[Part, ...]]
     machine: Machine
     process_bytes: int | None
+    correction: refit.Correction
 
     def memory(self, rows: int, *, accumulate: int) -> Memory:
-        return training_memory(
-            self.parts(rows=rows),
-            device=self.machine.device,
-            accumulate=accumulate,
-            process_bytes=self.process_bytes,
+        return self.correction.memory(
+            training_memory(
+                self.parts(rows=rows),
+                device=self.machine.device,
+                accumulate=accumulate,
+                process_bytes=self.process_bytes,
+            )
         )
 
     def rows(self, *, most: int) -> int:
