@@ -102,6 +102,8 @@ class Plan:
             law (Besiroglu et al. 2024); None for what does not predict the next token, for mixtures of experts, which
             no such run had, and for fewer operations than the least of the runs that the law was fitted to.
         correction: by what this machine's runs corrected the plan, ``seconds`` and ``slack``; 1 where they did not.
+        predicted_loss_low: where the law's floor is as low as 95% of the replication's draws have it; None without one.
+        predicted_loss_high: the same of the highest.
         machine: the processor's name.
         assumptions: what was assumed, in sentences.
         sources: where rules and constants come from.
@@ -146,6 +148,8 @@ class Plan:
     cost_usd: float | None
     chinchilla_tokens: int
     predicted_loss: float | None
+    predicted_loss_low: float | None
+    predicted_loss_high: float | None
     correction: dict[str, float]
     machine: str
     assumptions: tuple[str, ...]
@@ -269,7 +273,7 @@ def plan(
         co2_kg=None if energy is None or grid is None else carbon_kg(kwh=energy, grams_per_kwh=grid.grams_per_kwh),
         cost_usd=None if usd_per_hour is None else hours * usd_per_hour,
         chinchilla_tokens=CHINCHILLA_TOKENS_PER_PARAM * params,
-        predicted_loss=_predicted_loss(spec, objective, tokens=steps * batch),
+        **_predicted_loss(spec, objective, tokens=steps * batch),
         correction=site.correction.figures(),
         machine=site.name,
         assumptions=site.correction.sentences()
@@ -432,12 +436,14 @@ class _Rehearsal:
         return 2 ** int(math.log2(max(room, 1)))
 
 
-def _predicted_loss(spec: Model, objective: Objective | None, *, tokens: int) -> float | None:
+def _predicted_loss(spec: Model, objective: Objective | None, *, tokens: int) -> dict[str, float | None]:
     params = books.params(spec)
     dense_decoder = isinstance(spec, Decoder) and (objective is None or objective.whole)
     dense_decoder = dense_decoder and books.active_params(spec) == params
-    known = FLOPS_PER_PARAM_TOKEN * params * tokens >= LEAST_FLOPS
-    return BESIROGLU.loss(params, tokens) if dense_decoder and known else None
+    known = dense_decoder and FLOPS_PER_PARAM_TOKEN * params * tokens >= LEAST_FLOPS
+    low, high = (BESIROGLU.interval(params, tokens) if known else None) or (None, None)
+    loss = BESIROGLU.loss(params, tokens) if known else None
+    return {"predicted_loss": loss, "predicted_loss_low": low, "predicted_loss_high": high}
 
 
 def _length(spec: Model, context: int | None, *, devices: int) -> int:

@@ -71,7 +71,7 @@ NONE = Correction()
 
 def correction(machine: Machine) -> Correction:
     """Returns by what plans for this machine are corrected: what `refit` last found, nothing where it never did."""
-    with suppress(ValueError, TypeError, RuntimeError):
+    with suppress(KeyError, ValueError, TypeError, RuntimeError):
         data = cache_files.read(_file(machine))
         factors = {name: float(data[name]) for name in ("seconds", "slack") if number(data[name]) is not None}
         counts = {name: int(data[name]) for name in ("seconds_runs", "slack_runs") if number(data[name]) is not None}
