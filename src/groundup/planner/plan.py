@@ -436,7 +436,7 @@ class _Rehearsal:
         return 2 ** int(math.log2(max(room, 1)))
 
 
-def _predicted_loss(spec: Model, objective: Objective | None, *, tokens: int) -> dict[str, float | None]:
+def _predicted_loss(spec: Model, objective: Objective | None, *, tokens: int) -> dict[str, Any]:
     params = books.params(spec)
     dense_decoder = isinstance(spec, Decoder) and (objective is None or objective.whole)
     dense_decoder = dense_decoder and books.active_params(spec) == params

@@ -73,10 +73,14 @@ def correction(machine: Machine) -> Correction:
     """Returns by what plans for this machine are corrected: what `refit` last found, nothing where it never did."""
     with suppress(KeyError, ValueError, TypeError, RuntimeError):
         data = cache_files.read(_file(machine))
-        factors = {name: float(data[name]) for name in ("seconds", "slack") if number(data[name]) is not None}
-        counts = {name: int(data[name]) for name in ("seconds_runs", "slack_runs") if number(data[name]) is not None}
-        if len(factors) == len(counts) == 2 and all(LEAST <= factor <= MOST for factor in factors.values()):
-            return Correction(**factors, **counts)
+        known = all(number(data[name]) is not None for name in asdict(NONE))
+        if known and all(LEAST <= data[name] <= MOST for name in ("seconds", "slack")):
+            return Correction(
+                seconds=float(data["seconds"]),
+                slack=float(data["slack"]),
+                seconds_runs=int(data["seconds_runs"]),
+                slack_runs=int(data["slack_runs"]),
+            )
     return NONE
 
 
