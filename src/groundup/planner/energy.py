@@ -138,7 +138,7 @@ def _of_processor(root: Path) -> Source:
 
 def _of_gpu(device: torch.device) -> Source:
     try:
-        import pynvml
+        import pynvml  # pyrefly: ignore[missing-import]
     except ImportError:
         return Source(why_not=NO_NVML)
     try:

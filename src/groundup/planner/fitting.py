@@ -149,6 +149,7 @@ def fit(points: Sequence[Point], *, draws: int = DRAWS, seed: int = 0) -> Fit:
     points = sorted(points, key=lambda p: (p.flops, p.params, p.name))
     runs = torch.tensor([[math.log(p.params), math.log(p.tokens), math.log(p.loss)] for p in points]).double()
     starts = torch.tensor(list(itertools.product(*GRID))).double()
+    value = torch.empty(0)
     for rounds, kept in ROUNDS:
         starts, value = _descend(starts, runs.expand(len(starts), -1, -1), rounds=rounds)
         starts = starts[value.argsort()[:kept]]

@@ -124,5 +124,5 @@ def _lowest(group: Sequence[Point]) -> tuple[float, float] | None:
 
 
 def _line(best: Sequence[tuple[float, float]], *, name: str, count: int, what: str) -> Frontier:
-    slope, offset = np.polyfit(*zip(*best, strict=True), 1)
+    slope, offset = np.polyfit([flops for flops, _ in best], [size for _, size in best], 1)
     return Frontier(name=name, exponent=float(slope), factor=math.exp(offset), count=count, what=what)

@@ -49,7 +49,7 @@ def picture(fit: Fit, *, kind: str = "svg") -> bytes:
     figure = Figure(figsize=(8, 5), layout="constrained")
     _draw(figure.subplots(), fit)
     file = io.BytesIO()
-    figure.savefig(file, format=kind, dpi=150, **({"metadata": {"Date": None}} if kind == "svg" else {}))
+    figure.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {})
     return file.getvalue()
 
 
