@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 from pathlib import Path
@@ -140,3 +141,33 @@ def test_figures_have_to_be_above_zero(value: float):
     for ask in (APPROACHES[0].best, HOFFMANN.best, HOFFMANN.tokens, KAPLAN.params):
         with pytest.raises(ConfigError, match="must be a number above 0"):
             ask(value)
+
+
+def test_a_smaller_model_reaches_the_same_loss_by_more_tokens():
+    for law in (HOFFMANN, BESIROGLU):
+        params, tokens = law.best(5.76e23)
+        half, quarter, eighth = law.over_training(5.76e23)
+        assert law.loss(half.params, half.tokens) == pytest.approx(law.loss(params, tokens))
+        assert 1 < half.flops_ratio < 1.3 < quarter.flops_ratio < eighth.flops_ratio
+        assert half.tokens / tokens == pytest.approx(2 * half.flops_ratio)
+    assert law.over_training(1e23, shares=(1e-6,))[0].tokens == math.inf
+
+
+def test_the_overhead_of_small_models_is_that_of_de_vries():
+    # Its formula in the post: k_D = (1 - (k_N^-alpha - 1) (A N^-alpha) / (B D^-beta))^(-1 / beta)
+    params, tokens = BESIROGLU.best(1e22)
+    share, law = 0.5, BESIROGLU
+    ratio = law.size * params**-law.alpha / (law.length * tokens**-law.beta)
+    longer = (1 - (share**-law.alpha - 1) * ratio) ** (-1 / law.beta)
+    assert law.over_training(1e22)[0].flops_ratio == pytest.approx(share * longer)
+
+
+def test_the_interval_of_a_loss_is_that_of_the_floor():
+    low, high = BESIROGLU.interval(70e9, 1.4e12) or (0.0, 0.0)
+    loss = BESIROGLU.loss(70e9, 1.4e12)
+    assert low < loss < high
+    (row,) = law_rows("replication, 240")
+    ends = re.search(r"E ([\d.]+)-([\d.]+)", row["row"] + json.dumps(row))
+    assert ends is not None
+    assert (high - low) == pytest.approx(float(ends[2]) - float(ends[1]))
+    assert HOFFMANN.interval(70e9, 1.4e12) is None

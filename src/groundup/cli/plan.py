@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     type=click.Choice(["none", "layers", "selective", "full"]),
     help="What layers make again in the backward, to keep less.",
 )
-@click.option("--offload", is_flag=True, default=None, help="Keep the optimizer's state in the host's memory.")
+@click.option("--offload", is_flag=True, default=None, help="The optimizer's state, or served layers, lie on the host.")
 @click.option("--region", help="Whose electricity it is, such as FR, US-CA or gcp:europe-west4.")
 @click.option("--watts", type=float, help="What each device draws under load, for the energy.")
 @click.option("--watts-cap", type=float, help="What each device may draw: less power costs less speed.")
@@ -52,9 +52,10 @@ if TYPE_CHECKING:
 @click.option("--batch", type=COUNT, help="Serving: texts side by side; by default 1.")
 @click.option("--prompt", type=COUNT, help="Serving: tokens of each prompt; by default half of the context.")
 @click.option("--weights", help="Serving: fewer bits for each weight, such as int8, int4, nf4, q8_0 or q4_k.")
-@click.option("--offload", is_flag=True, help="Serving: layers that do not fit wait in the host's memory.")
 @click.option("--explain", metavar="FIGURE", help="Tell where a figure comes from, such as peak_bytes; or all.")
-@click.option("--html", type=Folder(), metavar="FILE", help="Write the plan as a page with plots.")
+@click.option("--fit-law", is_flag=True, help="Fit a scaling law to finished runs, whose folders are the arguments.")
+@click.option("--plot", type=Folder(), metavar="FILE", help="Draw the fitted law: .svg, .png or .pdf.")
+@click.option("--html", type=Folder(), metavar="FILE", help="Write the plan, or the fitted law, as a page with plots.")
 @as_json
 @offline
 def plan(
@@ -63,6 +64,8 @@ def plan(
     as_json: bool,
     explain: str | None,
     html: Path | None,
+    fit_law: bool,
+    plot: Path | None,
     optimizer: str,
     objective: str | None,
     memory: str | None,
@@ -73,10 +76,19 @@ def plan(
     Settings change the model, as in layers=6 or vocab=8192. With a budget in place of --tokens it is the most tokens
     that it allows, and without MODEL the LLaMA that makes the best use of it.
 
-    With --serve it is what generating takes: memory, time to the first token and for each, how many texts fit.
+    With --serve it is what generating takes: memory, time to the first token and for each, how many texts fit. With
+    --fit-law, a law of the loss is fitted to runs, as in --fit-law runs/* gpt2 --tokens 2B, which tells the loss of a
+    bigger one too.
 
     Example:  groundup plan gpt2 --tokens 2B --context 1024
     """
+    if fit_law:
+        from groundup.cli.law import law
+
+        law((model, *settings), tokens=given["tokens"], as_json=as_json, plot=plot, html=html)
+        return
+    if plot is not None:
+        raise click.UsageError("--plot draws a law; give --fit-law and the folders of runs.")
     if serving.asked(given):
         serving.plan(model, settings, as_json=as_json, given=given)
         return

@@ -9,8 +9,8 @@ from click.core import ParameterSource
 
 from groundup.cli.options import print_json
 
-OWN = ("batch", "prompt", "weights", "offload")  # options of plan that are for serving alone
-COMMON = ("context", "precision", "on", "region", "watts", "usd_per_hour")
+OWN = ("batch", "prompt", "weights")  # options of plan that are for serving alone
+COMMON = ("offload", "context", "precision", "on", "region", "watts", "usd_per_hour")
 BOTH = {"model", "settings", "as_json", "offline", "serve", *OWN, *COMMON}
 
 

@@ -62,7 +62,13 @@ QUANTITIES = {
     "tokens_per_second": ("tokens_per_second", "tokens/s"),
     "train_seconds": ("train_seconds", "s"),
     "steps": ("steps", ""),
+    "weights_bytes": ("weights_bytes", "bytes"),
+    "optimizer_bytes": ("optimizer_bytes", "bytes"),
+    "gradients_bytes": ("gradients_bytes", "bytes"),
+    "other_bytes": ("", "bytes"),  # of the peak, besides weights and optimizer: activations, gradients, the program
+    "energy_kwh": ("energy_kwh", "kWh"),
 }
+OPTIONAL = ("weights_bytes", "optimizer_bytes", "gradients_bytes", "other_bytes", "energy_kwh")  # not of every run
 
 
 @dataclass(frozen=True)
@@ -99,9 +105,18 @@ def entries(plan: Mapping[str, Any], measured: Mapping[str, float]) -> list[Entr
         KeyError: a quantity that no plan predicts.
     """
     return [
-        Entry(quantity=name, unit=QUANTITIES[name][1], predicted=number(plan.get(QUANTITIES[name][0])), measured=figure)
+        Entry(quantity=name, unit=QUANTITIES[name][1], predicted=predicted(plan, name), measured=figure)
         for name, figure in measured.items()
     ]
+
+
+def predicted(plan: Mapping[str, Any], quantity: str) -> float | None:
+    """Returns what a plan (its ``to_dict()``) says of a quantity; None where it says nothing."""
+    if quantity == "other_bytes":
+        parts = [number(plan.get(name)) for name in ("peak_bytes", "weights_bytes", "optimizer_bytes")]
+        known = [part for part in parts if part is not None]
+        return known[0] - known[1] - known[2] if len(known) == len(parts) else None
+    return number(plan.get(QUANTITIES.get(quantity, ("", ""))[0]))
 
 
 def record(ledger: Path, found: Iterable[Entry]) -> None:
@@ -134,6 +149,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "bytes": units.bytes_,
     "FLOP": units.flops,
     "tokens/s": lambda rate: f"{units.count(rate)} tokens/s",
+    "kWh": lambda energy: f"{units.count(energy)} kWh" if energy >= 0.1 else f"{1e3 * energy:.3g} Wh",
     "": lambda number: f"{number:,.6g}" if number % 1 else f"{number:,.0f}",
 }
 

@@ -7,6 +7,7 @@ it (arXiv:2404.10102), for a LLaMA.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -68,7 +69,19 @@ def within(model: Model | None, *, budget: str, amount: float, **settings: Any) 
         f"The model is a LLaMA of {len(design.layers)} layers and width {design.width}, the size that reaches the "
         f"least loss with these operations ({BESIROGLU.name})."
     )
-    return replace(made, assumptions=(what, *made.assumptions))
+    return replace(made, assumptions=(what, smaller_models(made.train_flops), *made.assumptions))
+
+
+def smaller_models(flops: float) -> str:
+    """Returns what models that are cheaper to use take to reach the loss that is best for so many operations."""
+    told = [
+        f"1/{1 / trade.share:g} of the parameters takes {trade.tokens:.3g} tokens, {trade.flops_ratio:.2f} times the "
+        "operations"
+        if trade.tokens < math.inf
+        else f"1/{1 / trade.share:g} of them never reaches it"
+        for trade in BESIROGLU.over_training(flops)
+    ]
+    return f"The same loss with a smaller model, cheaper to use: {'; '.join(told)}."
 
 
 def _most_tokens(

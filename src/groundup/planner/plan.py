@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from groundup.model.decoder import Decoder
 from groundup.model.model import Model
 from groundup.objectives.objective import Objective, Shape
 from groundup.optim.optimizers import AdamW, Optimizer
-from groundup.planner import books, grids, hardware, power, recompute, table, units
+from groundup.planner import books, grids, hardware, power, recompute, refit, table, units
 from groundup.planner import layout as layouts
 from groundup.planner.assumptions import (
     BATCH_TOKENS,
@@ -126,6 +126,9 @@ class Plan:
         embodied_kg: the share of the training in what the making of its devices came with, which is in no other
             figure; None where it was not asked for.
         power_trade: where a cap was given, the run under caps of 100% to 50% of what a device draws.
+        correction: by what this machine's runs corrected the plan, ``seconds`` and ``slack``; 1 where they did not.
+        predicted_loss_low: where the law's floor is as low as 95% of the replication's draws have it; None without one.
+        predicted_loss_high: the same of the highest.
         machine: the processor's name.
         assumptions: what was assumed, in sentences.
         sources: where rules and constants come from.
@@ -171,6 +174,9 @@ class Plan:
     cost_usd: float | None
     chinchilla_tokens: int
     predicted_loss: float | None
+    predicted_loss_low: float | None
+    predicted_loss_high: float | None
+    correction: dict[str, float]
     machine: str
     assumptions: tuple[str, ...]
     sources: tuple[str, ...]
@@ -295,6 +301,7 @@ def plan(
         parts=partial(_parts, played, spec, shape, remade, offload) if site.devices == 1 else played,
         machine=site.machine,
         process_bytes=process_bytes,
+        correction=site.correction,
     )
     text = tokens or CHINCHILLA_TOKENS_PER_PARAM * params
     wanted = batch_tokens or (rows * shape.text if rows and site.devices == 1 else 0)
@@ -352,9 +359,11 @@ def plan(
         pue=share,
         embodied_kg=power.embodied_kg(hours) if embodied else None,
         chinchilla_tokens=CHINCHILLA_TOKENS_PER_PARAM * params,
-        predicted_loss=_predicted_loss(spec, objective, tokens=steps * batch),
+        **_predicted_loss(spec, objective, tokens=steps * batch),
+        correction=site.correction.figures(),
         machine=site.name,
-        assumptions=assumptions(
+        assumptions=site.correction.sentences()
+        + assumptions(
             site.device,
             grid,
             devices=site.devices,
@@ -415,6 +424,11 @@ class _Site:
     device: Device | None = None
     low: str | None = None  # the type of the products, where groundup cannot train in it yet
 
+    @cached_property
+    def correction(self) -> refit.Correction:
+        """What this machine's runs say of the planner's constants; nothing of machines that are not at hand."""
+        return refit.correction(self.machine) if self.device is None else refit.NONE
+
     @property
     def name(self) -> str:
         if self.device is None:
@@ -424,7 +438,7 @@ class _Site:
     @property
     def slower(self) -> float:
         """By how much operations take longer in a step: published shares say it already."""
-        return IN_A_STEP if self.device is None else 1.0
+        return IN_A_STEP * self.correction.seconds if self.device is None else 1.0
 
     @property
     def watts(self) -> float | None:
@@ -560,14 +574,17 @@ class _Rehearsal:
     parts: Callable[..., tuple[Part, ...]]
     machine: Machine
     process_bytes: int | None
+    correction: refit.Correction
 
     def memory(self, rows: int, *, accumulate: int, replaying: bool = True) -> Memory:
-        return training_memory(
-            self.parts(rows=rows),
-            device=self.machine.device,
-            accumulate=accumulate,
-            process_bytes=self.process_bytes,
-            replaying=replaying,
+        return self.correction.memory(
+            training_memory(
+                self.parts(rows=rows),
+                device=self.machine.device,
+                accumulate=accumulate,
+                process_bytes=self.process_bytes,
+                replaying=replaying,
+            )
         )
 
     def rows(self, *, most: int) -> int:
@@ -589,12 +606,14 @@ class _Rehearsal:
         return 2 ** int(math.log2(max(room, 1)))
 
 
-def _predicted_loss(spec: Model, objective: Objective | None, *, tokens: int) -> float | None:
+def _predicted_loss(spec: Model, objective: Objective | None, *, tokens: int) -> dict[str, Any]:
     params = books.params(spec)
     dense_decoder = isinstance(spec, Decoder) and (objective is None or objective.whole)
     dense_decoder = dense_decoder and books.active_params(spec) == params
-    known = FLOPS_PER_PARAM_TOKEN * params * tokens >= LEAST_FLOPS
-    return BESIROGLU.loss(params, tokens) if dense_decoder and known else None
+    known = dense_decoder and FLOPS_PER_PARAM_TOKEN * params * tokens >= LEAST_FLOPS
+    low, high = (BESIROGLU.interval(params, tokens) if known else None) or (None, None)
+    loss = BESIROGLU.loss(params, tokens) if known else None
+    return {"predicted_loss": loss, "predicted_loss_low": low, "predicted_loss_high": high}
 
 
 def _length(spec: Model, context: int | None, *, devices: int) -> int:

@@ -75,6 +75,23 @@ APPROACHES = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class Trade:
+    """A smaller model that is trained for longer to the same loss.
+
+    Attributes:
+        share: of the best number of parameters.
+        params: its own.
+        tokens: that it takes; infinite where it never gets there.
+        flops_ratio: its operations over those of the best model.
+    """
+
+    share: float
+    params: float
+    tokens: float
+    flops_ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parametric:
     """The loss as a sum of what cannot be learnt, what the model's size costs, and what the text's length costs.
 
@@ -86,6 +103,7 @@ class Parametric:
         alpha: the power of parameters.
         beta: the power of tokens.
         source: where the constants come from.
+        floor_ends: where 95% of fits to runs drawn anew have the floor; None where nobody published that.
     """
 
     name: str
@@ -95,6 +113,22 @@ class Parametric:
     alpha: float
     beta: float
     source: str
+    floor_ends: tuple[float, float] | None = None
+
+    def interval(self, params: float, tokens: float) -> tuple[float, float] | None:
+        """Returns the ends between which the loss lies as surely as the floor does; None where nobody knows that.
+
+        Only the constants' own intervals are published, not how they go together. Far beyond the runs the loss is the
+        floor and little else, so its interval is the floor's; nearer to the runs the terms make up for the floor, and
+        the true interval is narrower.
+
+        Raises:
+            ConfigError: a figure is not above 0.
+        """
+        if self.floor_ends is None:
+            return None
+        reducible = self.loss(params, tokens) - self.floor
+        return self.floor_ends[0] + reducible, self.floor_ends[1] + reducible
 
     def loss(self, params: float, tokens: float) -> float:
         """Returns the loss in nats per token after training on so many tokens, none of them twice.
@@ -116,6 +150,31 @@ class Parametric:
         """Returns the tokens for which so many parameters are best."""
         ratio = self.beta * self.length / (self.alpha * self.size)
         return (ratio * _above_zero("params", params) ** self.alpha) ** (1 / self.beta)
+
+    def tokens_for(self, loss: float, params: float) -> float:
+        """Returns the tokens on which so many parameters reach a loss; infinite where they never do.
+
+        Raises:
+            ConfigError: a figure is not above 0.
+        """
+        left = _above_zero("loss", loss) - self.floor - self.size / _above_zero("params", params) ** self.alpha
+        return (self.length / left) ** (1 / self.beta) if left > 0 else math.inf
+
+    def over_training(self, flops: float, *, shares: tuple[float, ...] = (1 / 2, 1 / 4, 1 / 8)) -> tuple[Trade, ...]:
+        """Returns what smaller models take to reach the loss that is best for so many operations.
+
+        It is the overhead of de Vries 2023 (Go smol or go home): a smaller model is cheaper to use ever after.
+
+        Args:
+            flops: the operations.
+            shares: the models' parameters, as shares of the best number.
+        """
+        params, tokens = self.best(flops)
+        loss, trades = self.loss(params, tokens), []
+        for share in shares:
+            longer = self.tokens_for(loss, share * params)
+            trades.append(Trade(share=share, params=share * params, tokens=longer, flops_ratio=share * longer / tokens))
+        return tuple(trades)
 
     def params(self, tokens: float) -> float:
         """Returns the parameters for which so many tokens are best."""
@@ -165,6 +224,7 @@ BESIROGLU = Parametric(
     alpha=0.34781,
     beta=0.36585,
     source="the replication's notebook, 240 points",
+    floor_ends=(1.769, 1.871),  # 4,000 draws; the same notebook
 )
 
 

@@ -64,7 +64,7 @@ def plan_text(plan: Plan) -> str:
         *((f"  {part}", units.count(count), "") for part, count in plan.params_by_part.items()),
         ("training tokens", units.count(plan.tokens), f"{plan.tokens / plan.params:.3g} for each parameter"),
         ("steps", units.count(plan.steps), steps),
-        *([] if loss is None else [("loss", f"{loss:.2f}", "nats per token of Chinchilla's text")]),
+        *([] if loss is None else [("loss", f"{loss:.2f}", f"nats per token of Chinchilla's text{_between(plan)}")]),
         ("operations", units.flops(plan.train_flops), f"{plan.petaflop_s_days:.3g} petaflop/s-days"),
         ("  forward, per token", units.flops(plan.forward_flops_per_token), ""),
         ("  training, per token", units.flops(plan.train_flops_per_token), ""),
@@ -121,6 +121,11 @@ def _choices(plan: Plan) -> Iterator[str]:
 def _listed(items: Sequence[object]) -> Iterator[str]:
     for item in items:
         yield textwrap.fill(str(item), WIDTH, initial_indent="- ", subsequent_indent="  ")
+
+
+def _between(plan: Plan) -> str:
+    low, high = plan.predicted_loss_low, plan.predicted_loss_high
+    return "" if low is None or high is None else f", {low:.2f} to {high:.2f}"
 
 
 def _memory_rows(plan: Plan) -> Iterator[tuple[str, str, str]]:

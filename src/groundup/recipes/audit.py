@@ -12,7 +12,7 @@ from typing import Any
 
 from groundup.errors import ModelError
 from groundup.files import as_path, json_lines
-from groundup.planner.audit import QUANTITIES, Audit, Entry, number, read_plan
+from groundup.planner.audit import OPTIONAL, QUANTITIES, Audit, Entry, number, predicted, read_plan
 from groundup.recipes.place import Place
 
 
@@ -33,18 +33,19 @@ def audit(run: Path | str) -> Audit:
         what = f"nothing that can be read in its {' and '.join(there)}" if there else "neither a plan nor a ledger"
         raise ModelError(f"{run} has {what}; name the folder of a run that is whole, such as runs/quickstart")
     going = _from_metrics(json_lines(place.metrics))
-    names = [*QUANTITIES, *(name for name in recorded if name not in QUANTITIES)]
+    always = [name for name in QUANTITIES if name not in OPTIONAL or name in recorded]
+    names = [*always, *(name for name in recorded if name not in QUANTITIES)]
     return Audit(tuple(_entry(name, plan, recorded.get(name, {}), going) for name in names))
 
 
 def _entry(name: str, plan: Mapping[str, Any], line: Mapping[str, Any], going: Mapping[str, float]) -> Entry:
-    key, unit = QUANTITIES.get(name, ("", str(line.get("unit", ""))))
-    predicted = number(line.get("predicted"))
+    _, unit = QUANTITIES.get(name, ("", str(line.get("unit", ""))))
+    told = number(line.get("predicted"))
     measured = number(line.get("measured"))
     return Entry(
         quantity=name,
         unit=unit,
-        predicted=number(plan.get(key)) if predicted is None else predicted,
+        predicted=predicted(plan, name) if told is None else told,
         measured=going.get(name) if measured is None else measured,
     )
 

@@ -12,6 +12,7 @@ import torch
 
 from groundup.devices import best, compiler, pick_device
 from groundup.planner import units
+from groundup.planner.energy import source_of
 from groundup.planner.machine import Machine, calibrate
 
 EXTRAS = {
@@ -21,7 +22,8 @@ EXTRAS = {
     "jinja2": ("chat", "chat templates"),
     "tensorboard": ("tensorboard", "events for TensorBoard"),
     "fla": ("kernels", "kernels on a GPU"),
-    "matplotlib": ("plots", "a plan as a page with plots"),
+    "matplotlib": ("plots", "plans and scaling laws as plots"),
+    "pynvml": ("energy", "measured energy of a GPU"),
 }
 
 
@@ -36,6 +38,7 @@ class Findings:
         machine: the device and its measured rates.
         compiler: the path of the C++ compiler, which torch.compile needs; None where there is none.
         extras: whether each extra of groundup is installed, by name.
+        energy: what a run's energy is read from, or why from nothing.
     """
 
     versions: dict[str, str]
@@ -44,6 +47,7 @@ class Findings:
     machine: Machine
     compiler: str | None
     extras: dict[str, bool]
+    energy: str
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the findings as plain data, units in the names."""
@@ -54,6 +58,7 @@ class Findings:
             **figures(self.machine),
             "compiler": self.compiler,
             "extras": self.extras,
+            "energy": self.energy,
         }
 
     def describe(self) -> dict[str, str]:
@@ -67,6 +72,7 @@ class Findings:
             **describe(self.machine),
             "products run in": self.dtype,
             "torch.compile": compiler,
+            "measured energy": self.energy,
             **{
                 purpose: "yes" if self.extras[extra] else f"no: pip install 'groundup[{extra}]'"
                 for extra, purpose in EXTRAS.values()
@@ -106,7 +112,9 @@ def examine(*, fresh: bool = False) -> Findings:
         fresh: measure the machine anew instead of taking the cached figures.
     """
     device = pick_device()
+    source = source_of(device)
     return Findings(
+        energy=source.name or source.why_not,
         versions={
             "groundup": importlib.metadata.version("groundup"),
             "python": platform.python_version(),

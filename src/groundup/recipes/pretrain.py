@@ -28,7 +28,8 @@ from groundup.files import atomic_write
 from groundup.model.model import ModelModule
 from groundup.model.promises import broken
 from groundup.planner import measure, units
-from groundup.planner.audit import entries, read_plan, record
+from groundup.planner.audit import read_plan
+from groundup.planner.energy import metered, source_of
 from groundup.planner.plan import Plan, Ways, plan
 from groundup.recipes.corpora import check_source, corpus_of
 from groundup.recipes.learner import Learner
@@ -38,6 +39,7 @@ from groundup.recipes.report import write_report
 from groundup.recipes.samples import samples
 from groundup.recipes.scores import final_score, quick_score
 from groundup.recipes.settings import Run, read_run, write_spec
+from groundup.recipes.settle import settle
 from groundup.recipes.watch import Watch
 from groundup.training import checkpoint
 from groundup.training.allocator import keep_freed_memory
@@ -276,11 +278,12 @@ def _train(
     last_save = time.monotonic()
     times: list[float] = []
     peak = measure.peak_from_here(learner.device)
+    whole = not learner.tally.steps  # an earlier process took energy that nobody here knows of
     if run.compile:
         _compile(learner, watch)
     before = learner.tally
     logged = metrics(place, after=learner.tally.steps, tensorboard=tensorboard)
-    with logged as log, _interrupt_asked(watch) as asked:
+    with logged as log, metered(source_of(learner.device)) as meter, _interrupt_asked(watch) as asked:
         for step in learner.steps():
             times.append(step.seconds)
             watch.step(
@@ -303,6 +306,7 @@ def _train(
                 log(entry_of(step, quick))
             if asked.is_set():
                 raise KeyboardInterrupt
+        joules = meter.read() if whole else None
     if run.compile:
         vars(learner.model).pop("hidden", None)  # texts of every length are read from here on
     if times and median(times) > BUSY * made.step_seconds:
@@ -316,35 +320,9 @@ def _train(
             )
     if times or not place.ledger.exists():
         watch.stage("Counting the operations of a step")
-        _record(learner, place, made, times=times, peak_bytes=peak())
+        settle(learner, place, made, times=times, peak_bytes=peak(), joules=joules)
     learner.model.eval()
     return learner
-
-
-def _record(learner: Learner, place: Place, made: Plan, *, times: list[float], peak_bytes: int | None) -> None:
-    """Writes what was measured beside what was planned."""
-    run, model, tally = learner.run, learner.model, learner.tally
-    batch = learner.batches(0).to(learner.device)
-    if run.objective.whole:
-        batch = batch.first_rows(1)  # as every other
-    flops = 0
-    for row in batch.by_row():  # one by one, for counting holds more than a step
-        with devices.autocast(learner.device, learner.dtype):
-            flops += measure.count_flops(lambda row=row: run.objective.loss(model, row).total.backward())
-        model.zero_grad(set_to_none=True)
-    measured = {
-        "parameters": sum(weight.numel() for weight in model.parameters()),
-        "step_flops": flops * run.rows // len(batch.ids) * run.accumulate,
-        "steps": tally.steps,
-        "train_seconds": tally.seconds,
-    }
-    if times:  # none where an earlier process made the last step
-        measured |= {} if peak_bytes is None else {"peak_bytes": peak_bytes}
-        measured |= {
-            "step_seconds": median(times),
-            "tokens_per_second": made.batch_tokens / median(times),
-        }
-    record(place.ledger, entries(read_plan(place.plan) or made.to_dict(), measured))
 
 
 def _passes(run: Run, before: Tally, after: Tally) -> bool:
