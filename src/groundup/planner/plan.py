@@ -229,6 +229,7 @@ def plan(
     wanted = batch_tokens or (rows * shape.text if rows and site.devices == 1 else 0)
     wanted = wanted or max(usual_batch(params, text) if site.devices > 1 else BATCH_TOKENS, shape.text)
     if site.devices == 1:
+        _check_alone(layout)
         step = _alone(rehearsal, site, shape, wanted=wanted, rows=rows)
     else:
         step = _shared(spec, rehearsal, site, shape, wanted=wanted, rows=rows, layout=layout)
@@ -339,6 +340,12 @@ class _Step:
         held = {f"{name}_bytes": getattr(self.memory, f"{name}_bytes", 0) for name in names}
         layout = None if self.layout is None else asdict(self.layout)
         return held | {"micro_batch": self.micro, "accumulate": self.accumulate, "fits": self.fits, "layout": layout}
+
+
+def _check_alone(layout: str) -> None:
+    taken = 1 if layout == "auto" else layouts.parse(layout).devices
+    if taken != 1:
+        raise ConfigError(f"layout={layout!r} takes {taken:,} devices, and there is 1; name more, as in --on 8xH100")
 
 
 def _alone(rehearsal: _Rehearsal, site: _Site, shape: Shape, *, wanted: float, rows: int | None) -> _Step:
