@@ -1,7 +1,7 @@
 """Formulas that the field publishes, to check a plan against.
 
     PaLM            train FLOPs per token = 6 N + 12 L H K T                 MFU = tokens/s FLOPs per token / peak
-    Megatron        FLOPs of a step = 96 B T L D^2 (1 + T / 6 D + V / 16 L D)  the forward made twice (recomputation)
+    Megatron        FLOPs of a step = B T D (L (96 D + 16 T) + 6 V)  every forward made twice; less without
     ZeRO            bytes = (w + g + k) N, of which stages 1, 2, 3 share k, g, w among the devices
     activations     bytes of a layer = B T D (34 + 5 H T / D), 16-bit, dropout, GELU of 4 D; less where parts are shared
     Chinchilla      relative positions, and of the two tables of V tokens the one that gives logits
@@ -34,9 +34,21 @@ def utilisation(*, tokens_per_second: float, flops_per_token: float, devices: in
     return tokens_per_second * flops_per_token / (devices * peak_flops)
 
 
-def megatron_step_flops(*, rows: int, context: int, layers: int, width: int, vocab: int) -> float:
-    """Returns the operations of a step in which every forward is made twice."""
-    return 96 * rows * context * layers * width**2 * (1 + context / (6 * width) + vocab / (16 * layers * width))
+def megatron_step_flops(
+    *, rows: int, context: int, layers: int, width: int, vocab: int, recompute: Recompute = "full"
+) -> float:
+    """Returns the operations of a step; by default every forward is made twice, and so counted.
+
+    With ``selective`` attention's scores are made twice, and with ``none`` nothing is.
+
+    Raises:
+        ConfigError: nothing is recomputed in such a way.
+    """
+    if recompute not in get_args(Recompute):
+        raise ConfigError(f"recompute={recompute!r} is unknown; choose from {', '.join(get_args(Recompute))}")
+    matrices, scores = {"none": (72, 12), "selective": (72, 24), "full": (96, 16)}[recompute]
+    layer = matrices * width + scores * context
+    return rows * context * width * (layers * layer + 6 * vocab)
 
 
 def megatron_params(*, context: int, layers: int, width: int, vocab: int) -> float:
