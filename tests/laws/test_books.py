@@ -16,8 +16,8 @@ from laws.examples import DECODERS, EXAMPLES, STACKS, lively, some_ids
 
 pytestmark = pytest.mark.usefixtures("unchecked_signatures")
 
-# The books take every backward for two forwards. In these, shrunk, it is 1 to 8 % less or more: where nothing asks for
-# the gradient of what was put in, as of a recurrence's first state, or where the backward makes products anew.
+# The books take every backward for two forwards. In these, shrunk, the counted one is 1 to 8 % off; why is not looked
+# into yet.
 BACKWARD_IS_NOT_TWO_FORWARDS = {
     "gla-1.3b",
     "gla-340m",

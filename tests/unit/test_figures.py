@@ -37,7 +37,6 @@ Row = dict[str, str]
 EXACT = {"gpus", "heads", "hidden", "layers", "seq_len", "vocab", "global_batch_seqs", "power_w_per_gpu", "pue"}
 EXACT |= {"carbon_g_per_kwh"}
 SECONDS_OF_A_DAY = 86_400.0
-NODE_HOUR = {"nanoGPT": 14.0, "A100 80GB SXM": 14.0, "H100 80GB SXM": 28.0}  # USD for eight devices, in llm.c's scripts
 
 
 def table(name: str) -> list[Row]:
