@@ -8,6 +8,8 @@ import pytest
 
 from groundup.errors import ConfigError
 from groundup.planner import grids, hardware
+from groundup.planner.plan import plan
+from unit.planner_stand_in import LLAMA
 
 MINE = """
 [mine]
@@ -71,6 +73,16 @@ def test_a_file_of_the_users_own_describes_devices_too(tmp_path: Path):
         (MINE.replace("200", '"fast"'), r"tflops\.bfloat16='fast'; expected a number above 0"),
         (MINE.replace("{ bfloat16 = 200 }", "200"), "tflops=200; expected dict"),
         (MINE.replace("bfloat16", "int8"), "needs tflops of float32 or bfloat16"),
+        (MINE.replace("48", "1" + 400 * "0"), "has a memory_gb that is not between 1e-06 and"),
+        (MINE.replace("48", "1e-9"), "has a memory_gb that is not between 1e-06 and"),
+        (MINE + "node = 1.5", "node=1.5; expected a whole number of devices"),
+        (MINE + "node = 0", "node=0; expected a number above 0"),
+        (MINE + "aliases = [1, 2]", r"aliases=\[1, 2\]; expected a list of texts"),
+        (MINE.replace("200", "200, bfloat = 3"), "has tflops of 'bfloat'; did you mean 'bfloat16'"),
+        (MINE.replace("[mine]", '[""]'), "has the name ''; give it one in a line"),
+        (MINE.replace("[mine]", '["a\\nb"]'), "has the name 'a.nb'; give it one in a line"),
+        ("a = " + 100_000 * "[" + 100_000 * "]", "cannot be read as TOML .maximum recursion"),
+        (MINE + 2**20 * "#", "has more than 1,048,576 bytes"),
         (MINE.replace('"cuda"', '"tpu"'), "device='tpu'; expected cpu or cuda or mps"),
     ],
 )
@@ -86,6 +98,7 @@ def test_a_file_that_cannot_be_says_why(text: str, says: str, tmp_path: Path):
     [
         ("H1000", "there is no device 'H1000'; did you mean"),
         ("0xH100", "asks for 0 devices; give 1 to 1,000,000"),
+        (5000 * "1" + "xH100", "a number of devices with 5000 digits; give 1 to 1,000,000"),
         ("99999999xH100", "asks for 99,999,999 devices"),
         ("", "names no device; give one such as 8xH100-SXM"),
         ("nowhere.toml", "nowhere.toml cannot be read"),
@@ -94,6 +107,23 @@ def test_a_file_that_cannot_be_says_why(text: str, says: str, tmp_path: Path):
 def test_devices_that_are_not_there_are_refused(asked: str, says: str):
     with pytest.raises(ConfigError, match=says):
         hardware.parse(asked)
+
+
+def test_a_device_without_a_rate_in_float32_has_a_sixteenth_of_its_rate_in_bfloat16(tmp_path: Path):
+    file = tmp_path / "mine.toml"
+    file.write_text(MINE)
+    machine = hardware.parse(str(file))[1].machine()
+    assert machine.matrix_rate("float32") == pytest.approx(machine.matrix_rate("bfloat16") / 16)
+    assert plan(LLAMA, on=str(file)).step_seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("dp=2", "takes 2 devices, and there is 1"), ("garbage", "has no size 'garbage'"), ("dp=1,dp=1", "says dp twice")],
+)
+def test_a_layout_of_one_device_is_checked_too(text: str, says: str):
+    with pytest.raises(ConfigError, match=says):
+        plan(LLAMA, on="H100", layout=text)
 
 
 def test_electricity_has_the_names_that_people_use():

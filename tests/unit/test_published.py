@@ -6,6 +6,7 @@ import csv
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_operations_of_gpt_3s_table_are_those_of_parameters_and_tokens(row: dict
     assert flops / PETAFLOP_S_DAY == pytest.approx(float(row["pf_days"]), rel=0.006)
 
 
-def megatron_sizes(row: dict[str, str]) -> dict[str, int]:
+def megatron_sizes(row: dict[str, str]) -> dict[str, Any]:
     sizes = {"context": "seq_len", "layers": "layers", "width": "hidden", "vocab": "vocab"}
     return {ours: int(row[theirs].strip("~")) for ours, theirs in sizes.items()}
 

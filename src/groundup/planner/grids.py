@@ -43,7 +43,7 @@ def find(region: str) -> Grid:
     if found is None:
         names = [name for name in known if len(name) > 3]
         hint = nearest(region, names) or "give a country such as FR, a state such as US-CA, or gcp:europe-west4"
-        raise ConfigError(f"there is no region {region!r}; {hint}")
+        raise ConfigError(f"there is no region {region[:80]!r}; {hint}")
     return found
 
 

@@ -19,19 +19,22 @@ from groundup.planner.benchmark import SPECIALS, Sample
 from groundup.planner.machine import Machine
 
 FILES = Path(__file__).parent / "hardware"
-ASKED = re.compile(r"(?:(?P<count>\d+)x)?(?P<name>.+)", re.IGNORECASE)
+ASKED = re.compile(r"(?:(?P<count>[0-9]+)x)?(?P<name>.+)", re.IGNORECASE)
 OWN = re.compile(r"(?P<file>.+\.toml)(?::(?P<name>[\w.-]+))?")
 MOST_DEVICES = 10**6
 USABLE_SHARE = 0.9  # of a device's memory where it is planned alone; the rest is the system's
+MOST_BYTES = 2**20  # of a file of devices
 GB = 2**30  # makers' gigabytes of memory are powers of two
 FIGURES = {"memory_gb", "bandwidth_gb_s", "watts", "link_gb_s", "node", "network_gb_s", "host_gb_s", "usd_per_hour"}
+DTYPES = ("float32", "tf32", "bfloat16", "float16", "float8", "int8")
 TEXTS = {"aliases": list, "device": str, "tflops": dict, "price": str, "source": str, "recalled": list}
 
 # What kernels reach of the published rates. Products of matrices: 271 of 312 TFLOP/s on an A100 at the best sizes
 # (stas00, ml-engineering, compute/accelerator), less at others; attention: FlashAttention-2 (Dao 2023,
 # arXiv:2307.08691, figures 4 to 6); memory: what plain kernels come to.
 PRODUCT_SHARE, ATTENTION_SHARE, ATTENTION_BACKWARD_SHARE, MEMORY_SHARE = 0.7, 0.5, 0.4, 0.85
-VECTORS = 16  # times as slow as products in bfloat16 is float32 without them, where nobody says: 19.5 of 312 on an A100
+LEAST, MOST = 1e-6, 1e12  # of any figure in a file: what lies outside is a slip, and would only overflow later
+FLOAT32_SHARE = 1 / 16  # of the rate in bfloat16, where nobody says: an A100's 19.5 of 312, an H100's 67 of 989
 LAUNCH_SECONDS = {"cpu": 3e-6, "cuda": 3e-6, "mps": 1e-5}
 
 
@@ -89,7 +92,8 @@ class Device:
             ConfigError: nobody says how fast the device is in that type.
         """
         rates = {dtype: self.flops_per_second.get(dtype) for dtype in ("float32", "bfloat16", "float16")}
-        halves = rates["bfloat16"] or self.flops_per_second.get("float16")
+        halves = rates["bfloat16"] or rates["float16"]
+        rates["float32"] = rates["float32"] or FLOAT32_SHARE * self.flops_per_second["bfloat16"]
         if products is not None:
             rates["bfloat16"] = self._rate(products)
         samples = [
@@ -109,8 +113,7 @@ class Device:
         ]
         moving = MEMORY_SHARE * self.bandwidth_bytes_per_second
         samples += [Sample(name, "float32", (), moving) for name in ("stream", "read")]
-        plain = rates["float32"] or (rates["bfloat16"] or 0.0) / VECTORS  # one of them is there
-        samples += [Sample(name, self.best, (), plain / 32) for name in SPECIALS]
+        samples += [Sample(name, self.best, (), rates["float32"] / 32) for name in SPECIALS]
         samples.append(Sample("launch", "float32", (), 1 / LAUNCH_SECONDS[self.device]))
         return Machine(
             processor=self.name,
@@ -140,7 +143,10 @@ def parse(on: str) -> tuple[int, Device]:
     asked = ASKED.fullmatch(on.strip())
     if asked is None:
         raise ConfigError(f"on={on!r} names no device; give one such as 8xH100-SXM, or 'this'")
-    count = int(asked["count"] or 1)
+    digits = (asked["count"] or "1").lstrip("0") or "0"
+    if len(digits) > 20:
+        raise ConfigError(f"on asks for a number of devices with {len(digits)} digits; give 1 to {MOST_DEVICES:,}")
+    count = int(digits)
     if not 1 <= count <= MOST_DEVICES:
         raise ConfigError(f"on={on!r} asks for {count:,} devices; give 1 to {MOST_DEVICES:,}")
     own = OWN.fullmatch(asked["name"])
@@ -157,7 +163,7 @@ def _find(name: str, known: dict[str, Device]) -> Device:
     by_name = {key.lower(): device for device in known.values() for key in (device.name, *device.aliases)}
     if name.lower() not in by_name:
         hint = nearest(name, by_name) or "see `groundup list hardware`, or give a file of your own such as mine.toml"
-        raise ConfigError(f"there is no device {name!r}; {hint}")
+        raise ConfigError(f"there is no device {name[:80]!r}; {hint}")
     return by_name[name.lower()]
 
 
@@ -177,28 +183,45 @@ def _read(file: Path) -> dict[str, Device]:
         ConfigError: it cannot be read, or a figure is missing, unknown, or no number above 0.
     """
     try:
+        if file.stat().st_size > MOST_BYTES:
+            raise ConfigError(f"{file} has more than {MOST_BYTES:,} bytes, so it is no list of devices; give another")
         data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
+    except ConfigError:
+        raise
+    except (OSError, ValueError, RecursionError) as fault:
         raise ConfigError(f"{file} cannot be read as TOML ({one_line(fault)}); mend or replace it") from fault
     return {name: _device(name, said, file) for name, said in data.items()}
 
 
 def _device(name: str, said: Any, file: Path) -> Device:
+    if not name.strip() or not name.isprintable():
+        raise ConfigError(f"{file}: a device has the name {name!r}; give it one in a line, such as [mine]")
     if not isinstance(said, dict):
         raise ConfigError(f"{file}: {name} is {said!r}; expected a table of figures, [{name}]")
     unknown = next((key for key in said if key not in FIGURES | TEXTS.keys()), None)
     if unknown is not None:
-        raise ConfigError(f"{file}: {name} has no figure {unknown!r}; {nearest(unknown, [*FIGURES, *TEXTS])}")
+        hint = nearest(unknown, [*FIGURES, *TEXTS]) or "remove it"
+        raise ConfigError(f"{file}: {name} has no figure {unknown!r}; {hint}")
     for key in ("device", "memory_gb", "bandwidth_gb_s", "tflops"):
         if key not in said:
             raise ConfigError(f"{file}: {name} needs {key}")
     for key, kind in TEXTS.items():
         if not isinstance(said.get(key, kind()), kind):
             raise ConfigError(f"{file}: {name} has {key}={said[key]!r}; expected {kind.__name__}")
+        if kind is list and not all(isinstance(item, str) for item in said.get(key, ())):
+            raise ConfigError(f"{file}: {name} has {key}={said[key]!r}; expected a list of texts")
     figures = {key: said[key] for key in FIGURES & said.keys()} | {f"tflops.{k}": v for k, v in said["tflops"].items()}
     for key, figure in figures.items():
         if isinstance(figure, bool) or not isinstance(figure, int | float) or not 0 < figure < math.inf:
             raise ConfigError(f"{file}: {name} has {key}={figure!r}; expected a number above 0")
+        if not LEAST <= figure <= MOST:
+            raise ConfigError(f"{file}: {name} has a {key} that is not between {LEAST:g} and {MOST:g}; mend it")
+    if said.get("node", 1) != int(said.get("node", 1)):
+        raise ConfigError(f"{file}: {name} has node={said['node']!r}; expected a whole number of devices")
+    unknown = next((key for key in said["tflops"] if key not in DTYPES), None)
+    if unknown is not None:
+        hint = nearest(unknown, DTYPES) or f"choose from {', '.join(DTYPES)}"
+        raise ConfigError(f"{file}: {name} has tflops of {unknown!r}; {hint}")
     if said["device"] not in LAUNCH_SECONDS:
         raise ConfigError(f"{file}: {name} has device={said['device']!r}; expected {' or '.join(LAUNCH_SECONDS)}")
     rates = {dtype: figure * 1e12 for dtype, figure in said["tflops"].items()}

@@ -307,6 +307,7 @@ def plan(
     wanted = batch_tokens or (rows * shape.text if rows and site.devices == 1 else 0)
     wanted = wanted or max(usual_batch(params, text) if site.devices > 1 else BATCH_TOKENS, shape.text)
     if site.devices == 1:
+        _check_alone(layout)
         step = _alone(rehearsal, site, shape, wanted=wanted, rows=rows)
         if offload:
             step = replace(step, seconds=step.seconds + _host_seconds(site, params), offload=True)
@@ -488,6 +489,12 @@ class _Step:
         layout = None if self.layout is None else asdict(self.layout)
         names = ("accumulate", "fits", "checkpointing", "offload", "runners_up")
         return held | {"micro_batch": self.micro, "layout": layout} | {name: getattr(self, name) for name in names}
+
+
+def _check_alone(layout: str) -> None:
+    taken = 1 if layout == "auto" else layouts.parse(layout).devices
+    if taken != 1:
+        raise ConfigError(f"layout={layout!r} takes {taken:,} devices, and there is 1; name more, as in --on 8xH100")
 
 
 def _alone(rehearsal: _Rehearsal, site: _Site, shape: Shape, *, wanted: float, rows: int | None) -> _Step:

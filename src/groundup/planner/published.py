@@ -1,14 +1,16 @@
 """Formulas that the field publishes, to check a plan against.
 
     PaLM            train FLOPs per token = 6 N + 12 L H K T                 MFU = tokens/s FLOPs per token / peak
-    Megatron        FLOPs of a step = 96 B T L D^2 (1 + T / 6 D + V / 16 L D)  the forward made twice (recomputation)
+    Megatron        FLOPs of a step = B T D (L (96 D + 16 T) + 6 V)  every forward made twice; less without
     ZeRO            bytes = (w + g + k) N, of which stages 1, 2, 3 share k, g, w among the devices
     activations     bytes of a layer = B T D (34 + 5 H T / D), 16-bit, dropout, GELU of 4 D; less where parts are shared
-    energy, carbon  kWh = hours watts PUE / 1000;   kg = kWh g/kWh / 1000
+    Chinchilla      relative positions, and of the two tables of V tokens the one that gives logits
+    energy, carbon  kWh = hours watts PUE / 1000;   kg = kWh g/kWh / 1000;   USD = hours USD/hour
 
 Sources: Chowdhery et al. 2022 (PaLM, arXiv:2204.02311), appendix B; Narayanan et al. 2021 (arXiv:2104.04473), equations
 2 to 4; Rajbhandari et al. 2019 (ZeRO, arXiv:1910.02054), figure 1; Korthikanti et al. 2022 (arXiv:2205.05198), table
-2; Patterson et al. 2021 (arXiv:2104.10350). Letters: N parameters, L layers, D width, H heads, K their width, T tokens
+2; Hoffmann et al. 2022 (Chinchilla, arXiv:2203.15556), appendix F, tables A4 and A9; Patterson et al. 2021
+(arXiv:2104.10350). Letters: N parameters, L layers, D width, H heads, K their width, T tokens
 of a row, B rows, V vocabulary.
 """
 
@@ -32,14 +34,46 @@ def utilisation(*, tokens_per_second: float, flops_per_token: float, devices: in
     return tokens_per_second * flops_per_token / (devices * peak_flops)
 
 
-def megatron_step_flops(*, rows: int, context: int, layers: int, width: int, vocab: int) -> float:
-    """Returns the operations of a step in which every forward is made twice."""
-    return 96 * rows * context * layers * width**2 * (1 + context / (6 * width) + vocab / (16 * layers * width))
+def megatron_step_flops(
+    *, rows: int, context: int, layers: int, width: int, vocab: int, recompute: Recompute = "full"
+) -> float:
+    """Returns the operations of a step; by default every forward is made twice, and so counted.
+
+    With ``selective`` attention's scores are made twice, and with ``none`` nothing is.
+
+    Raises:
+        ConfigError: nothing is recomputed in such a way.
+    """
+    if recompute not in get_args(Recompute):
+        raise ConfigError(f"recompute={recompute!r} is unknown; choose from {', '.join(get_args(Recompute))}")
+    matrices, scores = {"none": (72, 12), "selective": (72, 24), "full": (96, 16)}[recompute]
+    layer = matrices * width + scores * context
+    return rows * context * width * (layers * layer + 6 * vocab)
 
 
 def megatron_params(*, context: int, layers: int, width: int, vocab: int) -> float:
     """Returns the parameters of a GPT with tied embeddings and learned positions, its last norm not counted."""
     return 12 * layers * width**2 * (1 + 13 / (12 * width) + (vocab + context) / (12 * layers * width))
+
+
+def chinchilla_params(*, layers: int, width: int, heads: int, head_width: int, hidden: int, vocab: int) -> int:
+    """Returns the parameters that table A9 counts: a table of tokens is one of them, that of the logits."""
+    inside = heads * head_width
+    attention = 3 * (width + 1) * inside + (inside + 1) * width
+    relative = (width + 2) * inside  # a map of positions to keys, and a bias for what is read and for where it stands
+    layer = attention + relative + (width + 1) * hidden + (hidden + 1) * width + 4 * width
+    return layers * layer + 2 * width + width * vocab
+
+
+def chinchilla_row_flops(*, context: int, layers: int, width: int, heads: int, hidden: int) -> int:
+    """Returns the operations of training on a row as table A4 has them: softmax counted, tables of tokens not."""
+    attention = 8 * context * width**2 + (4 * width + 3 * heads) * context**2
+    return 3 * layers * (attention + 4 * context * width * hidden)
+
+
+def device_hours(*, tokens: float, tokens_per_second: float) -> float:
+    """Returns the hours of one device that reads so many tokens a second; of several, that of each."""
+    return tokens / tokens_per_second / 3600
 
 
 def train_seconds(
@@ -133,6 +167,11 @@ def kv_bytes(*, rows: int, context: int, layers: int, kv_heads: int, head_width:
 def energy_kwh(*, device_hours: float, watts: float, pue: float = 1.0) -> float:
     """Returns the energy of devices that draw so much; ``pue`` is the centre's energy over its devices'."""
     return device_hours * watts * pue / 1000
+
+
+def cost_usd(*, device_hours: float, usd_per_hour: float) -> float:
+    """Returns what so many hours of a device cost."""
+    return device_hours * usd_per_hour
 
 
 def carbon_kg(*, kwh: float, grams_per_kwh: float) -> float:

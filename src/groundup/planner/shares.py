@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args
 
@@ -73,12 +74,14 @@ def parse(text: str) -> Layout:
         if name not in known:
             hint = nearest(name, known) or f"known: {', '.join(known)}"
             raise ConfigError(f"layout={text!r} has no size {name!r}; {hint}")
+        if name in given:
+            raise ConfigError(f"layout={text!r} says {name} twice; say it once")
         if name == "recompute":
             given[name] = value
-        elif value.strip().isdigit() and (name in ("zero", "offload") or int(value) > 0):
+        elif re.fullmatch(r"[0-9]{1,9}", value.strip()) and (name in ("zero", "offload") or int(value) > 0):
             given[name] = int(value)
         else:
-            raise ConfigError(f"layout={text!r} has {name}={value!r}; expected a whole number above 0")
+            raise ConfigError(f"layout={text[:80]!r} has {name}={value[:40]!r}; expected a whole number above 0")
     if given.get("recompute", "none") not in get_args(Recompute):
         raise ConfigError(f"recompute={given['recompute']!r} is unknown; choose from {', '.join(get_args(Recompute))}")
     return Layout(**given)
