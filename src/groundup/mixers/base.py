@@ -110,3 +110,16 @@ class Mixer(nn.Module):
             seen: tokens that the last of them sees, itself included; or those of the memory that it attends to.
         """
         return 0
+
+    def mix_backward_flops(self, tokens: int, seen: int) -> int:
+        """Returns the backward's operations besides two products for each of a weight matrix: twice `mix_flops`.
+
+        Mixers say otherwise where a side of a product needs no gradient, a constant or a first state of zeros, or where
+        nothing reads what is made, as the state after a whole text. It may be below zero: a weight matrix that meets
+        zeros has one product less.
+
+        Args:
+            tokens: as of `mix_flops`.
+            seen: as of `mix_flops`.
+        """
+        return 2 * self.mix_flops(tokens, seen)

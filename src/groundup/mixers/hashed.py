@@ -154,13 +154,22 @@ class HashedMixer(Mixer):
 
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of hashing, scores and weighted sums."""
+        return self._hashing_flops(tokens) + self._attend_flops(tokens, seen)
+
+    def mix_backward_flops(self, tokens: int, seen: int) -> int:
+        """Returns those of the backward: buckets have none."""
+        return 2 * self._attend_flops(tokens, seen)
+
+    def _hashing_flops(self, tokens: int) -> int:
         spec = self.spec
-        hashing = 2 * tokens * spec.head_width * spec.rounds * (sum(spec.factors) // 2)
+        return spec.heads * 2 * tokens * spec.head_width * spec.rounds * (sum(spec.factors) // 2)
+
+    def _attend_flops(self, tokens: int, seen: int) -> int:
+        """The operations of scores and weighted sums."""
+        spec = self.spec
         widths = {"key_width": spec.head_width, "value_width": spec.head_width}
         if tokens == seen <= spec.chunk:
-            return spec.heads * (hashing + block_attention.flops(tokens, tokens, **widths))
+            return spec.heads * block_attention.flops(tokens, tokens, **widths)
         counted = tokens + -tokens % spec.chunk if tokens == seen else tokens
-        return spec.heads * (
-            hashing
-            + hashed_attention.flops(counted, rounds=spec.rounds, chunk=spec.chunk, before=spec.before, **widths)
-        )
+        sizes = {"rounds": spec.rounds, "chunk": spec.chunk, "before": spec.before}
+        return spec.heads * hashed_attention.flops(counted, **sizes, **widths)

@@ -180,7 +180,17 @@ class LinearAttentionMixer(Mixer):
 
     def mix_flops(self, tokens: int, seen: int) -> int:
         """Returns the operations of the update and the features; they do not depend on what was seen before."""
-        spec, keys = self.spec, self.feature.width
-        values = spec.value_width + self.reading.beside
-        update = self.update.flops(tokens, keys, values, decays=self.decay.count)
-        return spec.heads * update + 2 * spec.key_heads * tokens * self.feature.flops
+        update = self.update.flops(tokens, *self._state_sides(), decays=self.decay.count)
+        return self.spec.heads * update + self._feature_flops(tokens)
+
+    def mix_backward_flops(self, tokens: int, seen: int) -> int:
+        """Returns those of the backward: features are of directions that are not learnt, which have no gradient."""
+        update = self.update.backward_flops(tokens, *self._state_sides(), decays=self.decay.count)
+        return self.spec.heads * update + self._feature_flops(tokens)
+
+    def _state_sides(self) -> tuple[int, int]:
+        """The sides of a head's matrix, of keys and of values."""
+        return self.feature.width, self.spec.value_width + self.reading.beside
+
+    def _feature_flops(self, tokens: int) -> int:
+        return 2 * self.spec.key_heads * tokens * self.feature.flops

@@ -131,3 +131,9 @@ class RWKV5Mixer(Mixer):
         width = self.spec.head_width
         each = linear_attention.flops(tokens, width, width, decays=width)
         return self.spec.heads * each if tokens > 1 else 0
+
+    def mix_backward_flops(self, tokens: int, seen: int) -> int:
+        """Returns the operations of their backward, of a text from its start."""
+        width = self.spec.head_width
+        each = linear_attention.backward_flops(tokens, width, width, decays=width)
+        return self.spec.heads * each if tokens > 1 else 0

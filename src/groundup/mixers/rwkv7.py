@@ -157,6 +157,11 @@ class RWKV7Mixer(Mixer):
         width = self.spec.head_width
         return self.spec.heads * diagonal_low_rank.flops(tokens, width, width) if tokens > 1 else 0
 
+    def mix_backward_flops(self, tokens: int, seen: int) -> int:
+        """Returns the operations of their backward, of a text from its start."""
+        width = self.spec.head_width
+        return self.spec.heads * diagonal_low_rank.backward_flops(tokens, width, width) if tokens > 1 else 0
+
 
 class ShiftedMLP(MixerSpec):
     """The channel mixing of RWKV-7: an MLP with squared ReLUs of a shifted stream.

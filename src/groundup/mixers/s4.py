@@ -133,6 +133,11 @@ class ChannelsMixer(Mixer):
         channels, pairs, _ = self.read.shape
         return self.scan.flops(tokens, channels=channels, states=pairs)
 
+    def mix_backward_flops(self, tokens: int, seen: int) -> int:
+        """Returns those of the backward, which begins at zeros and ends where nothing reads the states."""
+        channels, pairs, _ = self.read.shape
+        return self.scan.backward_flops(tokens, channels=channels, states=pairs)
+
 
 class S4Mixer(ChannelsMixer):
     """The module of `S4`."""

@@ -102,3 +102,15 @@ def flops(tokens: int, key_width: int, value_width: int, *, decays: int) -> int:
     chunks = -(-tokens // chunk)
     scores = 2 * score_flops(chunk, key_width, decays=decays)
     return chunks * (scores + 2 * chunk * value_width * (chunk + 3 * key_width))
+
+
+def backward_flops(tokens: int, key_width: int, value_width: int, *, decays: int) -> int:
+    """Returns the operations of the backward of `chunked` from zeros, where nothing reads the last state.
+
+    The gradient of each system's matrix is a product. The first chunk asks zeros, and nothing reads what the last one
+    writes; in a text of one chunk its queries read zeros too.
+    """
+    chunk = chunk_length(tokens, key_width, value_width)
+    systems = -(-tokens // chunk) * 2 * chunk * chunk * (key_width + value_width)
+    spared = (4 if tokens <= chunk else 3) * 2 * chunk * key_width * value_width
+    return 2 * flops(tokens, key_width, value_width, decays=decays) + systems - spared

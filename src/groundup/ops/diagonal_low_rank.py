@@ -114,3 +114,15 @@ def flops(tokens: int, key_width: int, value_width: int) -> int:
     chunks = -(-tokens // chunk)
     scores = 4 * score_flops(chunk, key_width, decays=key_width)
     return chunks * (scores + 2 * chunk * value_width * (3 * chunk + 4 * key_width))
+
+
+def backward_flops(tokens: int, key_width: int, value_width: int) -> int:
+    """Returns the operations of the backward of `chunked` from zeros, where nothing reads the last state.
+
+    The gradient of each system's matrix is a product. The first chunk asks zeros, and nothing reads what the last one
+    takes away; in a text of one chunk nothing reads what it adds either, and its queries read zeros.
+    """
+    chunk = chunk_length(tokens, key_width, value_width)
+    systems = -(-tokens // chunk) * 2 * chunk * chunk * (key_width + value_width)
+    spared = (6 if tokens <= chunk else 3) * 2 * chunk * key_width * value_width
+    return 2 * flops(tokens, key_width, value_width) + systems - spared

@@ -136,6 +136,16 @@ def flops(tokens: int, *, channels: int, states: int) -> int:
     return 2 * channels * (filled * (size + 4 * states) + 2 * size * states)
 
 
+def backward_flops(tokens: int, *, channels: int, states: int) -> int:
+    """Returns the operations of the backward of `chunked` from zeros, where nothing reads the last states.
+
+    They have no backward; in a text of one chunk nor has what enters it, and it reads zeros.
+    """
+    size = min(CHUNK, tokens)
+    spared = (5 if tokens <= size else 2) * 2 * channels * size * 2 * states
+    return 2 * flops(tokens, channels=channels, states=states) - spared
+
+
 def _chunks(x: Tensor, size: int) -> Tensor:
     """Returns (B, T, ...) as (B, C, Q, ...), with zeros to fill the last chunk."""
     missing = -x.shape[1] % size

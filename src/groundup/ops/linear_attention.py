@@ -211,6 +211,17 @@ def flops(tokens: int, key_width: int, value_width: int, *, decays: int) -> int:
     return chunks * (score_flops(chunk, key_width, decays=decays) + 2 * chunk * value_width * (chunk + 2 * key_width))
 
 
+def backward_flops(tokens: int, key_width: int, value_width: int, *, decays: int) -> int:
+    """Returns the operations of the backward of `chunked` from zeros, where nothing reads the last state.
+
+    In a text of one chunk nothing reads what it adds to the state, and its queries read zeros: of their two products
+    one is left of four.
+    """
+    chunk = chunk_length(tokens, key_width, value_width)
+    spared = 3 * 2 * chunk * key_width * value_width if tokens <= chunk else 0
+    return 2 * flops(tokens, key_width, value_width, decays=decays) - spared
+
+
 def score_flops(chunk: int, key_width: int, *, decays: int) -> int:
     """Returns the operations of `decayed_scores` for one chunk of one head."""
     return 2 * chunk * chunk * key_width if decays == 1 else chunk * (chunk - 1) * key_width

@@ -111,3 +111,14 @@ def flops(tokens: int, *, channels: int, states: int) -> int:
     chunks = -(-tokens // size)
     carried = chunks * 2 * channels * size * 4 * states  # over each chunk, and over the real tokens of the last
     return diagonal_scan.flops(tokens, channels=channels, states=states) + carried
+
+
+def backward_flops(tokens: int, *, channels: int, states: int) -> int:
+    """Returns the operations of the backward of `chunked` from zeros, where nothing reads the last states.
+
+    Over the last chunk nothing has to be carried back, and what is carried over the first is zeros.
+    """
+    size = min(CHUNK, tokens)
+    one = 2 * channels * size * 2 * states  # reading states, or entering them, over a chunk
+    carried = max(4 * (-(-tokens // size) - 1) - 1, 0) * one
+    return diagonal_scan.backward_flops(tokens, channels=channels, states=states) + carried

@@ -56,6 +56,10 @@ class UpdateModule(nn.Module):
         """Returns the operations of matrix products for one head of one row."""
         return linear_attention.flops(tokens, key_width, value_width, decays=decays)
 
+    def backward_flops(self, tokens: int, key_width: int, value_width: int, *, decays: int) -> int:
+        """Returns the operations of their backward, of a text from its start."""
+        return linear_attention.backward_flops(tokens, key_width, value_width, decays=decays)
+
 
 class Add(Update):
     """Adds the value under the key."""
@@ -117,3 +121,7 @@ class DeltaModule(UpdateModule):
     def flops(self, tokens: int, key_width: int, value_width: int, *, decays: int) -> int:
         """Returns the operations of matrix products for one head of one row."""
         return delta_rule.flops(tokens, key_width, value_width, decays=decays)
+
+    def backward_flops(self, tokens: int, key_width: int, value_width: int, *, decays: int) -> int:
+        """Returns the operations of their backward, of a text from its start."""
+        return delta_rule.backward_flops(tokens, key_width, value_width, decays=decays)

@@ -4,10 +4,12 @@ The model is built on the meta device with each distinct layer once, so 126 equa
 
 Conventions. A product of matrices costs 2 operations for each pair of numbers multiplied and added; norms,
 activations and the softmax are not counted, as in torch.utils.flop_counter. Attention counts all T x S scores,
-whether a mask hides half of them or not. The backward costs twice the forward: each product needs one for the
-gradient of either side, the first layer too, because its input is the embedding, which is trained; and attention's
-two products have four in their backward (a fused kernel computes the scores once more, which is work done, not work
-needed, and is not counted). Source: Chowdhery et al. 2022 (PaLM, arXiv:2204.02311), appendix B.
+whether a mask hides half of them or not. The backward of a product is two, one for the gradient of either side, in the
+first layer too, because its input is the embedding, which is trained; and attention's two products have four in their
+backward. A product with a constant, or with a state that begins as zeros, has one, and one whose result nothing reads
+has none: mixers say so, see `Mixer.mix_backward_flops`. All are model operations: what a backward computes once more,
+scores in a fused kernel, spans of a scan or the parts of a reversible layer, is work done, not work needed, and is not
+counted. Source: Chowdhery et al. 2022 (PaLM, arXiv:2204.02311), appendix B.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from groundup.parts.tie import used
 from groundup.specs import walk
 from groundup.state import State
 
-BACKWARD_PER_FORWARD = 2  # see the conventions above
+BACKWARD_PER_FORWARD = 2  # of a weight matrix, see the conventions above
 
 
 @dataclass(frozen=True)
@@ -140,27 +142,25 @@ def forward_flops(spec: Model, shape: Shape) -> int:
 
 def forward_flops_by_part(spec: Model, shape: Shape) -> dict[str, int]:
     """Returns the operations of the forward of a row by path: ``embed``, each distinct layer's copies, ``head``."""
-    paths = blueprint(spec).counts
-    flops = {path: of_layers for path, (_, of_layers) in zip(paths, _layer_flops(spec, shape), strict=True)}
-    for name, tokens in _tokens(spec, shape).items():
-        stack = blueprint(spec).model.get_submodule(name)
-        assert isinstance(stack, StackModule)
-        flops[join(name, "embed")] = _row_flops(stack.embed, tokens)
-        flops[join(name, "head")] = sum(_row_flops(part, shape.predicted) for part in (stack.transform, stack.head))
-    return flops
+    return _flops_by_part(spec, shape)
 
 
 def train_flops_per_token(spec: Model, *, context: int) -> float:
     """Returns the operations of forward and backward per token, averaged over whole rows of ``context`` tokens.
 
-    Layers that keep nothing for their backward compute their forward once more in it, which is counted.
+    What a backward computes once more is not counted, see `again_flops`.
     """
     return train_flops(spec, Shape.even(context)) / context
 
 
 def train_flops(spec: Model, shape: Shape) -> int:
     """Returns the operations of forward and backward of a row of this shape, see `train_flops_per_token`."""
-    return (1 + BACKWARD_PER_FORWARD) * forward_flops(spec, shape) + again_flops(spec, shape)
+    return forward_flops(spec, shape) + backward_flops(spec, shape)
+
+
+def backward_flops(spec: Model, shape: Shape) -> int:
+    """Returns the operations of the backward of a row of this shape, see the conventions above."""
+    return sum(_flops_by_part(spec, shape, back=True).values())
 
 
 def again_flops(spec: Model, shape: Shape) -> int:
@@ -168,11 +168,25 @@ def again_flops(spec: Model, shape: Shape) -> int:
     return sum(layer.again * of_layers for layer, of_layers in _layer_flops(spec, shape))
 
 
-def _layer_flops(spec: Model, shape: Shape) -> Iterator[tuple[LayerModule, int]]:
-    """The distinct layers, each with the operations of all its copies' forwards of a row."""
+def _flops_by_part(spec: Model, shape: Shape, *, back: bool = False) -> dict[str, int]:
+    """The operations of a row's forward, or of its backward, as `forward_flops_by_part` names them."""
+    paths = blueprint(spec).counts
+    layers = _layer_flops(spec, shape, back=back)
+    flops = {path: of_layers for path, (_, of_layers) in zip(paths, layers, strict=True)}
+    for name, tokens in _tokens(spec, shape).items():
+        stack = blueprint(spec).model.get_submodule(name)
+        assert isinstance(stack, StackModule)
+        ends = (_row_flops(part, shape.predicted, back=back) for part in (stack.transform, stack.head))
+        flops[join(name, "embed")] = _row_flops(stack.embed, tokens, back=back)
+        flops[join(name, "head")] = sum(ends)
+    return flops
+
+
+def _layer_flops(spec: Model, shape: Shape, *, back: bool = False) -> Iterator[tuple[LayerModule, int]]:
+    """The distinct layers, each with the operations of all its copies' forwards, or backwards, of a row."""
     plan, tokens = blueprint(spec), _tokens(spec, shape)
     for (layer, count), path in zip(plan.layers, plan.counts, strict=True):
-        yield layer, count * _row_flops(layer, tokens[_stack_of(path)], memory=shape.source)
+        yield layer, count * _row_flops(layer, tokens[_stack_of(path)], memory=shape.source, back=back)
 
 
 def _tokens(spec: Model, shape: Shape) -> dict[str, int]:
@@ -291,16 +305,18 @@ def _flops(module: nn.Module, context: int) -> float:
     return _row_flops(module, context, memory=context) / context
 
 
-def _row_flops(module: nn.Module, tokens: int, *, memory: int = 0) -> int:
-    """The operations of a part's forward for a row of so many tokens and a memory of so many."""
+def _row_flops(module: nn.Module, tokens: int, *, memory: int = 0, back: bool = False) -> int:
+    """The operations of a part's forward, or of its backward, for a row of so many tokens and a memory of so many."""
     parts = list(used(module))
     mixers = [(part, part.memory_maps()) for part in parts if isinstance(part, Mixer)]
     of_memory = {id(part) for _, maps in mixers for part in maps or ()}
-    flops = sum(part.mix_flops(tokens, tokens if maps is None else memory) for part, maps in mixers)
-    for part in parts:
-        if isinstance(part, Counted):
-            flops += part.flops_per_token * (memory if id(part) in of_memory else tokens)
-    return flops
+    linear = (part for part in parts if isinstance(part, Counted))
+    of_maps = sum(part.flops_per_token * (memory if id(part) in of_memory else tokens) for part in linear)
+    of_mixes = 0
+    for part, attended in mixers:
+        count = part.mix_backward_flops if back else part.mix_flops
+        of_mixes += count(tokens, tokens if attended is None else memory)
+    return (BACKWARD_PER_FORWARD if back else 1) * of_maps + of_mixes
 
 
 def _state_bytes(module: nn.Module, rows: int, max_len: int, dtype: torch.dtype) -> int:

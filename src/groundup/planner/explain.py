@@ -168,22 +168,20 @@ def _forward_flops_per_token(plan: Plan) -> Derivation:
 def _train_flops_per_token(plan: Plan) -> Derivation:
     study = plan.study
     backward = Term(
-        name="backward_per_forward",
-        value=books.BACKWARD_PER_FORWARD,
-        source="each product needs one for the gradient of either side",
-    )
-    again = Term(
-        name="again_flops_per_token",
-        value=books.again_flops(study.spec, study.shape) / study.shape.text,
+        name="backward_flops_per_token",
+        value=books.backward_flops(study.spec, study.shape) / study.shape.text,
         unit="operations",
-        source="forwards of layers that keep nothing for their backward",
+        source="a product has one for the gradient of either side, but for sides that are constant",
     )
+    again = books.again_flops(study.spec, study.shape) / study.shape.text
+    made_again = "Layers that keep nothing for their backward compute their forward once more: not counted, as not needed,"
     return derive(
         plan,
         "train_flops_per_token",
-        formula="(1 + backward_per_forward) * forward_flops_per_token + again_flops_per_token",
-        terms=[own(plan, "forward_flops_per_token"), backward, again],
+        formula="forward_flops_per_token + backward_flops_per_token",
+        terms=[own(plan, "forward_flops_per_token"), backward],
         source=CONVENTION,
+        notes=[f"{made_again} are {units.flops(again)} a token."] if again else [],
     )
 
 
