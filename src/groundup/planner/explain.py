@@ -174,14 +174,14 @@ def _train_flops_per_token(plan: Plan) -> Derivation:
         source="a product has one for the gradient of either side, but for sides that are constant",
     )
     again = books.again_flops(study.spec, study.shape) / study.shape.text
-    made_again = "Layers that keep nothing for their backward compute their forward once more: not counted, as not needed,"
+    note = "Layers that keep nothing for their backward compute their forward once more, and that is not counted"
     return derive(
         plan,
         "train_flops_per_token",
         formula="forward_flops_per_token + backward_flops_per_token",
         terms=[own(plan, "forward_flops_per_token"), backward],
         source=CONVENTION,
-        notes=[f"{made_again} are {units.flops(again)} a token."] if again else [],
+        notes=[f"{note}: {units.flops(again)} a token."] if again else [],
     )
 
 
