@@ -39,7 +39,7 @@ ARCHITECTURES = (
     "gated-deltanet-1.3b",
     "lstm-zaremba-medium",
 )
-SHAPES = (
+SHAPES: tuple[dict[str, Any], ...] = (
     {"params": 3e6, "vocab": 4096, "rows": 16, "context": 128},
     {"params": 10e6, "vocab": 8192, "rows": 4, "context": 256, "precision": "fp32", "accumulate": 2},
     {"params": 25e6, "vocab": 16384, "rows": 4, "context": 512, "optimizer": "muon"},

@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from groundup.recipes.train import train
     from groundup.state import State
     from groundup.text.tokenizer import Tokenizer
-    from groundup.training.budget import hours, minutes, seconds, tokens, updates
+    from groundup.training.budget import hours, kwh, minutes, seconds, tokens, updates, usd
     from groundup.training.steps import steps
 
 _HOME = {
@@ -137,7 +137,7 @@ _HOME = {
     "groundup.recipes.train": "train",
     "groundup.state": "State",
     "groundup.text.tokenizer": "Tokenizer",
-    "groundup.training.budget": "hours minutes seconds tokens updates",
+    "groundup.training.budget": "hours kwh minutes seconds tokens updates usd",
     "groundup.training.steps": "steps",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
@@ -226,6 +226,7 @@ __all__ = [
     "Window",
     "YaRN",
     "hours",
+    "kwh",
     "load",
     "minutes",
     "next_token",
@@ -240,6 +241,7 @@ __all__ = [
     "tokens",
     "train",
     "updates",
+    "usd",
 ]
 
 

@@ -9,6 +9,8 @@ import pytest
 from groundup.errors import ConfigError
 from groundup.planner.budget import BUDGETS, within
 from groundup.planner.scaling import BESIROGLU
+from groundup.recipes.train import resolve_run
+from groundup.training.budget import Seconds
 from unit.planner_stand_in import LLAMA
 
 pytestmark = pytest.mark.usefixtures("unchecked_signatures")
@@ -69,3 +71,31 @@ def test_budgets_that_cannot_be_are_refused(
 ):
     with pytest.raises(ConfigError, match=says):
         within(model, budget=budget, amount=amount, **settings)
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        ({"max_hours": 0.05}, 180.0),
+        ({"max_usd": 0.1, "usd_per_hour": 2.0}, 180.0),
+        ({"max_kwh": 0.005, "watts": 100.0}, 180.0),
+    ],
+)
+def test_training_takes_the_budgets_of_plans_as_time(asked: dict[str, Any], seconds: float):
+    budget = resolve_run("gpt2", **asked).budget
+    assert isinstance(budget, Seconds)
+    assert budget.count == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"max_usd": 1.0}, "--usd-per-hour"),
+        ({"max_kwh": 1.0}, "--watts"),
+        ({"max_hours": 1.0, "steps": 3}, "one budget"),
+        ({"max_kwh": 1.0, "watts": -5.0}, "watts"),
+    ],
+)
+def test_budgets_of_a_training_that_cannot_be_told_are_refused(asked: dict[str, Any], told: str):
+    with pytest.raises(ConfigError, match=told):
+        resolve_run("gpt2", **asked)

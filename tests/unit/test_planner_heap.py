@@ -141,10 +141,11 @@ def test_a_replayed_step_holds_at_least_what_is_alive(spec, accumulate):
 
 def test_steps_after_the_first_few_add_nothing(monkeypatch):
     parts = rehearse(LLAMA, rows=4, shape=Shape.even(32), dtype=torch.float32, optimizer=AdamW())
-    after = {}
+    after: dict[int, int | None] = {}
     for count in (3, 12):
         monkeypatch.setattr(replay, "STEPS", count)
         after[count] = replay.grown_bytes(parts)
+    assert after[3] is not None and after[12] is not None
     assert after[12] <= 1.1 * after[3]
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 from groundup.planner.memory import LOADED_BYTES, PROCESS_BYTES, SLACK_SHARE, training_memory
 from groundup.planner.rehearsal import Part
 
 
 def part(name, **bytes_) -> Part:
-    figures = dict.fromkeys(
+    figures: dict[str, Any] = dict.fromkeys(
         ("gradient", "optimizer", "kept", "cast", "forward_peak", "backward_peak", "backward_net", "update_peak"), 0
     )
     figures |= bytes_

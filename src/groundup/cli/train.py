@@ -19,6 +19,11 @@ from groundup.cli.options import Duration, Folder, Number, as_json, offline, pri
 @click.option("--time", type=Duration(), help="How long to train, such as 90s, 30m or 2h; a number alone is minutes.")
 @click.option("--tokens", type=Number(), help="How many tokens to train on, such as 2e9 or 2B.")
 @click.option("--steps", type=int, help="How many updates to make.")
+@click.option("--max-hours", type=Number(), help="Train for as long.")
+@click.option("--max-usd", type=Number(), help="Train for as much money, by --usd-per-hour.")
+@click.option("--usd-per-hour", type=Number(), help="What an hour of this machine costs.")
+@click.option("--max-kwh", type=Number(), help="Train with as much energy, by --watts.")
+@click.option("--watts", type=Number(), help="What this machine draws.")
 @click.option("--out", type=Folder(), help="The run's folder.  [default: runs/MODEL]")
 @click.option("--force", is_flag=True, help="Try a run that does not fit in the memory, by its plan.")
 @tensorboard

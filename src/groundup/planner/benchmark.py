@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from groundup.context import Batch
+from groundup.families.llama import llama
+from groundup.objectives.next_token import next_token
+from groundup.objectives.objective import Shape
 from groundup.ops import attention
+from groundup.optim.optimizers import AdamW
+from groundup.planner.rehearsal import rehearse
 
 PRODUCTS = (
     (1024, 256, 256),
@@ -34,6 +40,7 @@ SPECIALS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": lambda x: F.gelu(x, approximate="tanh"),
     "softmax": lambda x: x.view(-1, 4096).softmax(-1),
 }
+TINY = llama(width=16, layers=4, heads=2, hidden=32, vocab=64, context=8)
 ROUNDS = 5
 SECONDS_EACH = 0.008  # spent on a figure in a round, or one run; 29 figures where two types are measured
 
@@ -94,10 +101,20 @@ def _computing(device: torch.device, dtype: torch.dtype) -> Iterator[_Trial]:
 
 def _moving(device: torch.device) -> Iterator[_Trial]:
     x, y = torch.ones(NUMBERS, device=device), torch.ones(NUMBERS, device=device)
-    few = torch.ones(8, device=device, requires_grad=True)
     yield _Trial("stream", "float32", (), 2 * x.nbytes, lambda: torch.mul(x, 1.5, out=y))
     yield _Trial("read", "float32", (), x.nbytes, x.sum)
-    yield _Trial("launch", "float32", (), 1, lambda: few + few)
+    count, run = _tiny_step(device)
+    yield _Trial("launch", "float32", (), count, run)
+
+
+def _tiny_step(device: torch.device) -> tuple[float, Callable[[], object]]:
+    """Returns how many operations the forward and the backward of a tiny model are, and what runs them."""
+    shape, ids = Shape.even(TINY.longest), torch.zeros(1, TINY.longest, dtype=torch.int64, device=device)
+    parts = rehearse(TINY, rows=1, shape=shape, dtype=torch.float32, optimizer=AdamW(), device=device.type)
+    count = sum(part.count * times for part in parts for _, times in part.forward + part.backward)
+    model = TINY.build().to(device)
+    batch = Batch(ids=ids, targets=ids, segments=ids, positions=ids)
+    return count, lambda: next_token(model, batch).total.backward()
 
 
 def _product(device: torch.device, dtype: torch.dtype, m: int, k: int, n: int) -> Callable[[], Tensor]:

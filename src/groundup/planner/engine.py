@@ -28,10 +28,10 @@ from groundup.parts.linear import ExpertLinear, Linear
 from groundup.planner import books, decoding
 from groundup.planner.decoding import Pass
 from groundup.planner.hardware import Device
-from groundup.planner.layout import REACHED
 from groundup.planner.ledger import Operation
 from groundup.planner.machine import Machine
 from groundup.planner.memory import PROCESS_BYTES
+from groundup.planner.parallel import REACHED
 from groundup.planner.phantom import Work
 from groundup.planner.time import seconds
 from groundup.planner.weight_formats import Format

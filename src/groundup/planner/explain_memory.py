@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from groundup.planner import units
 from groundup.planner.derivation import Derivation, Term
 from groundup.planner.figures import derive, own
-from groundup.planner.layout import RESERVED_BYTES, Job, Laid, Layout
+from groundup.planner.layout import Job, Laid, Layout
 from groundup.planner.memory import LOADED_BYTES, PROCESS_BYTES, SLACK_SHARE, Memory, training_memory
+from groundup.planner.parallel import RESERVED_BYTES
 from groundup.planner.peak import Peak, peak_of
 from groundup.planner.published import MEGATRON_ADAM
 from groundup.planner.rehearsal import Part

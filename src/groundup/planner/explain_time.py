@@ -9,8 +9,9 @@ from groundup.planner import units
 from groundup.planner.derivation import Derivation, Term
 from groundup.planner.figures import derive, own
 from groundup.planner.hardware import ATTENTION_SHARE, MEMORY_SHARE, PRODUCT_SHARE
-from groundup.planner.layout import HIDDEN, REACHED, Job, Laid, fastest
+from groundup.planner.layout import Job, Laid, fastest
 from groundup.planner.operations import Bound, Operation, operations
+from groundup.planner.parallel import HIDDEN, REACHED
 from groundup.planner.time import works_seconds
 
 if TYPE_CHECKING:

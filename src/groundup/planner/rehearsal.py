@@ -168,12 +168,14 @@ def _part(data: dict[str, Any]) -> Part:
         name: tuple((Work(**work | {"size": tuple(work["size"])}), times) for work, times in data[name])
         for name in ("forward", "backward", "update")
     }
-    comings: Any = data["comings"]
-    if comings is not None:
-        events = {name: tuple(map(tuple, comings[name])) for name in ("forward", "backward", "update")}
-        sizes = {name: tuple(comings[name]) for name in ("weights", "states")}
-        comings = Comings(**{**comings, **events, **sizes})
-    return Part(**{**data, **works, "comings": comings})
+    works["comings"] = None if data["comings"] is None else _comings(data["comings"])
+    return Part(**{**data, **works})
+
+
+def _comings(data: dict[str, Any]) -> Comings:
+    read: dict[str, Any] = {name: tuple(map(tuple, data[name])) for name in ("forward", "backward", "update")}
+    read |= {name: tuple(data[name]) for name in ("weights", "states")}
+    return Comings(**{**data, **read})
 
 
 def _play(stage: _Stage, spec: Model, optimizer: Optimizer, *, rows: int, shape: Shape) -> Iterator[Part]:

@@ -10,8 +10,8 @@ from groundup.planner import units
 from groundup.planner.engine import EXCHANGE_SECONDS, HOST_BYTES_PER_SECOND, SLACK_SHARE, Engine
 from groundup.planner.grids import Grid
 from groundup.planner.hardware import ATTENTION_SHARE, MEMORY_SHARE, PRODUCT_SHARE
-from groundup.planner.layout import REACHED
 from groundup.planner.memory import PROCESS_BYTES
+from groundup.planner.parallel import REACHED
 
 SOURCES = (
     "Memory and operations: the model's own parts, rehearsed without memory on PyTorch's meta device.",

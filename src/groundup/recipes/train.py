@@ -20,7 +20,7 @@ from groundup.recipes.place import Place
 from groundup.recipes.pretrain import Outcome, pretrain
 from groundup.recipes.settings import Data, Run, is_run, read_run, with_overrides
 from groundup.recipes.watch import Watch
-from groundup.training.budget import Budget, Seconds, Steps, Tokens
+from groundup.training.budget import Budget, Seconds, Steps, Tokens, hours, kwh, usd
 
 RECIPES: dict[str, Callable[[], Run]] = {"quickstart": quickstart.design}  # runs that need no more than their name
 ENVIRONMENT = "GROUNDUP_SET"  # the variable that holds settings for every run
@@ -101,6 +101,11 @@ def resolve_run(
     time: float | None = None,
     tokens: float | None = None,
     steps: int | None = None,
+    max_hours: float | None = None,
+    max_usd: float | None = None,
+    usd_per_hour: float | None = None,
+    max_kwh: float | None = None,
+    watts: float | None = None,
 ) -> Run:
     """Returns the run that a command line describes.
 
@@ -114,15 +119,27 @@ def resolve_run(
         time: how long it trains, in seconds.
         tokens: how many tokens it trains on.
         steps: how many updates it makes.
+        max_hours: how long it trains.
+        max_usd: for how much money it trains.
+        usd_per_hour: what an hour costs.
+        max_kwh: with how much energy it trains.
+        watts: what the machine draws.
 
     Raises:
-        ConfigError: a setting that does not exist, or more than one budget, or none.
+        ConfigError: a setting that does not exist, or more than one budget, or none, or one that cannot be told.
     """
     budgets: list[Budget] = [] if time is None else [Seconds(time)]
     budgets += [] if tokens is None else [Tokens(int(tokens))]
     budgets += [] if steps is None else [Steps(steps)]
+    budgets += [] if max_hours is None else [hours(max_hours)]
+    if max_usd is not None:
+        budgets.append(
+            usd(max_usd, per_hour=_known(usd_per_hour, "--max-usd needs what an hour costs: --usd-per-hour"))
+        )
+    if max_kwh is not None:
+        budgets.append(kwh(max_kwh, watts=_known(watts, "--max-kwh needs what the machine draws: --watts")))
     if len(budgets) > 1:
-        raise ConfigError("a run has one budget; give one of --time, --tokens and --steps")
+        raise ConfigError("a run has one budget; give one of --time, --tokens, --steps and --max-...")
     file = Path(model)
     if model in RECIPES:
         run = RECIPES[model]()
@@ -139,6 +156,12 @@ def resolve_run(
     if source is not None:
         run = run.replace(data=run.data.replace(source=source))
     return with_overrides(run, settings)
+
+
+def _known(figure: float | None, otherwise: str) -> float:
+    if figure is None:
+        raise ConfigError(otherwise)
+    return figure
 
 
 def _with_environment(run: Run, text: str) -> Run:

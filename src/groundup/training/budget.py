@@ -124,3 +124,13 @@ def minutes(count: float) -> Budget:
 def hours(count: float) -> Budget:
     """Returns a budget of this many hours inside steps."""
     return Seconds(3600.0 * _positive(count, "hours"))
+
+
+def usd(count: float, *, per_hour: float) -> Budget:
+    """Returns a budget of this much money for time inside steps, of which an hour costs ``per_hour``."""
+    return Seconds(3600.0 * _positive(count, "USD") / _positive(per_hour, "USD per hour"))
+
+
+def kwh(count: float, *, watts: float) -> Budget:
+    """Returns a budget of this many kilowatt-hours for time inside steps, in which the machine draws ``watts``."""
+    return Seconds(3600.0 * 1000.0 * _positive(count, "kWh") / _positive(watts, "watts"))
