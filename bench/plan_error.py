@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from trial import FEWER, Trial, measured
+from trial import FEWER, PROMPT, WARM, Trial, measured
 
 ARCHITECTURES = (
     "gpt2",
@@ -60,8 +60,18 @@ def compared(trial: Trial) -> dict[str, Any]:
 
 
 def predicted(trial: Trial) -> dict[str, Any]:
-    plan = trial.plan()
-    return {"params": plan.params, "peak_bytes": plan.peak_bytes, "step_seconds": plan.step_seconds}
+    import torch
+
+    from groundup.planner.decoding import decode_seconds
+    from groundup.planner.machine import calibrate
+
+    plan, token = trial.plan(), None
+    if trial.tokens:
+        seen = PROMPT + WARM + trial.tokens // 2
+        settings = {"rows": trial.rows, "seen": seen, "machine": calibrate(), "dtype": torch.float32}
+        token = decode_seconds(trial.design(), **settings)
+    figures = {"peak_bytes": plan.peak_bytes, "step_seconds": plan.step_seconds, "token_seconds": token}
+    return {"params": plan.params, **figures}
 
 
 def show(row: dict[str, Any]) -> None:
