@@ -385,6 +385,7 @@ def test_what_is_left_open_and_what_cannot_run_yet_is_said():
     assert "generate reads 32 texts" in own and "copied" in own and "formulas" not in own
 
 
+@pytest.mark.usefixtures("unchecked_signatures")
 @pytest.mark.parametrize(
     ("model", "given", "says"),
     [
@@ -462,7 +463,6 @@ def test_the_command_plans_serving(tmp_path: Path):
     ("line", "says"),
     [
         ("gpt2 --batch 3", "--batch is for serving; give --serve too"),
-        ("gpt2 --offload", "--offload is for serving"),
         ("gpt2 --serve --tokens 2B", "--tokens is for training"),
         ("gpt2 --serve --optimizer muon", "--optimizer is for training"),
         ("--serve", "Missing argument 'MODEL'"),

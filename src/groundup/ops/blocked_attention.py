@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from groundup.devices import kind_of
-from groundup.ops.inside import INSIDES
+from groundup.inside import INSIDES
 
 SHORT = 512  # keys up to which weights are kept for the backward: there they are fewer than an MLP's activations
 SHORT_BLOCK, LONG_BLOCK = 128, 256  # queries: enough for fast products, few enough to skip what a mask hides

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from groundup.devices import kind_of
-from groundup.ops.inside import INSIDES
+from groundup.inside import INSIDES
 
 ALIGNMENT_BYTES = 16  # of the rows that PyTorch's own kernel takes (torch 2.13)
 
@@ -156,11 +156,11 @@ def _spread(rows: int, experts: int) -> list[int]:
     return [round(rows * sum(shares[: expert + 1]) / experts) for expert in range(experts)]
 
 
-def _inside_products(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
+def _inside_products(x: Tensor, weight: Tensor, ends: Tensor) -> Any:
     return NotImplemented if _is_taken(x, weight) else _products_by_expert(x, weight, _spread(len(x), len(weight)))
 
 
-def _inside_sums(y: Tensor, x: Tensor, ends: Tensor) -> Tensor:
+def _inside_sums(y: Tensor, x: Tensor, ends: Tensor) -> Any:
     return NotImplemented if _is_taken(y, x) else _sums_by_expert(y, x, _spread(len(x), len(ends)))
 
 

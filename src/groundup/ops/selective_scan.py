@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from groundup.inside import INSIDES, repeated
 from groundup.ops import kernels
-from groundup.ops.inside import INSIDES, repeated
 
 SPAN = 64  # tokens: the states at their ends are kept for the backward
 SPAN_STATES = 2**20  # of one span, so that a processor's cache holds what is computed from them

@@ -54,6 +54,8 @@ class Ledger(Meter):
         state: those of the rows' state.
     """
 
+    looking_inside = False  # products of experts are told from how many of them are expected to be chosen
+
     def __init__(self) -> None:
         super().__init__("cpu")  # PyTorch makes no phantoms on a device that it was not built for
         self.operations: dict[Operation, float] = defaultdict(float)
