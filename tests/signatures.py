@@ -20,6 +20,7 @@ from beartype import BeartypeConf, FrozenDict, beartype
 _RULES = BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict({Self: Any}))
 _jaxtyped = jaxtyping.jaxtyped
 _off = False
+UNCHECKED = {"groundup.planner.heap", "groundup.planner.replay"}  # a million calls a plan, of plain numbers
 
 
 @contextmanager
@@ -48,6 +49,8 @@ def _decorator(*, typechecker: Callable[..., Any]) -> Callable[[Any], Any]:
     """What the hook's decorator does, but stepping aside while Dynamo traces."""
 
     def decorate(target: Any) -> Any:
+        if target.__module__ in UNCHECKED:
+            return target
         if not isinstance(target, type):
             return _eager_only(_jaxtyped(target, typechecker=typechecker), plain=target)
         plain = target.__init__

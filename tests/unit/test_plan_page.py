@@ -167,7 +167,7 @@ def test_the_ten_fastest_layouts_are_drawn_and_the_one_that_was_given():
     assert drawn is not None and drawn.svg.count("dp=") == 10
     slow = layouts_plot(made.study.again(layout="dp=8,tp=2,zero=0,recompute=full"))
     assert slow is not None and slow.svg.count("dp=") == 10
-    assert "dp=8,tp=2,pp=1,cp=1,micro=1,zero=0,rounds=1,recompute=full" in slow.svg
+    assert "dp=8,tp=2,pp=1,cp=1,ep=1,micro=1,zero=0,rounds=1,recompute=full" in slow.svg
 
 
 def test_the_same_plan_makes_the_same_drawing():

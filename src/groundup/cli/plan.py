@@ -11,6 +11,7 @@ from groundup.cli import serving
 from groundup.cli.options import COUNT, Folder, Number, as_json, offline, print_json
 
 if TYPE_CHECKING:
+    from groundup.planner.fit import Fit
     from groundup.planner.plan import Plan
 
 
@@ -110,10 +111,12 @@ def plan(
         raise click.UsageError(f"{' and '.join(limits)} each say how long to train; give one of them.")
     asked["optimizer"] = Optimizer.from_dict({"kind": optimizer})
     if memory is not None:
-        if budgets:
-            raise click.UsageError(f"{limits[0]} and --fit ask for different things; give one of them.")
-        made = fit(design, memory, **asked)
-    elif budgets:
+        others = [*limits[:1], *(["--explain"] if explain else []), *(["--html"] if html else [])]
+        if others:
+            raise click.UsageError(f"{others[0]} and --fit ask for different things; give one of them.")
+        _show(fit(design, memory, **asked), as_json=as_json)
+        return
+    if budgets:
         ((budget, amount),) = budgets.items()
         made = within(design, budget=budget, amount=amount, **asked)
     elif design is None:
@@ -126,12 +129,17 @@ def plan(
         write_page(plan_page(made, title=" ".join((model or "", *settings)).strip() or None), html)
     if explain is not None:
         _explain(made, explain, as_json=as_json)
-    elif as_json:
-        print_json(made.to_dict())
-    elif html is None:
-        click.echo(str(made))
+    elif as_json or html is None:
+        _show(made, as_json=as_json)
     else:
         click.echo(f"{html} is written; open it in a browser")
+
+
+def _show(made: Plan | Fit, *, as_json: bool) -> None:
+    if as_json:
+        print_json(made.to_dict())
+    else:
+        click.echo(str(made))
 
 
 def _explain(made: Plan, figure: str, *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from groundup.errors import ConfigError, nearest
 from groundup.model.decoder import Decoder
-from groundup.planner import books, units
+from groundup.planner import books, power, units
 from groundup.planner.assumptions import BATCH_TOKENS, CHINCHILLA_TOKENS_PER_PARAM, SHARED_CONTEXT
 from groundup.planner.derivation import Derivation, Term
 from groundup.planner.explain_memory import EXPLAIN_MEMORY, row_choice
@@ -246,9 +246,9 @@ def _energy_kwh(plan: Plan) -> Derivation:
     return derive(
         plan,
         "energy_kwh",
-        formula="devices * train_seconds / 3600 * watts / 1000",
-        terms=[own(plan, "devices"), own(plan, "train_seconds"), watts],
-        source="device-hours times power; Patterson et al. 2021 (arXiv:2104.10350), without the centre's own energy",
+        formula="devices * train_seconds / 3600 * watts / 1000 * pue",
+        terms=[own(plan, "devices"), own(plan, "train_seconds"), watts, own(plan, "pue")],
+        source="device-hours times power and the centre's own share; Patterson et al. 2021 (arXiv:2104.10350)",
     )
 
 
@@ -312,6 +312,48 @@ def _predicted_loss(plan: Plan) -> Derivation:
         terms=[*terms, own(plan, "params"), own(plan, "tokens")],
         source="Besiroglu et al. 2024 (arXiv:2404.10102), fitted to the runs of Hoffmann et al. 2022",
         notes=[f"Not told: {unknown}."] if unknown else notes,
+    )
+
+
+def _predicted_loss_end(figure: str, end: int) -> Callable[[Plan], Derivation]:
+    """The derivation of an end of the loss's interval."""
+
+    def told(plan: Plan) -> Derivation:
+        law, unknown = BESIROGLU, _no_law(plan)
+        ends = None if unknown else law.floor_ends
+        terms = [
+            own(plan, "predicted_loss"),
+            Term(name="irreducible", value=None if unknown else law.floor, source="the law's floor"),
+            Term(name="end", value=None if ends is None else ends[end], source="of 95% of 4,000 draws of the floor"),
+        ]
+        return derive(
+            plan, figure, formula="predicted_loss - irreducible + end", terms=terms, source="Besiroglu et al. 2024"
+        )
+
+    return told
+
+
+def _told(figure: str, source: str, missing: str = "", *, formula: str = "given") -> Callable[[Plan], Derivation]:
+    """The derivation of what was asked for, or left at what is usual."""
+
+    def told(plan: Plan) -> Derivation:
+        value = getattr(plan, figure)
+        said = missing if value is None else source
+        number = None if value is None else float(value)
+        return derive(plan, figure, formula=formula, terms=[Term(name="given", value=number, source=said)], source=said)
+
+    return told
+
+
+def _embodied_kg(plan: Plan) -> Derivation:
+    asked = plan.embodied_kg is not None
+    each = Term(name="kg_an_hour", value=power.embodied_kg(1.0) if asked else None, unit="kg", source="of a device")
+    return derive(
+        plan,
+        "embodied_kg",
+        formula="devices * train_seconds / 3600 * kg_an_hour",
+        terms=[own(plan, "devices"), own(plan, "train_seconds"), each],
+        source="the making of the devices, over the hours that they serve (power.py); give --embodied",
     )
 
 
@@ -379,6 +421,13 @@ EXPLANATIONS: dict[str, Callable[[Plan], Derivation]] = {
     "cost_usd": _cost_usd,
     "chinchilla_tokens": _chinchilla_tokens,
     "predicted_loss": _predicted_loss,
+    "predicted_loss_low": _predicted_loss_end("predicted_loss_low", 0),
+    "predicted_loss_high": _predicted_loss_end("predicted_loss_high", 1),
+    "watts": _told("watts", "given, capped, or as the device was designed for", "nobody says; give --watts"),
+    "watts_cap": _told("watts_cap", "given with --watts-cap", "there is no cap"),
+    "pue": _told("pue", "given with --pue, of the cloud's region, or 1"),
+    "embodied_kg": _embodied_kg,
+    "offload": _told("offload", "given with --offload, or the fastest layout's", formula="1 <= given"),
     **EXPLAIN_MEMORY,
     **EXPLAIN_TIME,
 }

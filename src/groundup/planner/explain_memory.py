@@ -9,11 +9,19 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from groundup.planner import units
+from groundup.planner import replay, units
 from groundup.planner.derivation import Derivation, Term
 from groundup.planner.figures import derive, own
 from groundup.planner.layout import Job, Laid, Layout
-from groundup.planner.memory import LOADED_BYTES, PROCESS_BYTES, SLACK_SHARE, Memory, training_memory
+from groundup.planner.memory import (
+    KERNEL_BYTES,
+    LOADED_BYTES,
+    PROCESS_BYTES,
+    SLACK_SHARE,
+    Memory,
+    kernels,
+    training_memory,
+)
 from groundup.planner.parallel import RESERVED_BYTES
 from groundup.planner.peak import Peak, peak_of
 from groundup.planner.published import MEGATRON_ADAM
@@ -42,8 +50,8 @@ def row_choice(plan: Plan) -> Derivation:
     step = Term(name="step_tokens", value=int(study.wanted_tokens), unit="tokens", source="wanted; see batch_tokens")
     enough = Term(name="enough_tokens", value=study.most_tokens, unit="tokens", source="more only take memory")
     most = 2 ** int(math.log2(max(1, min(int(study.wanted_tokens), study.most_tokens) // study.shape.text)))
-    least_bytes, most_bytes = (_held(plan, rows).peak_bytes for rows in (1, most))
-    if most == 1 or most_bytes <= study.usable_share * plan.memory_bytes:
+    most_bytes = _held(plan, most).peak_bytes
+    if plan.micro_batch == most:
         return derive(
             plan,
             "micro_batch",
@@ -52,21 +60,12 @@ def row_choice(plan: Plan) -> Derivation:
             source="the largest power of two that fits and is of use",
             notes=[f"With {units.several(most, 'row')} the peak is {units.bytes_(most_bytes)}."],
         )
-    terms = [
-        Term(name="most_rows", value=most, unit="rows", source="the largest power of two that is of use"),
-        Term(name="most_bytes", value=most_bytes, unit="bytes", source="the peak with so many"),
-        Term(name="least_bytes", value=least_bytes, unit="bytes", source="the peak with one row"),
-        Term(name="usable_share", value=study.usable_share, source="of the memory; the rest is the system's"),
-        own(plan, "memory_bytes"),
-    ]
-    rows = "1 + (usable_share * memory_bytes - least_bytes) * (most_rows - 1) / (most_bytes - least_bytes)"
-    return derive(
-        plan,
-        "micro_batch",
-        formula=f"2 ** floor(log2(max(1, {rows})))",
-        terms=terms,
-        source="the largest power of two that fits: memory grows in a straight line with the rows",
-    )
+    chosen = plan.micro_batch
+    terms = [Term(name="rows", value=chosen, unit="rows", source="the largest power of two that fits")]
+    notes = [f"With {units.several(rows, 'row')} the peak is {units.bytes_(_held(plan, rows).peak_bytes)}, about."
+             for rows in (chosen, 2 * chosen)]  # fmt: skip
+    source = f"{units.percent(study.usable_share)} of {units.bytes_(plan.memory_bytes)} can be used"
+    return derive(plan, "micro_batch", formula="rows", terms=terms, source=source, notes=notes)
 
 
 def _parts(plan: Plan) -> tuple[Part, ...]:
@@ -80,6 +79,7 @@ def _held(plan: Plan, rows: int) -> Memory:
         device=study.machine.device,
         accumulate=2,
         process_bytes=study.asked["process_bytes"],
+        replaying=False,
     )
 
 
@@ -108,8 +108,11 @@ def _each(name: str, value: float, source: str = "bytes of each parameter") -> T
     return Term(name=name, value=value, source=source)
 
 
-def _share(layout: Layout, *, first: int) -> Term:
-    """By how many replicas a state is shared."""
+def _share(layout: Layout, *, first: int, all_bytes: float, held_bytes: int) -> Term:
+    """By how many replicas a state is shared; where experts have fewer of them, in the mean of all weights."""
+    if layout.ep > 1 and held_bytes:
+        source = f"zero={layout.zero} among dp={layout.dp}, experts among dp / ep={layout.dp // layout.ep}: in the mean"
+        return Term(name="shared", value=all_bytes / held_bytes, source=source)
     shared = layout.zero >= first
     source = f"zero={layout.zero} shares it among dp={layout.dp}" if shared else f"zero={layout.zero} leaves it whole"
     return Term(name="shared", value=layout.dp if shared else 1, source=source)
@@ -128,14 +131,18 @@ def _params_on_device(plan: Plan, job: Job, layout: Layout) -> Term:
     )
 
 
+def _of_device(plan: Plan, job: Job, layout: Layout, *, each: Term, first: int, held_bytes: int) -> list[Term]:
+    """What is held of each weight of a device, and by how many replicas it is shared."""
+    params = _params_on_device(plan, job, layout)
+    all_bytes = (each.value or 0.0) * (params.value or 0.0)
+    return [each, params, _share(layout, first=first, all_bytes=all_bytes, held_bytes=held_bytes)]
+
+
 def _weights(plan: Plan, job: Job, layout: Layout) -> Derivation:
-    terms = [
-        _each("weight_bytes", MEGATRON_ADAM.weights),
-        _params_on_device(plan, job, layout),
-        _share(layout, first=3),
-    ]
+    each = _each("weight_bytes", MEGATRON_ADAM.weights)
+    terms = _of_device(plan, job, layout, each=each, first=3, held_bytes=plan.weights_bytes)
     formula = "weight_bytes * device_params / shared"
-    if layout.zero == 3:
+    if layout.zero == 3 and layout.ep == 1:
         whole = Term(name="layer_params", value=job.each.params / layout.tp, unit="parameters", source="of a layer")
         terms.append(whole)
         formula += " + 2 * weight_bytes * layer_params"
@@ -143,22 +150,18 @@ def _weights(plan: Plan, job: Job, layout: Layout) -> Derivation:
 
 
 def _gradients(plan: Plan, job: Job, layout: Layout) -> Derivation:
-    terms = [
-        _each("gradient_bytes", MEGATRON_ADAM.gradients),
-        _params_on_device(plan, job, layout),
-        _share(layout, first=2),
-    ]
+    each = _each("gradient_bytes", MEGATRON_ADAM.gradients)
+    terms = _of_device(plan, job, layout, each=each, first=2, held_bytes=plan.gradients_bytes)
     return derive(
         plan, "gradients_bytes", formula="round(gradient_bytes * device_params / shared)", terms=terms, source=ZERO
     )
 
 
 def _optimizer(plan: Plan, job: Job, layout: Layout) -> Derivation:
-    terms = [
-        _each("state_bytes", MEGATRON_ADAM.optimizer, "of each parameter: two moments and the weight in 32 bits"),
-        _params_on_device(plan, job, layout),
-        _share(layout, first=1),
-    ]
+    if layout.offload:
+        return derive(plan, "optimizer_bytes", terms=[], source="it lies in the host's memory: offload=1")
+    each = _each("state_bytes", MEGATRON_ADAM.optimizer, "of each parameter: two moments and the weight in 32 bits")
+    terms = _of_device(plan, job, layout, each=each, first=1, held_bytes=plan.optimizer_bytes)
     return derive(
         plan, "optimizer_bytes", formula="round(state_bytes * device_params / shared)", terms=terms, source=ZERO
     )
@@ -213,11 +216,13 @@ def _process(plan: Plan) -> Derivation:
         Term(name="bare", value=PROCESS_BYTES[device], unit="bytes", source="a bare training process, measured"),
         Term(name="loaded", value=LOADED_BYTES, unit="bytes", source="what the first steps load, measured"),
         Term(name="program", value=own_bytes, unit="bytes", source="what the program held before, where that is given"),
+        Term(name="sizes", value=kernels(_parts(plan)), source="sizes of products in bfloat16, each with its kernels"),
+        Term(name="kernel", value=KERNEL_BYTES, unit="bytes", source="what oneDNN keeps of each, measured"),
     ]
     return derive(
         plan,
         "process_bytes",
-        formula="max(bare, loaded + program)",
+        formula="max(bare, loaded + program) + sizes * kernel",
         terms=terms,
         source="measured as VmHWM with torch 2.13 on Linux (memory.py)",
     )
@@ -227,18 +232,23 @@ def _slack(plan: Plan) -> Derivation:
     study = plan.study
     if not isinstance(study.memory, Memory):
         return derive(plan, "slack_bytes", terms=[], source="in process_bytes, where several devices share the work")
-    measured = study.machine.device in SLACK_SHARE
-    share = Term(
-        name="slack_share",
-        value=SLACK_SHARE.get(study.machine.device, 0.0),
-        source="of what comes and goes: measured on nine models, glibc 2.36 (memory.py)"
-        if measured
-        else f"none was measured on {study.machine.device}",
-    )
-    held = Term(name="step_bytes", value=study.memory.step_bytes, unit="bytes", source="see peak_bytes")
-    return derive(
-        plan, "slack_bytes", formula="round(slack_share * step_bytes)", terms=[share, held], source="memory.py"
-    )
+    device, memory = study.machine.device, study.memory
+    if device not in SLACK_SHARE:
+        return derive(plan, "slack_bytes", terms=[], source=f"none was measured on {device}")
+    names = ("weights_bytes", "optimizer_bytes", "step_bytes")
+    alive = sum(getattr(memory, name) for name in names)
+    corrected = Term(name="corrected", value=plan.correction["slack"], source="by this machine's runs; see correction")
+    parts = tuple(Term(name=name, value=getattr(memory, name), unit="bytes") for name in names)
+    held = Term(name="alive", value=alive, unit="bytes", source="at the peak", parts=parts)
+    grown = replay.grown_bytes(_parts(plan), accumulate=plan.accumulate)
+    if grown is None:
+        source = "of what is alive: measured on twelve models, glibc 2.36 (memory.py)"
+        first = Term(name="slack_share", value=SLACK_SHARE[device], source=source)
+        formula = "round(corrected * round(slack_share * alive))"
+    else:
+        first = Term(name="grown", value=grown, unit="bytes", source="three steps played on glibc's heap (replay.py)")
+        formula = "round(corrected * max(grown - alive, 0))"
+    return derive(plan, "slack_bytes", formula=formula, terms=[first, held, corrected], source="memory.py")
 
 
 def _peak(plan: Plan) -> Derivation:

@@ -96,7 +96,7 @@ def training_memory(
     loss = next(part for part in parts if part.name == "loss")
     held, moment = max(_walk(parts, before=total["gradient_bytes"] if accumulate > 1 else 0))
     alive = total["gradient_bytes"] + total["optimizer_bytes"] + held
-    program = max(PROCESS_BYTES.get(device, 0), LOADED_BYTES + (process_bytes or 0)) + _kernels(parts) * KERNEL_BYTES
+    program = max(PROCESS_BYTES.get(device, 0), LOADED_BYTES + (process_bytes or 0)) + kernels(parts) * KERNEL_BYTES
     return Memory(
         process_bytes=program if device in PROCESS_BYTES else 0,
         weights_bytes=total["gradient_bytes"],  # both are float32 and of the same shapes
@@ -111,8 +111,8 @@ def training_memory(
     )
 
 
-def _kernels(parts: Sequence[Part]) -> int:
-    """How many sizes of products oneDNN has kernels for."""
+def kernels(parts: Sequence[Part]) -> int:
+    """How many sizes of products in bfloat16 oneDNN has kernels for."""
     works = (work for part in parts for work, _ in part.forward + part.backward)
     sizes = {(work.name, work.size) for work in works if work.flops and work.dtype == "bfloat16"}
     return min(len(sizes), MOST_KERNELS)
