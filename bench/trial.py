@@ -99,7 +99,7 @@ def longformer(trial: Trial) -> Model:
     from groundup.families.longformer import longformer as make
 
     width = width_for(trial, of_layer=15)
-    sizes = {"width": width, "layers": 6, "heads": width // 64, "vocab": trial.vocab, "context": trial.context}
+    sizes = {"width": width, "heads": width // 64, "vocab": trial.vocab, "context": trial.context}
     return make(windows=[trial.context // 4] * 6, **sizes)
 
 

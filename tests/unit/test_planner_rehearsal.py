@@ -41,6 +41,10 @@ def play(spec, dtype=torch.float32, optimizer=AdamW(), rows=2, context=16):  # n
     return rehearse(spec, rows=rows, shape=Shape.even(context), dtype=dtype, optimizer=optimizer)
 
 
+def layer_of(spec, dtype=torch.float32):
+    return next(part for part in play(spec, dtype) if part.name == "layer")
+
+
 def really_kept(layer, x, ctx, dtype) -> int:
     """Bytes that a layer's forward leaves behind: its output and what autograd saved, weights and input excepted."""
     kept: dict[int, int] = {}
@@ -67,13 +71,13 @@ def test_layer_keeps_what_autograd_really_saves(spec, dtype):
     leaf = torch.randn(2, 16, spec.width, requires_grad=True)
     ctx = Context.whole(leaf)
     real = really_kept(model.layers[0], leaf.clone(), ctx, dtype)
-    part = next(part for part in play(spec, dtype) if part.name == "layer")
+    part = layer_of(spec, dtype)
     assert part.kept_bytes == real
 
 
 @both_types
 def test_autocasts_copies_are_those_of_the_matrices(dtype):
-    part = next(part for part in play(LLAMA, dtype) if part.name == "layer")
+    part = layer_of(LLAMA, dtype)
     matrices = sum(p.numel() for p in LLAMA.build().layers[0].parameters() if p.ndim == 2)
     assert part.cast_bytes == (2 * matrices if dtype == torch.bfloat16 else 0)
 
@@ -183,7 +187,7 @@ def test_rehearsal_of_a_users_own_mixer_is_played_again_when_its_file_has_change
     for number, does in enumerate(("x", "x.exp().exp().exp()")):
         file.write_text(MIXER.format(does=does))
         os.utime(file, (number, number))  # older than the package, as an unpacked archive is
-        kept.append(play(with_mixer(import_file(file).Edited))[1].kept_bytes)
+        kept.append(layer_of(with_mixer(import_file(file).Edited)).kept_bytes)
         del sys.modules["rehearsed_mixer"]
     assert kept[1] > kept[0]
     assert len(list(tmp_path.glob("rehearsal-*.json"))) == 2
@@ -194,7 +198,7 @@ def test_rehearsal_of_a_mixer_without_a_file_is_not_kept(tmp_path, monkeypatch):
     typed = ModuleType("typed")
     monkeypatch.setitem(sys.modules, "typed", typed)
     exec(MIXER.format(does="x").replace("Edited", "Typed"), vars(typed))
-    assert play(with_mixer(typed.Typed))[1].name == "layer"
+    assert layer_of(with_mixer(typed.Typed)).kept_bytes
     assert not list(tmp_path.iterdir())
 
 

@@ -17,6 +17,8 @@ from jaxtyping import Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
+from groundup.inside import INSIDES
+
 
 def reference(
     a: Shaped[Tensor, "_B _T *factors"],
@@ -119,3 +121,5 @@ torch.library.register_fake(
     lib=_library,
 )
 torch.library.register_autograd("groundup::linear_scan", _grads, setup_context=_save, lib=_library)
+INSIDES[torch.ops.groundup.linear_scan.default] = _scan
+INSIDES[torch.ops.groundup.linear_scan_backward.default] = _backward

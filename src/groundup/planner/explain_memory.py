@@ -13,15 +13,8 @@ from groundup.planner import replay, units
 from groundup.planner.derivation import Derivation, Term
 from groundup.planner.figures import derive, own
 from groundup.planner.layout import Job, Laid, Layout
-from groundup.planner.memory import (
-    KERNEL_BYTES,
-    LOADED_BYTES,
-    PROCESS_BYTES,
-    SLACK_SHARE,
-    Memory,
-    kernels,
-    training_memory,
-)
+from groundup.planner.libraries import KERNEL_BYTES, buffer_bytes, kernels
+from groundup.planner.memory import LOADED_BYTES, PROCESS_BYTES, SLACK_SHARE, Memory, training_memory
 from groundup.planner.parallel import RESERVED_BYTES
 from groundup.planner.peak import Peak, peak_of
 from groundup.planner.published import MEGATRON_ADAM
@@ -218,13 +211,14 @@ def _process(plan: Plan) -> Derivation:
         Term(name="program", value=own_bytes, unit="bytes", source="what the program held before, where that is given"),
         Term(name="sizes", value=kernels(_parts(plan)), source="sizes of products in bfloat16, each with its kernels"),
         Term(name="kernel", value=KERNEL_BYTES, unit="bytes", source="what oneDNN keeps of each, measured"),
+        Term(name="buffers", value=buffer_bytes(_parts(plan)), unit="bytes", source="MKL's, for products in float32"),
     ]
     return derive(
         plan,
         "process_bytes",
-        formula="max(bare, loaded + program) + sizes * kernel",
+        formula="max(bare, loaded + program) + sizes * kernel + buffers",
         terms=terms,
-        source="measured as VmHWM with torch 2.13 on Linux (memory.py)",
+        source="measured as VmHWM with torch 2.13 on Linux (memory.py, libraries.py)",
     )
 
 

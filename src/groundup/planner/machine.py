@@ -20,7 +20,7 @@ from groundup.devices import best, pick_device
 from groundup.planner import cache_files, limits
 from groundup.planner.benchmark import Sample, samples
 
-FORMAT = 4  # of the file; a file of another format is measured again
+FORMAT = 5  # of the file; a file of another format is measured again
 BUSY = 0.6  # processes for each core from which on a measurement is not taken for good
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from groundup.planner import replay
+from groundup.planner.libraries import KERNEL_BYTES, buffer_bytes, kernels
 from groundup.planner.rehearsal import Part
 
 MIB = 2**20
@@ -21,14 +22,10 @@ MIB = 2**20
 # What a process holds that trains a model of next to no size: Python, PyTorch and groundup. Measured as VmHWM after
 # four steps of one layer of width 64 in float32 (torch 2.13, Linux, 2 cores). On CUDA the peak is that of PyTorch's
 # allocator, in which the process has no part.
-PROCESS_BYTES = {"cpu": 312 * MIB}
+PROCESS_BYTES = {"cpu": 321 * MIB}
 
-# What the first steps load besides what a program held before: 10 MiB in training, and up to 3 more in scoring.
-LOADED_BYTES = 13 * MIB
-
-# What oneDNN keeps of each size of products in bfloat16: the code of two kernels, 252 KiB each, and what it knows of
-# them. Read off the traces of malloc of GPT-2 and Mixtral (torch 2.13); it keeps up to 1,024.
-KERNEL_BYTES, MOST_KERNELS = 560 * 2**10, 1024
+# What the first steps load besides what a program held before: 18 MiB in training, and up to 3 more in scoring.
+LOADED_BYTES = 21 * MIB
 
 # What the allocator holds beyond what is alive, as a share of it, where the heap is not replayed (see replay.py): of
 # twelve models of 3M to 30M parameters, 4% to 45%, half of them 13% to 24% (glibc 2.36, torch 2.13).
@@ -96,7 +93,8 @@ def training_memory(
     loss = next(part for part in parts if part.name == "loss")
     held, moment = max(_walk(parts, before=total["gradient_bytes"] if accumulate > 1 else 0))
     alive = total["gradient_bytes"] + total["optimizer_bytes"] + held
-    program = max(PROCESS_BYTES.get(device, 0), LOADED_BYTES + (process_bytes or 0)) + kernels(parts) * KERNEL_BYTES
+    program = max(PROCESS_BYTES.get(device, 0), LOADED_BYTES + (process_bytes or 0))
+    program += kernels(parts) * KERNEL_BYTES + buffer_bytes(parts)
     return Memory(
         process_bytes=program if device in PROCESS_BYTES else 0,
         weights_bytes=total["gradient_bytes"],  # both are float32 and of the same shapes
@@ -109,13 +107,6 @@ def training_memory(
         slack_bytes=_slack(parts, accumulate, alive=alive, replaying=replaying) if device in SLACK_SHARE else 0,
         moment=moment,
     )
-
-
-def kernels(parts: Sequence[Part]) -> int:
-    """How many sizes of products in bfloat16 oneDNN has kernels for."""
-    works = (work for part in parts for work, _ in part.forward + part.backward)
-    sizes = {(work.name, work.size) for work in works if work.flops and work.dtype == "bfloat16"}
-    return min(len(sizes), MOST_KERNELS)
 
 
 def _slack(parts: Sequence[Part], accumulate: int, *, alive: int, replaying: bool) -> int:

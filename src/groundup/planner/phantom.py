@@ -14,6 +14,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 from torch.utils.flop_counter import flop_registry
 
+from groundup.devices import kind_of
 from groundup.inside import INSIDES, times
 
 _META = torch.device("meta")
@@ -153,7 +155,10 @@ class Meter(TorchDispatchMode):
 
     def _book(self, func: Any, inputs: Any, read: list[Tensor], made: list[Tensor]) -> None:
         copies = func is torch.ops.aten._to_copy.default and read[0].untyped_storage()._cdata in self._weights
+        casts = [self._begin(size) for size in _casts(func, read)]
         fresh = [t for t in made if self._adopt(t.untyped_storage(), copy=copies)]
+        for number, size in casts:
+            self._end(number, size)
         changed = _changed(func, *inputs)
         if not fresh and not changed:
             self.works[VIEW] += times()
@@ -167,7 +172,7 @@ class Meter(TorchDispatchMode):
             size=size,
             flops=flops,
             elements=sum(t.numel() for t in written),
-            moved_bytes=sum(map(_bytes, read)) + sum(map(_bytes, written)),
+            moved_bytes=sum(map(_bytes, read + written)) + 2 * sum(size for _, size in casts),
         )
         self.works[work] += times()
 
@@ -176,19 +181,25 @@ class Meter(TorchDispatchMode):
         key, size = storage._cdata, storage.nbytes()
         if key in self._alive:
             return False
-        self._count += 1
-        self._alive[key] = self._count
-        self.events.append((self._count, size))
-        self.live_bytes += size
+        self._alive[key], _ = self._begin(size)
         self.copied_bytes += size if copy else 0
-        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
         weakref.finalize(storage, self._bury, key, size, copy=copy)
         return True
 
     def _bury(self, key: int, size: int, *, copy: bool) -> None:
-        self.events.append((self._alive.pop(key), FREED))
-        self.live_bytes -= size
+        self._end(self._alive.pop(key), size)
         self.copied_bytes -= size if copy else 0
+
+    def _begin(self, size: int) -> Event:
+        self._count += 1
+        self.events.append((self._count, size))
+        self.live_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        return self._count, size
+
+    def _end(self, number: int, size: int) -> None:
+        self.events.append((number, FREED))
+        self.live_bytes -= size
 
 
 def _bared(leaf: Any) -> Any:
@@ -215,6 +226,20 @@ def _changed(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
     named = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
     outs = {a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write}
     return [t for name in outs for t in tree_leaves(named.get(name)) if isinstance(t, Tensor)]
+
+
+def _casts(func: Any, read: list[Tensor]) -> list[int]:
+    """The bytes of the copies that a processor makes, for a moment, of numbers of several types in a common one."""
+    if torch.Tag.pointwise not in func.tags or func.overloadpacket in _UNLIKE or len(read) < 2:
+        return []
+    several = [t for t in read if t.ndim]
+    if len({t.dtype for t in several}) < 2 or kind_of(several[0]) not in ("cpu", "meta"):
+        return []
+    common = reduce(torch.promote_types, (t.dtype for t in several))
+    return [t.numel() * common.itemsize for t in several if t.dtype != common]
+
+
+_UNLIKE = {torch.ops.aten.where, torch.ops.aten.masked_fill, torch.ops.aten.masked_fill_}  # whose mask stays as it is
 
 
 def _flops(packet: Any, inputs: Any, made: list[Tensor]) -> tuple[int, tuple[int, ...]]:

@@ -7,12 +7,13 @@ is put together from these parts.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -185,31 +186,46 @@ def _play(stage: _Stage, spec: Model, optimizer: Optimizer, *, rows: int, shape:
         module = model.get_submodule(name)
         assert isinstance(module, StackModule)
         tokens, kinds = shape.ids if stack is spec.predictor else shape.source, Counter(stack.layer_kinds)
-        yield from _play_stack(stage, module, kinds, rows=rows, tokens=tokens, memory=shape.source)
+        packed = len(spec.stacks) == 1  # sources and their targets are not
+        yield from _play_stack(stage, module, kinds, rows=rows, tokens=tokens, memory=shape.source, packed=packed)
     yield _loss(stage, module, rows * shape.predicted)
 
 
 def _play_stack(
-    stage: _Stage, model: StackModule, counts: Counter[LayerKind], *, rows: int, tokens: int, memory: int
+    stage: _Stage,
+    model: StackModule,
+    counts: Counter[LayerKind],
+    *,
+    rows: int,
+    tokens: int,
+    memory: int,
+    packed: bool,
 ) -> Iterator[Part]:
-    """The embedding, the layers and the norm of a stack that reads so many rows of tokens, beside such a memory."""
+    """The embedding, the layers and the norm of a stack that reads so many rows of tokens, beside such a memory.
+
+    Where rows are ``packed``, a document ends in each and the next begins.
+    """
     stream = (rows, tokens, model.spec.carried)
     ids = torch.zeros(rows, tokens, dtype=torch.int64)
     places = torch.zeros_like(ids)
-    # Rows are packed with documents.
-    ctx = Context.whole(ids, segments=places, positions=places, memory=torch.empty(rows, memory, model.spec.width))
-    ctx.shared[DOCUMENTS] = [Document(row, 0, tokens) for row in range(rows)]  # as long as rows, for all that is known
+    remembered = torch.empty(rows, memory, model.spec.width, requires_grad=bool(memory))
+    where = {"segments": places, "positions": places} if packed else {}
+    first = _Remembering.whole(ids, memory=remembered, **where)
+    ends = [0, tokens // 2, tokens] if packed and tokens > 1 else [0, tokens]
+    first.shared[DOCUMENTS] = [Document(row, *pair) for row in range(rows) for pair in itertools.pairwise(ends)]
+    first.shared[EMBEDDED] = torch.empty(rows, tokens, model.spec.width)
+    with autocast(stage.meter.device, stage.dtype):
+        model.embed(ids, first)
+        for layer in model.layers:
+            model.through([layer], torch.empty(stream), first)
+    yield stage.play("shared", [], lambda _: first.make_again(), reads=())
+    ctx, learnt = first.handed_on()
     graded = [model.embed.weight] if isinstance(model.head, TiedHead) and model.embed.weight is not None else []
     yield stage.play("embed", [model.embed], lambda _: model.embed(ids, ctx), reads=(), graded=graded)
-    ctx.once(EMBEDDED, lambda: torch.empty(rows, tokens, model.spec.width))
-    with torch.no_grad(), autocast(stage.meter.device, stage.dtype):
-        for layer in model.layers:
-            # So that what layers share is there, as it is for all but the first.
-            model.through([layer], torch.empty(stream), ctx)
+    graded = [remembered, *learnt]
     for layer, count in zip(model.layers, counts.values(), strict=True):
-        yield stage.play(
-            "layer", [layer], lambda x, layer=layer: model.through([layer], x, ctx), reads=stream, count=count
-        )
+        run = partial(model.through, [layer], ctx=ctx)
+        yield stage.play("layer", [layer], run, reads=stream, count=count, graded=graded)
     yield stage.play("norm", [model.norm], lambda x: model.norm(x).flatten(0, 1), reads=stream)
 
 
@@ -261,6 +277,39 @@ def _more(three: dict[Work, float], four: dict[Work, float], more: float) -> Wor
     return tuple((work, times) for work, times in every.items() if times > 0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Remembering(Context):
+    """A context that remembers how what layers share was made, and can make it once more.
+
+    Attributes:
+        makers: of what was asked for, in that order.
+    """
+
+    makers: dict[Hashable, Callable[[], Tensor]] = field(default_factory=dict)
+
+    def once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """Does what a context does, and remembers it."""
+        self.makers.setdefault(key, make)
+        return super().once(key, make)
+
+    def make_again(self) -> Tensor:
+        """Makes what is no part of a layer once more; returns a number that depends on all of it that is learnt."""
+        for key, make in self.makers.items():
+            if make() is not self.shared[key]:
+                del self.shared[key]
+        made = [self.once(key, make) for key, make in tuple(self.makers.items())]
+        learnt = [t for t in made if t.requires_grad]
+        return torch.stack([t.sum() for t in learnt]).sum() if learnt else torch.zeros((), requires_grad=True).clone()
+
+    def handed_on(self) -> tuple[Context, list[Tensor]]:
+        """Returns a plain context with what is shared, and of that what has a gradient of its own, as leaves."""
+        self.makers.clear()  # each holds this context, and it them
+        learnt = {key: t for key, t in self.shared.items() if isinstance(t, Tensor) and t.requires_grad}
+        self.shared.update({key: t.detach().requires_grad_() for key, t in learnt.items()})
+        plain = Context(**{field.name: getattr(self, field.name) for field in fields(Context)})
+        return plain, [self.shared[key] for key in learnt]
+
+
 class _Source(torch.autograd.Function):
     """The end of a part's forward: in the backward, where a gradient of its output comes from."""
 
@@ -306,7 +355,7 @@ class _Stage:
             run: maps what comes in to what goes out.
             reads: the shape of what comes in.
             count: how many copies the model has.
-            graded: weights that have a gradient before the part's backward begins.
+            graded: what has a gradient before the part's backward begins.
         """
         meter = self.meter
         weights = [weight for module in modules for weight in module.parameters()]
@@ -321,8 +370,8 @@ class _Stage:
         casts, end = meter.copied_bytes, _Source.apply(y, lambda grad: graded_by.append(meter.number(grad)))
         del y
         keeps = (made, FREED) not in meter.events
-        for weight in graded:
-            weight.grad = torch.empty_like(weight)
+        for tensor in graded:
+            tensor.grad = torch.empty_like(tensor)
         before = meter.mark()
         end.backward()
         grades = 0 if source.grad is None else meter.number(source.grad)

@@ -86,7 +86,7 @@ def part_names(spec: Model) -> list[str]:
     layers, names = layer_names(spec), []
     for stack in spec.stacks:
         inside = [name for path, name in layers.items() if path.rpartition("layers.")[0].rstrip(".") == stack]
-        names += [join(stack, "embed"), *inside, join(stack, "norm")]
+        names += [*(join(stack, part) for part in ("shared", "embed")), *inside, join(stack, "norm")]
     return [*names, "loss"]
 
 

@@ -154,6 +154,7 @@ def _gradients(
             loss = objective(model, batch).total / max(counted, 1)
         loss.backward()
         total += loss.detach()
+        del loss  # and with it autograd's nodes, which else lie between the tensors of the next micro-batch
     return total
 
 
