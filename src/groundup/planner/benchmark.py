@@ -7,19 +7,19 @@ runs of one figure, they are taken in rounds.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundup.context import Batch
 from groundup.families.llama import llama
 from groundup.objectives.next_token import next_token
 from groundup.objectives.objective import Shape
-from groundup.ops import attention
 from groundup.optim.optimizers import AdamW
 from groundup.planner.rehearsal import rehearse
 
@@ -33,7 +33,9 @@ PRODUCTS = (
 )
 # A few rows with weights that no cache holds, as each token is written: 64 MiB of them in float32.
 THIN_PRODUCTS = ((1, 2048, 8192), (4, 2048, 8192), (16, 2048, 8192))
-ATTENTIONS = ((16, 4, 64, 64), (4, 4, 256, 64), (1, 4, 1024, 64))  # (B, H, T, K)
+ATTENTIONS = ((128, 2, 16, 64), (16, 4, 64, 64), (8, 4, 128, 128), (4, 4, 256, 256), (1, 4, 1024, 1024))  # (B, H, T, S)
+HEAD_WIDTH = 64
+RECURRENT = (8, 128, 256)  # (B, T, D) of an LSTM
 NUMBERS = 2**24  # of a tensor of 64 MiB, beyond the caches, as a step's activations together are
 SPECIAL_NUMBERS = 2**20
 SPECIALS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -42,9 +44,10 @@ SPECIALS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": lambda x: F.gelu(x, approximate="tanh"),
     "softmax": lambda x: x.view(-1, 4096).softmax(-1),
 }
+Runs = Callable[[], object]
 TINY = llama(width=16, layers=4, heads=2, hidden=32, vocab=64, context=8)
 ROUNDS = 5
-SECONDS_EACH = 0.008  # spent on a figure in a round, or one run; 35 figures where two types are measured
+SECONDS_EACH = 0.008  # spent on a figure in a round, or one run; 45 figures where two types are measured
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,11 @@ class Sample:
     """A rate that was measured.
 
     Attributes:
-        name: ``product``, ``attention``, ``attention_backward`` (operations per second), ``stream``, ``read`` (bytes
-            per second), a key of `SPECIALS` (numbers per second), ``launch`` (operations on next to nothing per
-            second).
+        name: ``product``, ``attention``, ``attention_backward``, ``recurrent``, ``recurrent_backward`` (operations per
+            second), ``stream``, ``read`` (bytes per second), a key of `SPECIALS` (numbers per second), ``launch``
+            (operations on next to nothing per second).
         dtype: of what it was measured on.
-        size: (m, k, n) of a product, (T,) of attention, else empty.
+        size: (m, k, n) of a product, (T, S) of attention, else empty.
         per_second: the rate of the fastest run.
     """
 
@@ -74,7 +77,7 @@ class _Trial:
     dtype: str
     size: tuple[int, ...]
     amount: float
-    run: Callable[[], object]
+    run: Runs
 
 
 def samples(device: torch.device, dtypes: tuple[torch.dtype, ...]) -> list[Sample]:
@@ -92,10 +95,14 @@ def _computing(device: torch.device, dtype: torch.dtype) -> Iterator[_Trial]:
     for m, k, n in PRODUCTS + THIN_PRODUCTS:
         yield _Trial("product", name, (m, k, n), 2 * m * k * n, _product(device, dtype, m, k, n))
     for size in ATTENTIONS:
-        flops, tokens = 4 * size[0] * size[1] * size[2] ** 2 * size[3], size[2]
-        forward, backward = _attention(device, dtype, size)
-        yield _Trial("attention", name, (tokens,), flops, forward)
-        yield _Trial("attention_backward", name, (tokens,), 2 * flops, backward)
+        flops = 4 * math.prod(size) * HEAD_WIDTH
+        forward, backward = _attention(device, dtype, *size)
+        yield _Trial("attention", name, size[2:], flops, forward)
+        yield _Trial("attention_backward", name, size[2:], 2 * flops, backward)
+    if device.type != "mps":
+        flops, (forward, backward) = 16 * math.prod(RECURRENT) * RECURRENT[-1], _recurrent(device, dtype)
+        yield _Trial("recurrent", name, (), flops, forward)
+        yield _Trial("recurrent_backward", name, (), 2 * flops, backward)
     x = torch.randn(SPECIAL_NUMBERS, device=device).to(dtype)
     for special, function in SPECIALS.items():
         yield _Trial(special, name, (), SPECIAL_NUMBERS, lambda function=function: function(x))
@@ -109,7 +116,7 @@ def _moving(device: torch.device) -> Iterator[_Trial]:
     yield _Trial("launch", "float32", (), count, run)
 
 
-def _tiny_step(device: torch.device) -> tuple[float, Callable[[], object]]:
+def _tiny_step(device: torch.device) -> tuple[float, Runs]:
     """Returns how many operations the forward and the backward of a tiny model are, and what runs them."""
     shape, ids = Shape.even(TINY.longest), torch.zeros(1, TINY.longest, dtype=torch.int64, device=device)
     parts = rehearse(TINY, rows=1, shape=shape, dtype=torch.float32, optimizer=AdamW(), device=device.type)
@@ -126,20 +133,27 @@ def _product(device: torch.device, dtype: torch.dtype, m: int, k: int, n: int) -
     return lambda: torch.mm(a.T, b, out=out) if turned else torch.mm(a, b.T, out=out)
 
 
-def _attention(
-    device: torch.device, dtype: torch.dtype, size: tuple[int, ...]
-) -> tuple[Callable[[], Tensor], Callable[[], tuple[Tensor, ...]]]:
-    q, k, v = (torch.randn(size, device=device, dtype=dtype, requires_grad=True) for _ in range(3))
+def _attention(device: torch.device, dtype: torch.dtype, rows: int, heads: int, t: int, s: int) -> tuple[Runs, Runs]:
+    settings = {"device": device, "dtype": dtype, "requires_grad": True}
+    q, k, v = (torch.randn(rows, heads, tokens, HEAD_WIDTH, **settings) for tokens in (t, s, s))
+    return _both_ways(lambda: F.scaled_dot_product_attention(q, k, v), (q, k, v))
 
-    def forward() -> Tensor:
-        return attention.attend(q, k, v, allowed=None, causal=True, scale=size[-1] ** -0.5)
 
+def _recurrent(device: torch.device, dtype: torch.dtype) -> tuple[Runs, Runs]:
+    width = RECURRENT[-1]
+    model = nn.LSTM(width, width, batch_first=True, device=device, dtype=dtype)
+    x = torch.randn(RECURRENT, device=device, dtype=dtype, requires_grad=True)
+    return _both_ways(lambda: model(x)[0], (x, *model.parameters()))
+
+
+def _both_ways(forward: Callable[[], Tensor], leaves: tuple[Tensor, ...]) -> tuple[Runs, Runs]:
+    """Returns what runs a forward, and what runs its backward again and again."""
     y = forward()
     grad = torch.ones_like(y)
-    return forward, lambda: torch.autograd.grad(y, (q, k, v), grad, retain_graph=True)
+    return forward, lambda: torch.autograd.grad(y, leaves, grad, retain_graph=True)
 
 
-def _seconds(device: torch.device, run: Callable[[], object]) -> float:
+def _seconds(device: torch.device, run: Runs) -> float:
     """The time of the fastest run of a round."""
     times = [_timed(device, run)]
     while sum(times) < SECONDS_EACH and len(times) < 200:
@@ -147,7 +161,7 @@ def _seconds(device: torch.device, run: Callable[[], object]) -> float:
     return min(times)
 
 
-def _timed(device: torch.device, run: Callable[[], object]) -> float:
+def _timed(device: torch.device, run: Runs) -> float:
     began = time.perf_counter()
     run()
     if device.type == "cuda":

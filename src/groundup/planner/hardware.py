@@ -101,10 +101,10 @@ class Device:
             for dtype, of_products in rates.items()
             for name, size, share, rate in (
                 ("product", (4096, 4096, 4096), PRODUCT_SHARE, of_products),
-                ("attention", (4096,), ATTENTION_SHARE, of_products if dtype == "float32" else halves),
+                ("attention", (4096, 4096), ATTENTION_SHARE, of_products if dtype == "float32" else halves),
                 (
                     "attention_backward",
-                    (4096,),
+                    (4096, 4096),
                     ATTENTION_BACKWARD_SHARE,
                     of_products if dtype == "float32" else halves,
                 ),

@@ -58,7 +58,9 @@ def seconds(work: Work, machine: Machine) -> float:
 def _computing(work: Work, machine: Machine) -> float:
     if "attention" in work.name:
         name = "attention_backward" if work.name.endswith("_backward") else "attention"
-        return work.flops / _rate(machine, name, work.dtype, work.size[:1])
+        return work.flops / _rate(machine, name, work.dtype, work.size)
+    if work.name in ("recurrent", "recurrent_backward") and any(work.name == one.name for one in machine.samples):
+        return work.flops / _rate(machine, work.name, work.dtype, ())
     if work.flops:
         return work.flops / _rate(machine, "product", work.dtype, work.size)
     special = _SPECIALS.get(work.name.strip("_").removesuffix("_backward_data").removesuffix("_backward"))
@@ -76,13 +78,16 @@ _SPECIALS = {
 
 @lru_cache(maxsize=4096)
 def _rate(machine: Machine, name: str, dtype: str, size: tuple[int, ...]) -> float:
-    """The rate of the samples of this name: their mean in logarithms, nearer sizes weighing more."""
+    """The rate of the samples of this name: their mean in logarithms, the nearest sizes weighing most."""
     every = [sample for sample in machine.samples if sample.name == name]
     fitting = [sample for sample in every if sample.dtype == dtype] or every
-    weights = [1 / (_distance(sample, size) ** 2 + 1e-6) for sample in fitting]
+    weights = [1 / (_distance(sample, size) + 1e-3) ** 4 for sample in fitting]
     logs = (w * math.log(sample.per_second) for w, sample in zip(weights, fitting, strict=True))
     return math.exp(sum(logs) / sum(weights))
 
 
 def _distance(sample: Sample, size: tuple[int, ...]) -> float:
-    return math.dist(*(tuple(map(math.log, numbers)) for numbers in (sample.size, size)))
+    """How far sizes are apart in logarithms, that of the smallest counting three times: it decides what kernels do."""
+    return math.dist(
+        *([*map(math.log, numbers), 3 * math.log(min(numbers, default=1))] for numbers in (sample.size, size))
+    )
