@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 from collections.abc import Sequence
@@ -97,7 +98,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
     for quantity, name in QUANTITIES.items():
         found = sorted(abs(row["errors"][quantity]) for row in rows if quantity in row["errors"])
         if found:
-            last = found[min(round(0.95 * len(found)), len(found) - 1)]
+            last = found[math.ceil(0.95 * len(found)) - 1]
             middle = statistics.median(found)
             lines.append(f"{name:16s} {len(found):3d} runs: median {middle:.1%}, 95th percentile {last:.1%}")
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -136,7 +136,7 @@ class Context:
         memory: Float[Tensor, "B M D"] | None = None,
         memory_lengths: Int[Tensor, "B"] | None = None,
         penalties: Penalties | None = None,
-    ) -> Context:
+    ) -> Self:
         """Returns the context of whole sequences: ``ids`` is (B, T, ...) and only its shape and device are read.
 
         Raises:

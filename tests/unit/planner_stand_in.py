@@ -20,8 +20,8 @@ MACHINE = Machine(
     samples=(
         Sample("product", "float32", (1024, 256, 256), 1e11),
         Sample("product", "bfloat16", (1024, 256, 256), 2e11),
-        Sample("attention", "bfloat16", (256,), 5e10),
-        Sample("attention_backward", "bfloat16", (256,), 4e10),
+        Sample("attention", "bfloat16", (256, 256), 5e10),
+        Sample("attention_backward", "bfloat16", (256, 256), 4e10),
         *(Sample(name, "bfloat16", (), 1e9) for name in SPECIALS),
         Sample("stream", "float32", (), 2e10),
         Sample("read", "float32", (), 3e10),

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
+from groundup import devices
 from groundup.context import Batch, Context
 from groundup.devices import autocast
 from groundup.families.bloom import bloom
+from groundup.families.t5 import t5
 from groundup.hub.own_file import import_file
 from groundup.mixers.base import MixerSpec
 from groundup.model.decoder import Decoder
@@ -222,3 +224,37 @@ def test_phantoms_claim_their_device_and_hold_nothing():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             product = huge @ huge
     assert (product.device.type, product.dtype, product.shape) == ("cpu", torch.bfloat16, (2**20, 2**20))
+
+
+@pytest.mark.parametrize(("kind", "copied"), [("cpu", 4 * 256), ("cuda", 0)])
+def test_numbers_of_two_types_are_copied_for_a_moment_on_a_processor(kind, copied):
+    with devices.rehearsing(kind), Meter("cpu") as meter:
+        a, b = torch.zeros(256), torch.zeros(256, dtype=torch.bfloat16)
+        held = meter.mark()
+        a.mul_(b)
+        assert (meter.live_bytes, meter.peak_bytes) == (held, held + copied)
+        assert [size for _, size in meter.events if size > 0] == [copied] * bool(copied)
+        a.mul_(2.0)
+        torch.where(b > 0, a, a)
+        assert meter.peak_bytes - held <= max(copied, 5 * 256)
+
+
+def test_what_layers_share_is_a_part_of_its_own_and_learnt_through_all_of_them():
+    heads, tokens = 2, 16
+    spec = t5(width=32, layers=3, heads=heads, hidden=64, head_width=16, vocab=96)
+    parts = play(spec)
+    shared = [part for part in parts if part.name == "shared"]
+    assert len(shared) == 2  # the encoder's bias and the decoder's
+    for part in shared:
+        assert part.kept_bytes >= 4 * heads * tokens**2
+        assert "embedding_dense_backward" in {work.name for work, _ in part.backward}
+    # Where the bias learns, PyTorch's fused attention does not take it.
+    inside = {work.name for part in parts if part.name == "layer" for work, _ in part.forward}
+    assert any("softmax" in name for name in inside)
+
+
+def test_an_encoders_output_has_a_gradient_from_each_layer_that_attends_to_it():
+    spec = t5(width=32, layers=2, heads=2, hidden=64, head_width=16, vocab=96)
+    encoders, decoders = (part for part in play(spec) if part.name == "layer")
+    products = [sum(n for work, n in part.backward if work.name == "mm") for part in (encoders, decoders)]
+    assert products[1] - products[0] == 8  # queries, keys, values, output: of each weight and of each input

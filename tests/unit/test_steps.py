@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -178,3 +180,36 @@ def test_budgets_tell_what_will_be_read() -> None:
     assert Tokens(35).expected_tokens(10, step_seconds=2.0) == 35
     assert Seconds(7.0).expected_tokens(10, step_seconds=2.0) == 40
     assert Seconds(0.1).expected_tokens(10, step_seconds=2.0) == 10
+
+
+def test_nothing_of_a_micro_batchs_graph_is_there_when_the_next_is_computed() -> None:
+    """Else its nodes lie between the new tensors, and the heap grows by as much as a third."""
+    kept: list[weakref.ref[Node]] = []
+
+    def objective(model: Any, batch: Batch) -> Loss:
+        assert all(node() is None for node in kept)
+        found = next_token(model, batch)
+        node = Node()
+        kept.append(weakref.ref(node))
+        return replace(found, total=Marked.apply(found.total, node))
+
+    model = SPEC.build(seed=1)
+    list(steps(model, batch, objective, ADAMW.build(model), Constant(), until=Steps(2), accumulate=3))
+    assert len(kept) == 6
+
+
+class Node:
+    """What a node of autograd holds."""
+
+
+class Marked(torch.autograd.Function):
+    """Changes nothing, and holds an object as long as it is there."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, node: Node) -> Tensor:
+        ctx.node = node
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None

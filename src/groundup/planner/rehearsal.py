@@ -209,8 +209,8 @@ def _play_stack(
     ids = torch.zeros(rows, tokens, dtype=torch.int64)
     places = torch.zeros_like(ids)
     remembered = torch.empty(rows, memory, model.spec.width, requires_grad=bool(memory))
-    where = {"segments": places, "positions": places} if packed else {}
-    first = _Remembering.whole(ids, memory=remembered, **where)
+    where = places if packed else None
+    first = _Remembering.whole(ids, segments=where, positions=where, memory=remembered)
     ends = [0, tokens // 2, tokens] if packed and tokens > 1 else [0, tokens]
     first.shared[DOCUMENTS] = [Document(row, *pair) for row in range(rows) for pair in itertools.pairwise(ends)]
     first.shared[EMBEDDED] = torch.empty(rows, tokens, model.spec.width)
@@ -218,6 +218,7 @@ def _play_stack(
         model.embed(ids, first)
         for layer in model.layers:
             model.through([layer], torch.empty(stream), first)
+    first.forget()
     yield stage.play("shared", [], lambda _: first.make_again(), reads=())
     ctx, learnt = first.handed_on()
     graded = [model.embed.weight] if isinstance(model.head, TiedHead) and model.embed.weight is not None else []
@@ -292,11 +293,13 @@ class _Remembering(Context):
         self.makers.setdefault(key, make)
         return super().once(key, make)
 
+    def forget(self) -> None:
+        """Forgets what is no part of a layer, so that it can be made once more."""
+        for key in [key for key, make in self.makers.items() if make() is not self.shared[key]]:
+            del self.shared[key]
+
     def make_again(self) -> Tensor:
-        """Makes what is no part of a layer once more; returns a number that depends on all of it that is learnt."""
-        for key, make in self.makers.items():
-            if make() is not self.shared[key]:
-                del self.shared[key]
+        """Makes what was forgotten; returns a number that depends on all of it that is learnt."""
         made = [self.once(key, make) for key, make in tuple(self.makers.items())]
         learnt = [t for t in made if t.requires_grad]
         return torch.stack([t.sum() for t in learnt]).sum() if learnt else torch.zeros((), requires_grad=True).clone()

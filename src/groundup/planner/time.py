@@ -19,9 +19,9 @@ from groundup.planner.phantom import VIEW, Work
 from groundup.planner.rehearsal import Part, Works
 
 # How much longer operations take one after the other in a step than each alone, its inputs near at hand, and a machine
-# has slower moments than the fastest ones that its rates are from. Five models of 6 to 12 layers and width 256 to 768,
-# AdamW and Muon, bfloat16, packed rows, on two shared Zen 5 cores (torch 2.13): 1.08 to 1.47, mean 1.21.
-IN_A_STEP = 1.2
+# has slower moments than the fastest ones that its rates are from. The median of 48 runs of bench/plan_error.py on two
+# shared Zen 5 cores (torch 2.13).
+IN_A_STEP = 1.08
 
 
 def step_seconds(parts: Iterable[Part], machine: Machine, *, accumulate: int = 1, slower: float = IN_A_STEP) -> float:
