@@ -80,8 +80,9 @@ def assumptions(
         said.append(f"A kilowatt-hour in {grid.name} comes with {grid.grams_per_kwh:g} g of CO2 equivalent{year}.")
     if kind in SLACK_SHARE:
         said.append(
-            f"The allocator wastes {units.percent(SLACK_SHARE[kind])} of what comes and goes in a step, "
-            f"and the program itself takes {units.bytes_(PROCESS_BYTES[kind])} unless told otherwise."
+            f"What the allocator cannot use is told by a replay of its heap, or else as "
+            f"{units.percent(SLACK_SHARE[kind])} of what is alive; the program itself takes "
+            f"{units.bytes_(PROCESS_BYTES[kind])} unless told otherwise."
         )
     return tuple(said)
 
