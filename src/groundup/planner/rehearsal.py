@@ -413,8 +413,10 @@ class _Stage:
     def _update(self, weights: list[nn.Parameter]) -> _Books:
         """Measures the gradients of these weights and updates them; returns the books of a second such update.
 
-        The first one makes the optimizer's state.
+        The first one makes the optimizer's state. There is no update without weights: an optimizer may count on one.
         """
+        if not weights:
+            return _Books(0, 0, (), ())
         every = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         for weight in set(every) - set(weights):
             weight.grad = None
