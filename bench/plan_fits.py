@@ -58,7 +58,7 @@ def show(number: int, trial: Trial, row: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    from groundup.planner.plan import USABLE_SHARE
+    from groundup.planner.hardware import USABLE_SHARE
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=100)

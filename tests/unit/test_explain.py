@@ -124,14 +124,14 @@ def test_every_derivation_names_a_source_and_is_plain_data(made: Plan):
 
 def test_the_peak_is_told_by_component_and_node_at_its_moment(made: Plan):
     study = made.study
-    if not isinstance(study.memory, Memory):
+    if not isinstance(study.step.memory, Memory):
         assert "fullest device" in str(explain(made, "peak_bytes"))
         return
     parts = study.parts(rows=made.micro_batch)
     assert len(part_names(study.spec)) == len(parts)
     found = peak_of(parts, part_names(study.spec), accumulate=made.accumulate)
-    assert sum(term.value or 0 for term in found.terms) == study.memory.step_bytes
-    assert found.moment == study.memory.moment
+    assert sum(term.value or 0 for term in found.terms) == study.step.memory.step_bytes
+    assert found.moment == study.step.memory.moment
     assert f"The peak is in {found.where}." in explain(made, "peak_bytes").notes
 
 

@@ -66,21 +66,21 @@ def _points(middle: int, most: int, step: Callable[[int], Point], *, least: int 
 
 def _step(plan: Plan, *, rows: int | None = None, context: int | None = None) -> Point:
     study, micro, at = plan.study, rows or plan.micro_batch, rows or context or 0
-    if study.job is not None and isinstance(study.memory, Laid):
-        layout = replace(study.memory.layout, micro=micro)
+    if study.step.job is not None and isinstance(study.step.memory, Laid):
+        layout = replace(study.step.memory.layout, micro=micro)
         parts = study.parts(rows=1, context=context)
-        read = study.job.context if context is None else context
-        job = replace(study.job, parts=parts, context=read, rows=layout.dp * micro * plan.accumulate)
+        read = study.step.job.context if context is None else context
+        job = replace(study.step.job, parts=parts, context=read, rows=layout.dp * micro * plan.accumulate)
         laid = lay(job, layout)
         return Point(at=at, peak_bytes=laid.peak_bytes, step_seconds=laid.step_seconds)
     parts = study.parts(rows=micro, context=context)
     memory = training_memory(
         parts,
-        device=study.machine.device,
+        device=study.site.machine.device,
         accumulate=plan.accumulate,
         process_bytes=study.asked["process_bytes"],
     )
-    seconds = step_seconds(parts, study.machine, accumulate=plan.accumulate, slower=study.slower)
+    seconds = step_seconds(parts, study.site.machine, accumulate=plan.accumulate, slower=study.site.slower)
     return Point(at=at, peak_bytes=memory.peak_bytes, step_seconds=seconds)
 
 
@@ -105,7 +105,7 @@ def carbon_by_place(plan: Plan) -> list[tuple[Grid, float]]:
     """Returns places with the carbon in kg that the plan's energy comes with there, the least first."""
     if plan.energy_kwh is None:
         return []
-    chosen = plan.study.grid
+    chosen = plan.study.rates.grid
     places = {grid.name: grid for grid in (*map(grids.find, PLACES), *([] if chosen is None else [chosen]))}
     found = [(grid, carbon_kg(kwh=plan.energy_kwh, grams_per_kwh=grid.grams_per_kwh)) for grid in places.values()]
     return sorted(found, key=lambda both: both[1])

@@ -104,7 +104,7 @@ def _context(plan: Plan) -> Derivation:
 def _micro_batch(plan: Plan) -> Derivation:
     if plan.study.asked["rows"] is not None:
         return _as_given(plan, "micro_batch", option="rows")
-    if plan.study.job is not None:
+    if plan.study.step.job is not None:
         given = plan.study.asked["layout"] != "auto"
         source = "the layout that was given" if given else "the fastest layout that fits; see layout"
         terms = [Term(name="micro", value=plan.micro_batch, unit="rows", source=source)]
@@ -114,9 +114,9 @@ def _micro_batch(plan: Plan) -> Derivation:
 
 def _accumulate(plan: Plan) -> Derivation:
     study = plan.study
-    if study.job is not None:
+    if study.step.job is not None:
         terms = [
-            Term(name="rows", value=study.job.rows, unit="rows", source="of a step"),
+            Term(name="rows", value=study.step.job.rows, unit="rows", source="of a step"),
             _sized(plan, "dp", "replicas, which read rows of their own"),
             own(plan, "micro_batch"),
         ]
@@ -130,10 +130,10 @@ def _accumulate(plan: Plan) -> Derivation:
 def _batch_tokens(plan: Plan) -> Derivation:
     terms = [own(plan, "micro_batch"), own(plan, "accumulate"), _row_tokens(plan)]
     formula = "micro_batch * accumulate * row_tokens"
-    if plan.study.job is not None:
+    if plan.study.step.job is not None:
         terms = [_sized(plan, "dp", "replicas"), *terms]
         formula = f"dp * {formula}"
-    notes = [f"Wanted were {units.count(plan.study.wanted_tokens)} tokens: {_wanted(plan).source}."]
+    notes = [f"Wanted were {units.count(plan.study.rehearsed.wanted_tokens)} tokens: {_wanted(plan).source}."]
     return derive(plan, "batch_tokens", formula=formula, terms=terms, source="whole micro-batches", notes=notes)
 
 
@@ -220,7 +220,7 @@ def _petaflop_s_days(plan: Plan) -> Derivation:
 def _state_bytes(plan: Plan) -> Derivation:
     study = plan.study
     names, counts = layer_names(study.spec), books.blueprint(study.spec).counts
-    by_layer = books.state_bytes_by_layer(study.spec, rows=1, max_len=plan.context, dtype=study.dtype)
+    by_layer = books.state_bytes_by_layer(study.spec, rows=1, max_len=plan.context, dtype=study.rehearsed.dtype)
     terms = [
         Term(name=names[path], value=size, unit="bytes", count=counts[path]) for path, size in by_layer.items() if size
     ]
@@ -238,11 +238,11 @@ def _devices(plan: Plan) -> Derivation:
 
 def _energy_kwh(plan: Plan) -> Derivation:
     study = plan.study
-    device, missing = study.device, "nobody says what it draws; give --watts"
-    source = missing if study.watts is None else "given"
-    if study.watts is not None and not study.asked["watts"] and device is not None:
+    device, missing = study.site.device, "nobody says what it draws; give --watts"
+    source = missing if study.rates.watts is None else "given"
+    if study.rates.watts is not None and not study.asked["watts"] and device is not None:
         source = f"under load, as designed for; {device.source or 'a file of your own'}"
-    watts = Term(name="watts", value=study.watts, unit="W", source=source)
+    watts = Term(name="watts", value=study.rates.watts, unit="W", source=source)
     return derive(
         plan,
         "energy_kwh",
@@ -253,7 +253,7 @@ def _energy_kwh(plan: Plan) -> Derivation:
 
 
 def _co2_kg(plan: Plan) -> Derivation:
-    grid = plan.study.grid
+    grid = plan.study.rates.grid
     year = f", {grid.year}" if grid is not None and grid.year is not None else ""
     said = "nobody says whose electricity it is; give --region" if grid is None else f"{grid.name}{year}"
     grams = Term(name="grams_per_kwh", value=None if grid is None else grid.grams_per_kwh, unit="g/kWh", source=said)
@@ -267,11 +267,11 @@ def _co2_kg(plan: Plan) -> Derivation:
 
 
 def _cost_usd(plan: Plan) -> Derivation:
-    study, device = plan.study, plan.study.device
-    source = "nobody says; give --usd-per-hour" if study.usd_per_hour is None else "given"
-    if study.usd_per_hour is not None and not study.asked["usd_per_hour"] and device is not None:
+    study, device = plan.study, plan.study.site.device
+    source = "nobody says; give --usd-per-hour" if study.rates.usd_per_hour is None else "given"
+    if study.rates.usd_per_hour is not None and not study.asked["usd_per_hour"] and device is not None:
         source = device.price or "a file of your own"
-    price = Term(name="usd_per_hour", value=study.usd_per_hour, unit="USD", source=source)
+    price = Term(name="usd_per_hour", value=study.rates.usd_per_hour, unit="USD", source=source)
     return derive(
         plan,
         "cost_usd",
@@ -390,13 +390,13 @@ def _wanted(plan: Plan) -> Term:
     asked = plan.study.asked
     if asked["batch_tokens"] is not None:
         source = "given with --batch-tokens"
-    elif asked["rows"] is not None and plan.study.job is None:
+    elif asked["rows"] is not None and plan.study.step.job is None:
         source = "one micro-batch, for only its rows were given"
-    elif plan.study.job is not None:
+    elif plan.study.step.job is not None:
         source = "0.2920 C^0.3271 for C operations, a power of two; DeepSeek-AI 2024 (arXiv:2401.02954), section 3.1"
     else:
         source = f"{BATCH_TOKENS:,} as GPT-3's small sizes (Brown et al. 2020, table 2.1), or one row"
-    return Term(name="wanted_tokens", value=plan.study.wanted_tokens, unit="tokens", source=source)
+    return Term(name="wanted_tokens", value=plan.study.rehearsed.wanted_tokens, unit="tokens", source=source)
 
 
 EXPLANATIONS: dict[str, Callable[[Plan], Derivation]] = {

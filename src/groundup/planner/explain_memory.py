@@ -5,13 +5,13 @@ On one device they are sums over the rehearsed parts; on several, the field's fo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from groundup.planner import replay, units
 from groundup.planner.derivation import Derivation, Term
 from groundup.planner.figures import derive, own
+from groundup.planner.hardware import USABLE_SHARE
 from groundup.planner.layout import Job, Laid, Layout
 from groundup.planner.libraries import KERNEL_BYTES, buffer_bytes, kernels
 from groundup.planner.memory import LOADED_BYTES, PROCESS_BYTES, SLACK_SHARE, Memory, training_memory
@@ -40,9 +40,11 @@ def row_choice(plan: Plan) -> Derivation:
     """Returns why a micro-batch on one device has as many rows."""
     study = plan.study
     row = Term(name="row_tokens", value=study.shape.text, unit="tokens", source="of text in a row")
-    step = Term(name="step_tokens", value=int(study.wanted_tokens), unit="tokens", source="wanted; see batch_tokens")
-    enough = Term(name="enough_tokens", value=study.most_tokens, unit="tokens", source="more only take memory")
-    most = 2 ** int(math.log2(max(1, min(int(study.wanted_tokens), study.most_tokens) // study.shape.text)))
+    step = Term(
+        name="step_tokens", value=int(study.rehearsed.wanted_tokens), unit="tokens", source="wanted; see batch_tokens"
+    )
+    enough = Term(name="enough_tokens", value=study.site.most_tokens, unit="tokens", source="more only take memory")
+    most = study.rehearsed.useful_rows
     most_bytes = _held(plan, most).peak_bytes
     if plan.micro_batch == most:
         return derive(
@@ -57,7 +59,7 @@ def row_choice(plan: Plan) -> Derivation:
     terms = [Term(name="rows", value=chosen, unit="rows", source="the largest power of two that fits")]
     notes = [f"With {units.several(rows, 'row')} the peak is {units.bytes_(_held(plan, rows).peak_bytes)}, about."
              for rows in (chosen, 2 * chosen)]  # fmt: skip
-    source = f"{units.percent(study.usable_share)} of {units.bytes_(plan.memory_bytes)} can be used"
+    source = f"{units.percent(USABLE_SHARE)} of {units.bytes_(plan.memory_bytes)} can be used"
     return derive(plan, "micro_batch", formula="rows", terms=terms, source=source, notes=notes)
 
 
@@ -69,7 +71,7 @@ def _held(plan: Plan, rows: int) -> Memory:
     study = plan.study
     return training_memory(
         study.parts(rows=rows),
-        device=study.machine.device,
+        device=study.site.machine.device,
         accumulate=2,
         process_bytes=study.asked["process_bytes"],
         replaying=False,
@@ -89,7 +91,7 @@ def _shared_or_counted(
     """The derivation of a figure: a formula where devices share the work, else a sum over nodes."""
 
     def told(plan: Plan) -> Derivation:
-        job = plan.study.job
+        job = plan.study.step.job
         if job is not None and plan.layout is not None:
             return shared(plan, job, Layout(**plan.layout))
         return derive(plan, figure, terms=list(_nodes(plan, size)), source=source)
@@ -112,7 +114,7 @@ def _share(layout: Layout, *, first: int, all_bytes: float, held_bytes: int) -> 
 
 
 def _params_on_device(plan: Plan, job: Job, layout: Layout) -> Term:
-    laid, layers = plan.study.memory, units.several(-(-job.layers // layout.pp), "layer")
+    laid, layers = plan.study.step.memory, units.several(-(-job.layers // layout.pp), "layer")
     assert isinstance(laid, Laid)
     share = f", half of them where pp={layout.pp} stages keep them apart" if layout.pp > 1 else ""
     return Term(
@@ -198,8 +200,8 @@ def _logits(plan: Plan, job: Job, layout: Layout) -> Derivation:
 
 
 def _process(plan: Plan) -> Derivation:
-    device = plan.study.machine.device
-    if plan.study.job is not None:
+    device = plan.study.site.machine.device
+    if plan.study.step.job is not None:
         reserved = Term(name="reserved", value=RESERVED_BYTES, unit="bytes", source="PyTorch, buffers, the allocator")
         return derive(plan, "process_bytes", terms=[reserved], source="assumed of each of several devices (layout.py)")
     if device not in PROCESS_BYTES:
@@ -224,9 +226,9 @@ def _process(plan: Plan) -> Derivation:
 
 def _slack(plan: Plan) -> Derivation:
     study = plan.study
-    if not isinstance(study.memory, Memory):
+    if not isinstance(study.step.memory, Memory):
         return derive(plan, "slack_bytes", terms=[], source="in process_bytes, where several devices share the work")
-    device, memory = study.machine.device, study.memory
+    device, memory = study.site.machine.device, study.step.memory
     if device not in SLACK_SHARE:
         return derive(plan, "slack_bytes", terms=[], source=f"none was measured on {device}")
     names = ("weights_bytes", "optimizer_bytes", "step_bytes")
@@ -247,7 +249,7 @@ def _slack(plan: Plan) -> Derivation:
 
 def _peak(plan: Plan) -> Derivation:
     study = plan.study
-    if not isinstance(study.memory, Memory):
+    if not isinstance(study.step.memory, Memory):
         names = ["weights", "gradients", "optimizer", "activations", "logits", "process"]
         terms = [own(plan, f"{name}_bytes") for name in names]
         notes = ["It is the fullest device's: a stage of the pipeline with an end of the model."]
@@ -255,7 +257,7 @@ def _peak(plan: Plan) -> Derivation:
     found = peak(plan)
     step = Term(
         name="step_bytes",
-        value=study.memory.step_bytes,
+        value=study.step.memory.step_bytes,
         unit="bytes",
         source="what comes and goes in a step",
         parts=found.terms,
@@ -286,15 +288,15 @@ def _plus(terms: Sequence[Term]) -> str:
 
 
 def _memory(plan: Plan) -> Derivation:
-    device = plan.study.device
+    device = plan.study.site.device
     source = f"published: {device.source or 'a file of your own'}" if device else "asked of this machine's system"
     terms = [Term(name="memory", value=plan.memory_bytes, unit="bytes", source=plan.machine)]
     return derive(plan, "memory_bytes", terms=terms, source=source)
 
 
 def _fits(plan: Plan) -> Derivation:
-    share = plan.study.usable_share if plan.study.job is None else 1.0
-    why = "the rest is the system's" if plan.study.job is None else "the peak holds what is reserved"
+    share = USABLE_SHARE if plan.study.step.job is None else 1.0
+    why = "the rest is the system's" if plan.study.step.job is None else "the peak holds what is reserved"
     terms = [own(plan, "peak_bytes"), Term(name="usable", value=share, source=why), own(plan, "memory_bytes")]
     return derive(
         plan, "fits", formula="peak_bytes <= usable * memory_bytes", terms=terms, source="memory.py, layout.py"
@@ -302,7 +304,7 @@ def _fits(plan: Plan) -> Derivation:
 
 
 def _copies(plan: Plan) -> Derivation:
-    if plan.study.job is not None:
+    if plan.study.step.job is not None:
         return derive(plan, "copies_bytes", terms=[], source="weights are in 16 bits themselves: no copies are kept")
     terms = list(_nodes(plan, lambda part: part.cast_bytes))
     notes = ["Autocast keeps them from a layer's forward to its backward."]

@@ -25,22 +25,22 @@ def step_operations(plan: Plan) -> list[Operation]:
     """Returns the operations of a step on one device, those that take longest first."""
     study = plan.study
     parts = study.parts(rows=plan.micro_batch)
-    accumulate = plan.accumulate if study.job is None else 1
-    return operations(parts, study.machine, accumulate=accumulate, slower=study.slower)
+    accumulate = plan.accumulate if study.step.job is None else 1
+    return operations(parts, study.site.machine, accumulate=accumulate, slower=study.site.slower)
 
 
 def _step_seconds(plan: Plan) -> Derivation:
     study = plan.study
-    if isinstance(study.memory, Laid) and study.job is not None:
-        return _shared_step(plan, study.job, study.memory)
+    if isinstance(study.step.memory, Laid) and study.step.job is not None:
+        return _shared_step(plan, study.step.job, study.step.memory)
     forward, backward, update = _passes(plan)
     every = step_operations(plan)
     terms = [
         Term(
             name="slower",
-            value=study.slower,
+            value=study.site.slower,
             source="operations in a step beside each alone, measured (time.py)"
-            if study.device is None
+            if study.site.device is None
             else "published shares say it already",
         ),
         own(plan, "accumulate"),
@@ -64,7 +64,7 @@ def _passes(plan: Plan) -> tuple[float, float, float]:
     study = plan.study
     parts = study.parts(rows=plan.micro_batch)
     forward, backward, update = (
-        sum(part.count * works_seconds(getattr(part, name), study.machine) for part in parts)
+        sum(part.count * works_seconds(getattr(part, name), study.site.machine) for part in parts)
         for name in ("forward", "backward", "update")
     )
     return forward, backward, update
@@ -96,7 +96,7 @@ def _bounds(every: list[Operation]) -> str:
 
 
 def _rates(plan: Plan) -> str:
-    device = plan.study.device
+    device = plan.study.site.device
     if device is None:
         return f"rates measured on this machine, {plan.machine}"
     return (
@@ -150,7 +150,7 @@ def _shared_step(plan: Plan, job: Job, laid: Laid) -> Derivation:
 
 def _layout(plan: Plan) -> Derivation:
     """The layout as what makes up the devices, with how the next best one does."""
-    laid, job = plan.study.memory, plan.study.job
+    laid, job = plan.study.step.memory, plan.study.step.job
     if not isinstance(laid, Laid) or job is None:
         one = Term(name="devices", value=plan.devices, source="does all of the work")
         return Derivation(figure="layout", value=plan.devices, unit="devices", terms=(one,), source="one device")
@@ -184,12 +184,12 @@ def _layout(plan: Plan) -> Derivation:
 
 def layouts_tried(plan: Plan) -> list[Laid]:
     """Returns the layouts of the plan's devices that fit, the fastest first; none for one device."""
-    job = plan.study.job
+    job = plan.study.step.job
     return [] if job is None else fastest(job, devices=plan.devices, micro=plan.study.asked["rows"])
 
 
 def _utilisation(plan: Plan) -> Derivation:
-    device = plan.study.device
+    device = plan.study.site.device
     source = "published" if device is not None else "the best that was measured here"
     rate = Term(
         name="matrix_rate",

@@ -13,25 +13,20 @@ those published (hardware.py). Several devices share the work by a layout (layou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal
 
-import torch
-
-from groundup.devices import autocast_dtype
 from groundup.errors import ConfigError
 from groundup.hub.resolve import spec as resolve
 from groundup.model.decoder import Decoder
 from groundup.model.model import Model
 from groundup.objectives.objective import Objective, Shape
 from groundup.optim.optimizers import AdamW, Optimizer
-from groundup.planner import books, grids, hardware, power, recompute, refit, table, units
-from groundup.planner import layout as layouts
+from groundup.planner import books, grids, power, recompute, table
 from groundup.planner.assumptions import (
     BATCH_TOKENS,
     CHINCHILLA_TOKENS_PER_PARAM,
@@ -44,28 +39,18 @@ from groundup.planner.assumptions import (
 )
 from groundup.planner.derivation import Derivation
 from groundup.planner.explain import explain
-from groundup.planner.hardware import USABLE_SHARE, Device
-from groundup.planner.layout import Job, Laid, Layout, job_of, lay, search
-from groundup.planner.machine import Machine, calibrate
-from groundup.planner.memory import Memory, training_memory
-from groundup.planner.offload import check as check_offload
-from groundup.planner.offload import offloaded
-from groundup.planner.offload import seconds as host_seconds
+from groundup.planner.hardware import Device
+from groundup.planner.machine import Machine
 from groundup.planner.power import Traded
-from groundup.planner.published import Recompute, carbon_kg, energy_kwh
-from groundup.planner.rehearsal import Part, rehearse
-from groundup.planner.runners_up import RunnerUp, runners_up
+from groundup.planner.rates import Rates
+from groundup.planner.runners_up import RunnerUp
 from groundup.planner.scaling import BESIROGLU, FLOPS_PER_PARAM_TOKEN, LEAST_FLOPS, PETAFLOP_S_DAY
+from groundup.planner.site import Site
+from groundup.planner.step import Rehearsed
 from groundup.planner.study import Study
-from groundup.planner.time import IN_A_STEP, step_seconds
 from groundup.planner.ways import Asked, WayOut, ways_out
 from groundup.specs import LARGEST
 
-MICRO_BATCH_TOKENS = {"cpu": 2**13}  # enough for large products; more only take memory
-MICRO_BATCH_TOKENS_ELSEWHERE = 2**16
-STREAM_BYTES = 4  # of a number in the stream between layers: float32
-MOST_PUE = 10
-LOW = {"fp16": "float16", "fp8": "float8"}  # types that are planned alone
 Ways = Literal["all", "here", "none"]
 MOST_TOKENS = 2**24  # of a micro-batch: a device that held the activations of more is not built
 
@@ -272,143 +257,110 @@ def plan(
             objective, or there is no such device, layout or region.
     """
     asked = dict(locals())
-    _check_positive(
-        int | float, tokens=tokens, batch_tokens=batch_tokens, watts=watts, usd_per_hour=usd_per_hour, most=10**30
-    )
-    _check_positive(int | float, watts_cap=watts_cap, most=10**30)
-    if pue is not None and not (isinstance(pue, int | float) and 1 <= pue <= MOST_PUE):
-        raise ConfigError(f"pue={pue!r} is no centre's energy over its devices'; give a number from 1 to {MOST_PUE}")
-    _check_positive(int, rows=rows, context=context, most=LARGEST)
+    _check_positive(int | float, most=10**30, tokens=tokens, batch_tokens=batch_tokens)
+    _check_positive(int | float, most=10**30, watts=watts, usd_per_hour=usd_per_hour, watts_cap=watts_cap)
+    _check_positive(int, most=LARGEST, rows=rows, context=context)
     if not isinstance(optimizer, Optimizer):
         raise ConfigError(f"optimizer={optimizer!r} is no optimizer; give one, such as AdamW(lr=3e-4)")
     spec = resolve(model)
     if objective is not None:
         objective.check(spec)
-    site, grid = _site(on, precision), None if region is None else grids.find(region)
-    params, active = books.params(spec), books.active_params(spec)
-    length = _length(spec, context, devices=site.devices)
-    shape = Shape.even(length) if objective is None else objective.shape(spec, length)
-    if (rows or 1) * shape.text > MOST_TOKENS:
-        raise ConfigError(
-            f"rows={rows} of {shape.text:,} tokens are more than any device holds at once; choose rows up to "
-            f"{max(MOST_TOKENS // shape.text, 1):,}, and more micro-batches for a larger step"
-        )
-    dtype, remade = site.dtype(precision), recompute.named(checkpointing or "none")
-    if offload:
-        check_offload(site.device, optimizer)
-    played = partial(rehearse, spec, shape=shape, dtype=dtype, optimizer=optimizer, device=site.machine.device)
-    rehearsal = _Rehearsal(
-        parts=partial(_parts, played, spec, shape, remade, offload) if site.devices == 1 else played,
-        machine=site.machine,
-        process_bytes=process_bytes,
-        correction=site.correction,
+    site, grid = Site.of(on, precision), None if region is None else grids.find(region)
+    rates = Rates.of(
+        site, grid, watts=watts, watts_cap=watts_cap, usd_per_hour=usd_per_hour, pue=pue, embodied=embodied
     )
+    params, length = books.params(spec), _length(spec, context, devices=site.devices)
+    shape = Shape.even(length) if objective is None else objective.shape(spec, length)
+    _check_rows(rows, shape)
     text = tokens or CHINCHILLA_TOKENS_PER_PARAM * params
     wanted = batch_tokens or (rows * shape.text if rows and site.devices == 1 else 0)
     wanted = wanted or max(usual_batch(params, text) if site.devices > 1 else BATCH_TOKENS, shape.text)
-    if site.devices == 1:
-        _check_alone(layout)
-        step = _alone(rehearsal, site, shape, wanted=wanted, rows=rows)
-        if offload:
-            step = replace(step, seconds=step.seconds + _host_seconds(site, params), offload=True)
-        step = replace(step, checkpointing=remade)
-    else:
-        fixed = None if checkpointing is None else remade
-        step = _shared(
-            spec, rehearsal, site, shape, wanted=wanted, rows=rows, layout=layout, fixed=fixed, offload=offload or None
-        )
-    draw = watts or site.watts
-    drawn = draw if watts_cap is None else power.check(watts_cap, draw=draw, most=site.watts)
-    if drawn is not None and draw is not None:
-        step = replace(step, seconds=step.seconds / power.speed(drawn, draw=draw))
-    batch = step.batch_rows * shape.text
-    steps = math.ceil(text / batch)
+    rehearsed = Rehearsed(
+        spec=spec,
+        shape=shape,
+        dtype=site.dtype(precision),
+        optimizer=optimizer,
+        site=site,
+        wanted_tokens=wanted,
+        rows=rows,
+        process_bytes=process_bytes,
+        checkpointing=None if checkpointing is None else recompute.named(checkpointing),
+        offload=offload,
+    )
+    step = rehearsed.step(layout)
+    step = replace(step, seconds=step.seconds / rates.speed)
+    study = Study(
+        rehearsed=rehearsed,
+        step=step,
+        rates=rates,
+        context=length,
+        text_tokens=text,
+        asked=asked,
+        again=partial(_again, asked),
+    )
+    made = _made(study)
+    if made.fits or ways == "none":
+        return made
+    settled = {"batch_tokens": made.batch_tokens, "rows": step.micro, "context": length, "ways": "none"}
+    again = partial(_again, asked | settled)
+    looked_for = Asked(made=made, again=again, optimizer=optimizer, device=site.device, settled=ways == "here")
+    return replace(made, ways_out=ways_out(looked_for))
+
+
+def _made(study: Study) -> Plan:
+    """The plan of what was studied, without ways out."""
+    spec, shape, step, site, rates = study.spec, study.shape, study.step, study.site, study.rates
+    params, batch = books.params(spec), step.rows * shape.text
+    steps = math.ceil(study.text_tokens / batch)
     per_token = books.train_flops(spec, shape) / shape.text
     train_flops, train_seconds = per_token * steps * batch, step.seconds * steps
-    name = site.low or str(dtype).removeprefix("torch.")
-    hours = site.devices * train_seconds / 3600
-    hourly = usd_per_hour or site.usd_per_hour
-    share = pue or (None if grid is None else grid.pue) or 1.0
-    energy = None if drawn is None else energy_kwh(device_hours=hours, watts=drawn, pue=share)
     made = Plan(
         params=params,
-        active_params=active,
+        active_params=books.active_params(spec),
         embedding_params=books.embedding_params(spec),
         params_by_part=books.params_by_part(spec),
         tokens=steps * batch,
-        context=length,
+        context=study.context,
         batch_tokens=batch,
         steps=steps,
-        precision=name,
+        precision=study.precision,
         forward_flops_per_token=books.forward_flops(spec, shape) / shape.text,
         train_flops_per_token=per_token,
         step_flops=per_token * batch,
         train_flops=train_flops,
         petaflop_s_days=train_flops / PETAFLOP_S_DAY,
-        state_bytes=books.state_bytes(spec, rows=1, max_len=length, dtype=dtype),
+        state_bytes=books.state_bytes(spec, rows=1, max_len=study.context, dtype=study.rehearsed.dtype),
         memory_bytes=site.machine.memory_bytes,
         devices=site.devices,
-        utilisation=per_token * batch / step.seconds / site.devices / site.rate(name),
+        utilisation=per_token * batch / step.seconds / site.devices / study.matrix_rate,
         step_seconds=step.seconds,
         train_seconds=train_seconds,
         tokens_per_second=batch / step.seconds,
-        energy_kwh=energy,
-        co2_kg=None if energy is None or grid is None else carbon_kg(kwh=energy, grams_per_kwh=grid.grams_per_kwh),
-        cost_usd=None if hourly is None else hours * hourly,
-        watts=drawn,
-        watts_cap=watts_cap,
-        pue=share,
-        embodied_kg=power.embodied_kg(hours) if embodied else None,
         chinchilla_tokens=CHINCHILLA_TOKENS_PER_PARAM * params,
-        **_predicted_loss(spec, objective, tokens=steps * batch),
         correction=site.correction.figures(),
         machine=site.name,
-        assumptions=site.correction.sentences()
-        + assumptions(
-            site.device,
-            grid,
-            devices=site.devices,
-            kind=site.machine.device,
-            tokens=tokens,
-            batch_tokens=batch_tokens,
-            rows=rows,
-            context=context,
-            watts=draw,
-        )
-        + planned_only(checkpointing=step.checkpointing, offload=step.offload, low=site.low)
-        + of_power(watts=drawn, watts_cap=watts_cap, pue=share, embodied=embodied),
-        sources=SOURCES,
-        study=Study(
-            spec=spec,
-            shape=shape,
-            dtype=dtype,
-            asked=asked,
-            again=partial(_again, asked),
-            machine=site.machine,
-            device=site.device,
-            grid=grid,
-            watts=drawn,
-            usd_per_hour=hourly,
-            matrix_rate=site.rate(name),
-            usable_share=USABLE_SHARE,
-            text_tokens=text,
-            wanted_tokens=wanted,
-            most_tokens=_micro_tokens(site.machine),
-            slower=site.slower,
-            memory=step.memory,
-            job=step.job,
+        assumptions=(
+            *site.correction.sentences(),
+            *assumptions(
+                site.device,
+                rates.grid,
+                devices=site.devices,
+                kind=site.machine.device,
+                **{name: study.asked[name] for name in ("tokens", "batch_tokens", "rows", "context")},
+                watts=rates.draw,
+            ),
+            *planned_only(checkpointing=step.checkpointing, offload=step.offload, low=site.low),
+            *of_power(watts=rates.watts, watts_cap=rates.watts_cap, pue=rates.pue, embodied=rates.embodied),
         ),
+        sources=SOURCES,
+        study=study,
         **step.figures(),
+        **rates.figures(site.devices * train_seconds / 3600),
+        **_predicted_loss(spec, study.asked["objective"], tokens=steps * batch),
     )
-    if watts_cap is not None and draw is not None:
-        grams = None if grid is None else grid.grams_per_kwh
-        made = replace(made, power_trade=tuple(power.trade(made, draw=draw, grams_per_kwh=grams)))
-    if made.fits or ways == "none":
+    if rates.watts_cap is None or rates.draw is None:
         return made
-    settled = {"batch_tokens": batch, "rows": step.micro, "context": length, "ways": "none"}
-    again = partial(_again, asked | settled)
-    looked_for = Asked(made=made, again=again, optimizer=optimizer, device=site.device, settled=ways == "here")
-    return replace(made, ways_out=ways_out(looked_for))
+    return replace(made, power_trade=tuple(power.trade(made, draw=rates.draw, grams_per_kwh=rates.grams_per_kwh)))
 
 
 def _again(asked: dict[str, Any], **changed: Any) -> Plan:
@@ -416,201 +368,8 @@ def _again(asked: dict[str, Any], **changed: Any) -> Plan:
     return plan(**{**asked, **changed})
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Site:
-    """Where a run is planned: how many devices of which rates; published figures where they are not at hand."""
-
-    machine: Machine
-    devices: int = 1
-    device: Device | None = None
-    low: str | None = None  # the type of the products, where groundup cannot train in it yet
-
-    @cached_property
-    def correction(self) -> refit.Correction:
-        """What this machine's runs say of the planner's constants; nothing of machines that are not at hand."""
-        return refit.correction(self.machine) if self.device is None else refit.NONE
-
-    @property
-    def name(self) -> str:
-        if self.device is None:
-            return f"{self.machine.processor}, {units.several(self.machine.cores, 'core')}"
-        return f"{self.devices:,} x {self.device.name}" if self.devices > 1 else self.device.name
-
-    @property
-    def slower(self) -> float:
-        """By how much operations take longer in a step: published shares say it already."""
-        return IN_A_STEP * self.correction.seconds if self.device is None else 1.0
-
-    @property
-    def watts(self) -> float | None:
-        return None if self.device is None else self.device.watts
-
-    @property
-    def usd_per_hour(self) -> float | None:
-        return None if self.device is None else self.device.usd_per_hour
-
-    def dtype(self, precision: str | None) -> torch.dtype:
-        """The type of the products."""
-        precision = precision or "auto"
-        if self.low is not None:
-            return torch.bfloat16  # whose bytes and operations are the same: 8 bits are made for the product alone
-        if self.device is not None and precision == "auto":
-            return getattr(torch, self.device.best)
-        return autocast_dtype(precision, torch.device(self.machine.device))
-
-    def rate(self, dtype: str) -> float:
-        """The most operations per second in a type: measured, or published."""
-        if self.device is None:
-            return self.machine.matrix_rate(dtype)
-        rates = self.device.flops_per_second
-        return rates.get(dtype, max(rates.get(name, 0.0) for name in ("float32", "bfloat16")))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Step:
-    """A step as it is planned."""
-
-    micro: int
-    accumulate: int
-    batch_rows: int
-    seconds: float
-    memory: Memory | Laid
-    layout: Layout | None = None
-    job: Job | None = None
-    checkpointing: str = "none"
-    offload: bool = False
-    runners_up: tuple[RunnerUp, ...] = ()
-    fits: bool
-
-    def figures(self) -> dict[str, Any]:
-        """What a plan says of it."""
-        names = ("weights", "gradients", "optimizer", "copies", "activations", "logits", "process", "slack", "peak")
-        held = {f"{name}_bytes": getattr(self.memory, f"{name}_bytes", 0) for name in names}
-        layout = None if self.layout is None else asdict(self.layout)
-        names = ("accumulate", "fits", "checkpointing", "offload", "runners_up")
-        return held | {"micro_batch": self.micro, "layout": layout} | {name: getattr(self, name) for name in names}
-
-
-def _check_alone(layout: str) -> None:
-    taken = 1 if layout == "auto" else layouts.parse(layout).devices
-    if taken != 1:
-        raise ConfigError(f"layout={layout!r} takes {taken:,} devices, and there is 1; name more, as in --on 8xH100")
-
-
-def _alone(rehearsal: _Rehearsal, site: _Site, shape: Shape, *, wanted: float, rows: int | None) -> _Step:
-    """A step on one device, as groundup runs it."""
-    micro = rows or rehearsal.rows(most=max(1, min(int(wanted), _micro_tokens(site.machine)) // shape.text))
-    accumulate = max(1, round(wanted / (micro * shape.text)))
-    memory = rehearsal.memory(micro, accumulate=accumulate)
-    return _Step(
-        micro=micro,
-        accumulate=accumulate,
-        batch_rows=micro * accumulate,
-        seconds=step_seconds(rehearsal.parts(rows=micro), site.machine, accumulate=accumulate, slower=site.slower),
-        memory=memory,
-        fits=memory.peak_bytes <= USABLE_SHARE * site.machine.memory_bytes,
-    )
-
-
-def _shared(
-    spec: Model,
-    rehearsal: _Rehearsal,
-    site: _Site,
-    shape: Shape,
-    *,
-    wanted: float,
-    rows: int | None,
-    layout: str,
-    fixed: Recompute | None,
-    offload: bool | None,
-) -> _Step:
-    """A step that several devices share."""
-    if site.device is None:
-        raise ConfigError("several devices are planned by what is published of them; name one, such as 8xH100")
-    job = job_of(spec, rehearsal.parts, site.device, machine=site.machine, shape=shape, wanted=wanted)
-    others: tuple[RunnerUp, ...] = ()
-    if layout == "auto":
-        every = search(job, devices=site.devices, micro=rows, recompute=fixed, offload=offload)
-        laid, others = every[0], runners_up(every, job.device)
-    else:
-        chosen = layouts.parse(layout)
-        chosen = chosen if rows is None else replace(chosen, micro=rows)
-        chosen = chosen if fixed is None else replace(chosen, recompute=fixed)
-        chosen = chosen if offload is None else replace(chosen, offload=1)
-        layouts.check(job, chosen, devices=site.devices)
-        laid = lay(job, chosen)
-    return _Step(
-        micro=laid.layout.micro,
-        accumulate=job.rows // (laid.layout.dp * laid.layout.micro),
-        batch_rows=job.rows,
-        seconds=laid.step_seconds,
-        memory=laid,
-        layout=laid.layout,
-        job=job,
-        checkpointing=laid.layout.recompute,
-        offload=bool(laid.layout.offload),
-        runners_up=others,
-        fits=laid.fits,
-    )
-
-
-def _parts(
-    played: Callable[..., tuple[Part, ...]], spec: Model, shape: Shape, again: Recompute, offload: bool, *, rows: int
-) -> tuple[Part, ...]:
-    """The rehearsed parts, with what is made again and what lies elsewhere."""
-    lengths = (shape.ids if stack is spec.predictor else shape.source for stack in spec.stacks.values())
-    widths = (stack.carried for stack in spec.stacks.values())
-    streams = [STREAM_BYTES * rows * tokens * width for tokens, width in zip(lengths, widths, strict=True)]
-    parts = recompute.played_again(played(rows=rows), again, stream_bytes=streams)
-    return offloaded(parts) if offload else parts
-
-
-def _host_seconds(site: _Site, params: int) -> float:
-    assert site.device is not None
-    return host_seconds(site.device, params=params, bytes_each=8)  # a gradient and a weight, float32
-
-
 def _plain(item: Any) -> Any:
     return item.to_dict() if isinstance(item, RunnerUp | WayOut | Traded) else item
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Rehearsal:
-    """The rehearsed step as a function of the rows of a micro-batch."""
-
-    parts: Callable[..., tuple[Part, ...]]
-    machine: Machine
-    process_bytes: int | None
-    correction: refit.Correction
-
-    def memory(self, rows: int, *, accumulate: int, replaying: bool = True) -> Memory:
-        return self.correction.memory(
-            training_memory(
-                self.parts(rows=rows),
-                device=self.machine.device,
-                accumulate=accumulate,
-                process_bytes=self.process_bytes,
-                replaying=replaying,
-            )
-        )
-
-    def rows(self, *, most: int) -> int:
-        """The largest power of two that fits, up to ``most``; 1 where nothing fits."""
-        most = self._by_walk(2 ** int(math.log2(most)))
-        while most > 1 and self.memory(most, accumulate=2).peak_bytes > USABLE_SHARE * self.machine.memory_bytes:
-            most //= 2
-        return most
-
-    def _by_walk(self, most: int) -> int:
-        """The largest power of two that fits where the allocator takes its usual share."""
-        usable = USABLE_SHARE * self.machine.memory_bytes
-        peak = self.memory(most, accumulate=2, replaying=False).peak_bytes
-        if most == 1 or peak <= usable:
-            return most
-        least = self.memory(1, accumulate=2, replaying=False).peak_bytes
-        # Memory grows in a straight line with the rows.
-        room = 1 + (usable - least) * (most - 1) / (peak - least)
-        return 2 ** int(math.log2(max(room, 1)))
 
 
 def _predicted_loss(spec: Model, objective: Objective | None, *, tokens: int) -> dict[str, Any]:
@@ -632,21 +391,12 @@ def _length(spec: Model, context: int | None, *, devices: int) -> int:
     return length
 
 
-def _site(on: Machine | Device | str, precision: str | None) -> _Site:
-    low, count = LOW.get(precision or ""), 1
-    if isinstance(on, str) and on != "this":
-        count, on = hardware.parse(on)
-    if isinstance(on, Device):
-        return _Site(machine=on.machine(low), devices=count, device=on, low=low)
-    if low is not None:
+def _check_rows(rows: int | None, shape: Shape) -> None:
+    if (rows or 1) * shape.text > MOST_TOKENS:
         raise ConfigError(
-            f"precision={precision} is planned by published rates; name a device with on, such as on='H100'"
+            f"rows={rows} of {shape.text:,} tokens are more than any device holds at once; choose rows up to "
+            f"{max(MOST_TOKENS // shape.text, 1):,}, and more micro-batches for a larger step"
         )
-    return _Site(machine=on if isinstance(on, Machine) else calibrate())
-
-
-def _micro_tokens(machine: Machine) -> int:
-    return MICRO_BATCH_TOKENS.get(machine.device, MICRO_BATCH_TOKENS_ELSEWHERE)
 
 
 def _check_positive(kinds: type | UnionType, *, most: int, **figures: float | None) -> None:

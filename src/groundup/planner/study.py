@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-
-import torch
 
 from groundup.mixers.base import MixerSpec
 from groundup.model.model import Model
 from groundup.model.stack import LayerKind
 from groundup.objectives.objective import Objective, Shape
-from groundup.optim.optimizers import Optimizer
 from groundup.planner.books import join
-from groundup.planner.grids import Grid
-from groundup.planner.hardware import Device
-from groundup.planner.layout import Job, Laid
-from groundup.planner.machine import Machine
-from groundup.planner.memory import Memory
-from groundup.planner.rehearsal import Part, rehearse
+from groundup.planner.rates import Rates
+from groundup.planner.rehearsal import Part
+from groundup.planner.site import Site
+from groundup.planner.step import Rehearsed, Step
 from groundup.specs import walk
 
 SHOWN = 3  # numbers of layers that are listed where they do not follow each other
@@ -30,55 +25,55 @@ class Study:
     """What a plan was made from.
 
     Attributes:
-        spec: the model.
-        shape: of a row.
-        dtype: of the matrix products.
+        rehearsed: the model, its rows and where it runs.
+        step: as it is planned.
+        rates: what an hour of a device comes to.
+        context: tokens of a row, as it was asked for.
+        text_tokens: to train on, before they are rounded up to whole steps.
         asked: the arguments of the plan, by name; None is what was left open.
         again: makes the plan anew, with other arguments where they are given.
-        machine: the rates of a device.
-        device: as published; None for this machine.
-        grid: whose electricity it is; None where nobody says.
-        watts: of each device under load; None where nobody knows them.
-        usd_per_hour: of each device; None where nobody says.
-        matrix_rate: what utilisation is a share of, operations per second.
-        usable_share: of the memory, below which a step of one device fits.
-        text_tokens: to train on, before they are rounded up to whole steps.
-        wanted_tokens: of a step, before they are rounded to whole micro-batches.
-        most_tokens: of a micro-batch whose rows nobody gave, on one device.
-        slower: by how much operations take longer in a step than at the machine's rates.
-        memory: of a step.
-        job: the step that several devices share; None for one device.
     """
 
-    spec: Model
-    shape: Shape
-    dtype: torch.dtype
+    rehearsed: Rehearsed
+    step: Step
+    rates: Rates
+    context: int
+    text_tokens: float
     asked: Mapping[str, Any]
     again: Callable[..., Any]
-    machine: Machine
-    device: Device | None
-    grid: Grid | None
-    watts: float | None
-    usd_per_hour: float | None
-    matrix_rate: float
-    usable_share: float
-    text_tokens: float
-    wanted_tokens: float
-    most_tokens: int
-    slower: float
-    memory: Memory | Laid
-    job: Job | None
+
+    @property
+    def spec(self) -> Model:
+        """The model."""
+        return self.rehearsed.spec
+
+    @property
+    def shape(self) -> Shape:
+        """Of a row."""
+        return self.rehearsed.shape
+
+    @property
+    def site(self) -> Site:
+        """Where it runs."""
+        return self.rehearsed.site
+
+    @property
+    def precision(self) -> str:
+        """The type of the products."""
+        return self.site.low or str(self.rehearsed.dtype).removeprefix("torch.")
+
+    @property
+    def matrix_rate(self) -> float:
+        """What utilisation is a share of, operations per second."""
+        return self.site.rate(self.precision)
 
     def parts(self, *, rows: int, context: int | None = None) -> tuple[Part, ...]:
         """Returns the rehearsed parts of a micro-batch, with rows of another context where one is given."""
+        if context is None:
+            return self.rehearsed.parts(rows=rows)
         objective: Objective | None = self.asked["objective"]
-        optimizer: Optimizer = self.asked["optimizer"]
-        shape = self.shape
-        if context is not None:
-            shape = Shape.even(context) if objective is None else objective.shape(self.spec, context)
-        return rehearse(
-            self.spec, rows=rows, shape=shape, dtype=self.dtype, optimizer=optimizer, device=self.machine.device
-        )
+        shape = Shape.even(context) if objective is None else objective.shape(self.spec, context)
+        return replace(self.rehearsed, shape=shape).parts(rows=rows)
 
 
 def part_names(spec: Model) -> list[str]:

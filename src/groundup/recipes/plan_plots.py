@@ -10,6 +10,7 @@ from groundup.planner import curves, units
 from groundup.planner.curves import Point
 from groundup.planner.explain_memory import peak
 from groundup.planner.explain_time import layouts_tried
+from groundup.planner.hardware import USABLE_SHARE
 from groundup.planner.layout import Laid
 from groundup.planner.memory import Memory
 from groundup.planner.plan import Plan
@@ -37,7 +38,7 @@ COMPONENTS = {
 def components(plan: Plan) -> dict[str, int]:
     """Returns what is held at the peak, by component; the sizes add up to the peak."""
     held = {"program": plan.process_bytes, "weights": plan.weights_bytes, "optimizer": plan.optimizer_bytes}
-    if isinstance(plan.study.memory, Memory):
+    if isinstance(plan.study.step.memory, Memory):
         found = peak(plan)
         held |= {
             "gradients": _whole(found.gradients.value),
@@ -62,7 +63,7 @@ def _whole(value: float | None) -> int:
 def memory_plot(plan: Plan) -> Plot:
     """Returns the memory by component, one after the other, against what the device has."""
     held = components(plan)
-    usable = plan.memory_bytes * (plan.study.usable_share if plan.study.job is None else 1.0)
+    usable = plan.memory_bytes * (USABLE_SHARE if plan.study.step.job is None else 1.0)
     little = plan.peak_bytes < plan.memory_bytes / 4  # then the device's own size is beyond the edge
     most = 1.8 * plan.peak_bytes if little else 1.06 * max(plan.peak_bytes, plan.memory_bytes)
 
@@ -221,7 +222,7 @@ def loss_plot(plan: Plan) -> Plot:
 
 def places_plot(plan: Plan) -> Plot:
     """Returns the carbon of the plan's energy, by place."""
-    title, found, grid = "Carbon by place", curves.carbon_by_place(plan), plan.study.grid
+    title, found, grid = "Carbon by place", curves.carbon_by_place(plan), plan.study.rates.grid
     if not found or plan.energy_kwh is None:
         what = "Nobody says what this machine draws, so its energy is not known: give --watts (watts= in Python)."
         return Plot(title=title, svg="", caption=what)
@@ -260,7 +261,7 @@ def layouts_plot(plan: Plan) -> Plot | None:
     tried = layouts_tried(plan)
     if not tried:
         return None
-    chosen = plan.study.memory
+    chosen = plan.study.step.memory
     shown = tried[:LAYOUTS]
     if isinstance(chosen, Laid) and chosen.layout not in [laid.layout for laid in shown]:
         shown = [*shown[: LAYOUTS - 1], chosen]

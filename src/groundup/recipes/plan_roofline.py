@@ -29,7 +29,7 @@ BOUNDS = {"compute": "blue", "memory": "orange", "launch": "grey"}
 
 def roofline_plot(plan: Plan) -> Plot:
     """Returns the operations of a step under the roof of what the device computes and moves."""
-    machine = plan.study.machine
+    machine = plan.study.site.machine
     every = [
         one for one in without_sizes(step_operations(plan)) if one.moved_bytes and 1000 * _done(one) > one.moved_bytes
     ]
@@ -63,7 +63,7 @@ def roofline_plot(plan: Plan) -> Plot:
         axis.set_xlabel("operations for each byte moved")
 
     told = "; ".join(f"{one.label} {units.percent(one.seconds / step)} of the time, {one.bound}" for one in shown)
-    shared = " They are those of one row on a device that does all of the work." if plan.study.job else ""
+    shared = " They are those of one row on a device that does all of the work." if plan.study.step.job else ""
     return Plot(
         title="The roofline, and the operations of a step under it",
         svg=drawing(draw, height=3.2, name="roofline", told=f"Operations of a step: {told}"),
