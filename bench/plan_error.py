@@ -3,9 +3,10 @@
     python bench/plan_error.py [ARCHITECTURE ...] [--json FILE] [--plot FILE.svg]
 
 Sixteen architectures in three shapes: small and short, medium in float32 or with accumulation, larger and longer. What
-is compared: the peak memory of a step, the median time of a step, and of a token that is written. On a machine without
-a GPU the rates are measured anew first, so leave it alone meanwhile. Printed are all rows, then the median and the 95th
-percentile of the errors; an error is planned over measured, less 1. The plot needs pip install 'groundup[plots]'.
+is compared: the peak memory of a step, the median time of a step, and of a token that is written. The machine's rates
+are measured anew before each architecture, for shared machines drift; leave it alone meanwhile. Printed are all rows,
+then the median and the 95th percentile of the errors; an error is planned over measured, less 1. Plans are those of a
+fresh installation, which no run has corrected. The plot needs pip install 'groundup[plots]'.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from trial import FEWER, PROMPT, WARM, Trial, measured
+from trial import FEWER, PROMPT, WARM, Trial, measured, new_cache
 
 ARCHITECTURES = (
     "gpt2",
@@ -48,8 +49,8 @@ SHAPES: tuple[dict[str, Any], ...] = (
 QUANTITIES = {"peak_bytes": "peak memory", "step_seconds": "time of a step", "token_seconds": "time of a token"}
 
 
-def trials(architectures: Sequence[str]) -> list[Trial]:
-    every = [Trial(preset=name, **shape) for name in architectures for shape in SHAPES]
+def trials(architecture: str) -> list[Trial]:
+    every = [Trial(preset=architecture, **shape) for shape in SHAPES]
     return [trial if trial.preset in FEWER else replace(trial, tokens=24) for trial in every]
 
 
@@ -144,12 +145,15 @@ def main() -> None:
     unknown = set(arguments.architectures) - set(ARCHITECTURES)
     if unknown:
         parser.error(f"no architecture {', '.join(sorted(unknown))}; known: {', '.join(ARCHITECTURES)}")
-    machine = calibrate(fresh=True)
-    print(f"on {machine.processor}, {machine.cores} cores, torch {machine.torch}; planned, measured, error")
-    rows = []
-    for trial in trials(arguments.architectures or ARCHITECTURES):
-        rows.append(compared(trial))
-        show(rows[-1])
+    with new_cache():
+        machine = calibrate()
+        print(f"on {machine.processor}, {machine.cores} cores, torch {machine.torch}; planned, measured, error")
+        rows = []
+        for name in arguments.architectures or ARCHITECTURES:
+            calibrate(fresh=True)
+            for trial in trials(name):
+                rows.append(compared(trial))
+                show(rows[-1])
     print(summary(rows))
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from plan_error import ARCHITECTURES
-from trial import Trial, measured, with_limit
+from trial import Trial, measured, new_cache, with_limit
 
 
 def drawn(draw: random.Random) -> Trial:
@@ -67,10 +67,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     draw, limit, rows = random.Random(arguments.seed), int(arguments.limit * 2**30), []
-    while len(rows) < arguments.runs:
-        trial = drawn(draw)
-        rows.append(tried(trial, limit_bytes=limit, usable=USABLE_SHARE))
-        show(len(rows), trial, rows[-1])
+    with new_cache():
+        while len(rows) < arguments.runs:
+            trial = drawn(draw)
+            rows.append(tried(trial, limit_bytes=limit, usable=USABLE_SHARE))
+            show(len(rows), trial, rows[-1])
     died = sum(row["planned"] and not row["ran"] for row in rows)
     refused = sum(row["ran"] and not row["planned"] for row in rows)
     fitted = sum(row["planned"] for row in rows)

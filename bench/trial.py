@@ -12,8 +12,10 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -222,6 +224,14 @@ def writing(model: Any, trial: Trial) -> float:
         times.append(time.perf_counter() - began)
         began = time.perf_counter()
     return statistics.median(times[WARM:])
+
+
+@contextmanager
+def new_cache() -> Iterator[None]:
+    """Lets plans be those of a fresh installation, which no run of this machine has corrected."""
+    with tempfile.TemporaryDirectory(prefix="groundup-bench-") as folder:
+        os.environ["GROUNDUP_CACHE"] = folder
+        yield
 
 
 def with_limit(trial: Trial, limit_bytes: int) -> Trial:

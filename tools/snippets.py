@@ -133,8 +133,10 @@ def main() -> None:
         if arguments.command:
             print(marked_command(arguments.command))
             return
-        for page in [page.resolve() for page in arguments.pages] or PAGES:
-            run_page(page)
+        with tempfile.TemporaryDirectory() as cache:
+            os.environ["GROUNDUP_CACHE"] = cache  # no snippet is among the user's own runs
+            for page in [page.resolve() for page in arguments.pages] or PAGES:
+                run_page(page)
     except SnippetError as fault:
         sys.exit(f"FAILED {fault}")
 

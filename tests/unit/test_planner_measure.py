@@ -3,7 +3,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from mmap import mmap
+from pathlib import Path
 
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -74,3 +76,28 @@ assert 2**29 <= rise < 2.2 * 2**29, rise
 def test_a_peak_is_told_where_it_is_known_to_be_of_what_followed():
     done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("field", "counts"), [(0, True), (1, True), (2, True), (3, False), (4, False), (7, True)])
+def test_what_others_take_is_all_that_the_processors_did_but_for_idling(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, field: int, counts: bool
+):
+    """Fields of proc(5): user, nice, system, idle, iowait, irq, softirq, steal."""
+    ticks, told = [1000, 20, 300, 4000, 5, 0, 6, 7, 0, 0], tmp_path / "stat"
+    told.write_text(f"cpu  {' '.join(map(str, ticks))}\ncpu0 1 2 3\n")
+    monkeypatch.setattr(measure, "_STAT", told)
+    others = measure.others_from_here()
+    assert others() == 0
+    ticks[field] += 10**9
+    told.write_text(f"cpu  {' '.join(map(str, ticks))}\ncpu0 1 2 3\n")
+    assert ((others() or 0) > 1) == counts
+
+
+@pytest.mark.parametrize("content", ["", "cpu\n", "cpu a b c d e f g h\n", None])
+def test_nobody_knows_what_others_take_where_the_system_does_not_tell(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+):
+    if content is not None:
+        (tmp_path / "stat").write_text(content)
+    monkeypatch.setattr(measure, "_STAT", tmp_path / "stat")
+    assert measure.others_from_here()() is None

@@ -1,7 +1,8 @@
 """All runs on this machine: a line each in the user's cache folder, which every run adds when it ends.
 
     {"run": "/home/me/runs/a", "time": "2026-01-31T12:00:00+00:00", "machine": "3f2a...", "params": 5e6,
-     "predicted": {"peak_bytes": ...}, "measured": {"peak_bytes": ...}, "correction": {...}, "spread": 1.02}
+     "predicted": {"peak_bytes": ...}, "measured": {"peak_bytes": ...}, "correction": {...}, "spread": 1.02,
+     "others": 0.01}
 
 A line is written at once to the end of the file, so that runs that end together do not mix theirs, and a run never
 fails because of it. The folder of a run may be gone; its figures stay.
@@ -38,6 +39,7 @@ class Record:
         measured: figures by quantity.
         correction: by what its plan was corrected, see `groundup.planner.refit.Correction`.
         spread: the median time of a step over that of the fastest tenth; None where nobody knows.
+        others: the share of the processor that other processes took meanwhile; None where nobody knows.
     """
 
     run: str
@@ -48,6 +50,7 @@ class Record:
     measured: Mapping[str, float] = field(default_factory=dict)
     correction: Mapping[str, float] = field(default_factory=dict)
     spread: float | None = None
+    others: float | None = None
 
     def error(self, quantity: str) -> float | None:
         """Returns how far the plan was off, as a share of what was measured; None where one of them is not known."""
@@ -74,6 +77,7 @@ def remember(
     params: float,
     correction: Mapping[str, float],
     spread: float | None,
+    others: float | None,
 ) -> None:
     """Adds a run; where that cannot be done it is not there, and nothing else is lost."""
     figures = list(found)
@@ -86,6 +90,7 @@ def remember(
         "measured": {e.quantity: e.measured for e in figures if e.measured is not None},
         "correction": dict(correction),
         "spread": spread,
+        "others": others,
     }
     with suppress(OSError, RuntimeError):  # RuntimeError: no home
         _append(file(), json.dumps(line))
@@ -110,6 +115,7 @@ def read() -> list[Record]:
                 measured=_figures(line.get("measured")),
                 correction=_figures(line.get("correction")),
                 spread=number(line.get("spread")),
+                others=number(line.get("others")),
             )
     return list(by_run.values())
 

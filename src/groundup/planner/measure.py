@@ -7,8 +7,10 @@ which cannot. On CUDA it is what PyTorch's allocator held at most, the CUDA cont
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
+_STAT = Path("/proc/stat")  # proc(5): of all processors together, in clock ticks
 
 
 def process_bytes() -> int:
@@ -80,6 +83,33 @@ def peak_from_here(device: torch.device | str = "cpu") -> Callable[[], int | Non
         return peak if peak > before else None
 
     return told
+
+
+def others_from_here() -> Callable[[], float | None]:
+    """Returns the function that tells the share of the processor that other processes took from now on, 0 to 1.
+
+    Other guests of the same machine count too. It returns None where the system does not tell: only Linux does.
+    """
+    began, before = time.monotonic(), _others_seconds()
+
+    def told() -> float | None:
+        now = _others_seconds()
+        if before is None or now is None:
+            return None
+        return max(now - before, 0.0) / (time.monotonic() - began) / (os.cpu_count() or 1)
+
+    return told
+
+
+def _others_seconds() -> float | None:
+    """Seconds of the processor's cores that others than this process and its children took, since the system began."""
+    try:
+        ticks = [int(count) for count in _STAT.read_text().split("\n", 1)[0].split()[1:]]
+        user, nice, system, _, _, interrupts, soft_interrupts, stolen = ticks[:8]
+    except (OSError, ValueError):
+        return None
+    busy = (user + nice + system + interrupts + soft_interrupts + stolen) / os.sysconf("SC_CLK_TCK")
+    return busy - sum(os.times()[:4])
 
 
 def count_flops(run: Callable[[], Any]) -> int:

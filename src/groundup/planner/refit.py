@@ -1,9 +1,14 @@
 """What the runs of this machine say of the planner's two measured constants, and plans that are corrected by it.
 
-    time      median over runs of  measured / predicted time of a step
-    slack     median over runs of  (measured peak - what is planned without the allocator's waste) / planned waste
+    figure(f) = what the constant has no part in  +  f x what it has        of each run, as it was planned
+    f         = argmin  sum over runs of  |figure(f) / measured - 1|
 
-Both are held against what was planned before any correction, so that a correction is not learnt twice. Only runs count
+The constants are the time of a step and what the allocator wastes. A minimum of absolute errors is a median, so a few
+odd runs move it little, and runs in which the constant has next to no part weigh as little. A factor corrects plans
+only if it holds for runs that it was not made from: with each run left out in turn, the errors of the ones left out
+must together be smaller by a tenth than they were.
+
+Runs are held against what was planned before any correction, so that a correction is not learnt twice. Only those count
 that were made with the same processor, threads and PyTorch, and of their times only those that were quiet and long
 enough: a step that takes a few milliseconds is mostly what Python does around the operations.
 """
@@ -15,7 +20,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import median
 
 from groundup.planner import cache_files, history, units
 from groundup.planner.audit import number
@@ -23,10 +27,12 @@ from groundup.planner.history import Record
 from groundup.planner.machine import Machine
 from groundup.planner.memory import Memory
 
-LEAST, MOST = 0.5, 2.0  # beyond these a constant is not off, but something else
+LEAST, MOST = 0.5, 2.0  # beyond these it is not the constant that is off
 LEAST_RUNS = 3
+HELPING = 0.9  # of the errors, below which those of runs left out must fall
 RECENT = 20  # runs that are looked at
 QUIET = 1.25  # the median time of a step over the fastest tenth's, from which on something disturbed the run
+MOST_OTHERS = 0.1  # of the processor, that other processes took
 LONG_SECONDS = 0.03  # of a step
 
 
@@ -92,35 +98,70 @@ def refit(machine: Machine) -> Correction:
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A figure of a run, planned and measured.
+
+    Attributes:
+        fixed: what was planned of it that the constant has no part in.
+        part: the rest, uncorrected.
+        measured: in the run.
+    """
+
+    fixed: float
+    part: float
+    measured: float
+
+    def error(self, factor: float) -> float:
+        """Returns by which share of what was measured the plan is off, with a factor on the constant."""
+        return abs((self.fixed + factor * self.part) / self.measured - 1)
+
+
 def corrected(runs: Sequence[Record]) -> Correction:
     """Returns what runs of one machine, in the order of their ends, say of the constants."""
-    seconds = [factor for run in runs if (factor := _seconds(run)) is not None][-RECENT:]
-    slack = [factor for run in runs if (factor := _slack(run)) is not None][-RECENT:]
     found = NONE
-    if len(seconds) >= LEAST_RUNS:
-        found = replace(found, seconds=_within(median(seconds)), seconds_runs=len(seconds))
-    if len(slack) >= LEAST_RUNS:
-        found = replace(found, slack=_within(median(slack)), slack_runs=len(slack))
+    seconds, slack = ([figure for run in runs if (figure := told(run))][-RECENT:] for told in (_seconds, _slack))
+    if (factor := _factor(seconds)) is not None:
+        found = replace(found, seconds=factor, seconds_runs=len(seconds))
+    if (factor := _factor(slack)) is not None:
+        found = replace(found, slack=factor, slack_runs=len(slack))
     return found
 
 
-def _seconds(run: Record) -> float | None:
-    predicted, measured = run.predicted.get("step_seconds"), run.measured.get("step_seconds")
-    if not predicted or not measured or measured < LONG_SECONDS or (run.spread or sys.float_info.max) > QUIET:
+def _factor(figures: Sequence[Figure]) -> float | None:
+    """The factor that suits all figures best; None where it does not help with others too."""
+    if len(figures) < LEAST_RUNS or not LEAST <= (best := _best(figures)) <= MOST:
         return None
-    return measured * run.correction.get("seconds", 1.0) / predicted
+    left_out = [figure.error(_best([*figures[:place], *figures[place + 1 :]])) for place, figure in enumerate(figures)]
+    return best if sum(left_out) < HELPING * sum(figure.error(1.0) for figure in figures) else None
 
 
-def _slack(run: Record) -> float | None:
+def _best(figures: Sequence[Figure]) -> float:
+    """The factor with the least errors: a median of each figure's own, weighed by the part it has in the figure."""
+    own = sorted(((f.measured - f.fixed) / f.part, f.part / f.measured) for f in figures)
+    half = sum(weight for _, weight in own) / 2
+    reached = 0.0
+    for factor, weight in own:
+        reached += weight
+        if reached >= half:
+            return factor
+    return own[-1][0]
+
+
+def _seconds(run: Record) -> Figure | None:
+    predicted, measured = run.predicted.get("step_seconds"), run.measured.get("step_seconds")
+    disturbed = (run.spread or sys.float_info.max) > QUIET or (run.others or 0.0) > MOST_OTHERS
+    if not predicted or not measured or measured < LONG_SECONDS or disturbed:
+        return None
+    return Figure(fixed=0.0, part=predicted / run.correction.get("seconds", 1.0), measured=measured)
+
+
+def _slack(run: Record) -> Figure | None:
     predicted, measured = run.predicted.get("peak_bytes"), run.measured.get("peak_bytes")
     wasted = run.predicted.get("slack_bytes")
     if not predicted or not measured or not wasted:
         return None
-    return (measured - (predicted - wasted)) * run.correction.get("slack", 1.0) / wasted
-
-
-def _within(factor: float) -> float:
-    return min(max(factor, LEAST), MOST)
+    return Figure(fixed=predicted - wasted, part=wasted / run.correction.get("slack", 1.0), measured=measured)
 
 
 def _file(machine: Machine) -> Path:

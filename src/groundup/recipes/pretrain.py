@@ -277,7 +277,7 @@ def _train(
     bits = train.tokens / train.text_bytes / math.log(2)
     last_save = time.monotonic()
     times: list[float] = []
-    peak = measure.peak_from_here(learner.device)
+    peak, others = measure.peak_from_here(learner.device), measure.others_from_here()
     whole = not learner.tally.steps  # an earlier process took energy that nobody here knows of
     if run.compile:
         _compile(learner, watch)
@@ -320,7 +320,7 @@ def _train(
             )
     if times or not place.ledger.exists():
         watch.stage("Counting the operations of a step")
-        settle(learner, place, made, times=times, peak_bytes=peak(), joules=joules)
+        settle(learner, place, made, times=times, peak_bytes=peak(), joules=joules, others=others())
     learner.model.eval()
     return learner
 

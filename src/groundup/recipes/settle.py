@@ -16,7 +16,14 @@ from groundup.recipes.place import Place
 
 
 def settle(
-    learner: Learner, place: Place, made: Plan, *, times: list[float], peak_bytes: int | None, joules: float | None
+    learner: Learner,
+    place: Place,
+    made: Plan,
+    *,
+    times: list[float],
+    peak_bytes: int | None,
+    joules: float | None,
+    others: float | None,
 ) -> None:
     """Writes what was measured beside what was planned, into the run's ledger and the history of this machine.
 
@@ -27,6 +34,7 @@ def settle(
         times: of the steps that this process made, in seconds.
         peak_bytes: the most memory they held; None where nobody knows.
         joules: what they took; None where nobody knows.
+        others: the share of the processor that other processes took meanwhile; None where nobody knows.
 
     Raises:
         StorageError: the ledger cannot be written.
@@ -73,4 +81,5 @@ def settle(
         params=measured["parameters"],
         correction=planned.get("correction", {}),
         spread=median(ordered) / ordered[len(ordered) // 10] if ordered else None,
+        others=others,
     )
